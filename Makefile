@@ -1,0 +1,45 @@
+# The only things this file needs on the machine: git, make, and some Python 3 with `venv`.
+# uv (installed into .uv/ when it is not on the PATH) builds .venv/ with Python 3.12 from the pinned requirements.txt.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo play test lint lock clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+setup: $(STAMP)  ## Build .venv with every extra (about a minute; a second call does nothing)
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP): setup.cfg pyproject.toml requirements.txt .python-version | $(filter .uv/bin/uv,$(UV))
+	$(UV) --quiet venv --allow-existing --python $$(cat .python-version) $(VENV)
+	$(UV) pip install --quiet --python $(PYTHON) --requirement requirements.txt
+	$(UV) pip install --quiet --python $(PYTHON) --no-deps --editable .
+	@touch $@
+
+lock:  ## Resolve the pins in requirements.txt again from setup.cfg
+	$(UV) pip compile --quiet setup.cfg --all-extras --upgrade --no-header --no-annotate --python $(PYTHON) --output-file requirements.txt
+
+lint: $(STAMP)  ## Check the style of every Python file
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+test: $(STAMP)  ## Run the tests
+	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+demo: $(STAMP)  ## Record, convert, train, load and dream PushT (12 minutes at most on two CPU cores)
+	$(PYTHON) examples/demo.py
+
+play: $(STAMP)  ## Play the world that `make demo` trained
+	$(PYTHON) examples/play.py --model outputs/demo/world
+
+clean:  ## Remove the environment and everything that the demo wrote
+	rm -rf $(VENV) .uv outputs
