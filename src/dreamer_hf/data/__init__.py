@@ -1,0 +1,1 @@
+"""Data: recording, converting, storing and reading episodes. Imports no model code."""
