@@ -1,0 +1,200 @@
+"""The key-value cache of the time layers: a ring with static shapes, which the caller owns.
+
+Space layers need no cache. A time layer keeps the keys and values of the last `context_length` frames plus one, so
+that a pass over two frames (commit of frame t, first denoising of frame t+1) finds both of their windows. Frame `p`
+lives in slot `p % capacity`; a pass that is not committed writes there too, and the next pass over the same frame
+writes over it. Nothing is ever moved, and every index is a tensor, so a step can be captured as one graph.
+
+Shapes: B batch, T frames of a pass, K keys, N tokens of a frame, H_kv key-value heads, h head width.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer
+
+# A slot that holds no frame yet: so far in the past that no window reaches it.
+EMPTY_SLOT = -(2**40)
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    """Where the frames of one pass stand in time: made once a pass, read by every time layer.
+
+    Attributes:
+        positions: (T,) int64, the frames' positions.
+        mask: (1 or B,1,T,K) additive mask of the time attention.
+        slots: slots of the ring that the pass writes, or None without a cache.
+        written: the frames of the pass that go into those slots.
+        in_place: attention reads the ring alone (True), or the ring followed by the frames of the pass (False).
+    """
+
+    positions: torch.Tensor
+    mask: torch.Tensor
+    slots: torch.Tensor | None = None
+    written: slice = slice(None)
+    in_place: bool = False
+
+
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Boolean visibility -> 0 where visible, the dtype's minimum elsewhere (what eager, SDPA and flex all take)."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+
+
+def in_window(queries: torch.Tensor, keys: torch.Tensor, context_length: int) -> torch.Tensor:
+    """(T,), (K,) positions -> (T,K) bool: causal, and among the last `context_length` frames of the query's frame."""
+    distance = queries[:, None] - keys[None, :]
+    return (distance >= 0) & (distance < context_length)
+
+
+def uncached_plan(num_frames: int, context_length: int, dtype: torch.dtype, device: torch.device) -> TimePlan:
+    """The plan of a pass over a whole sequence: a causal band."""
+    positions = torch.arange(num_frames, device=device)
+    visible = in_window(positions, positions, context_length)
+    return TimePlan(positions, additive_mask(visible, dtype)[None, None])
+
+
+class RingLayer(CacheLayerMixin):
+    """Keys and values of one time layer, each (B, N * H_kv, capacity, h)."""
+
+    is_compileable = True
+
+    def __init__(self, capacity: int):
+        super().__init__()
+        self.capacity = capacity
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        batch, heads, _, width = key_states.shape
+        self.keys = key_states.new_zeros(batch, heads, self.capacity, width)
+        self.values = value_states.new_zeros(batch, heads, self.capacity, width)
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, plan: TimePlan):
+        """Writes the frames of a pass, each (B, N * H_kv, T, h), and returns what the pass attends to."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if plan.in_place:
+            self._write(key_states, value_states, plan)
+            return self.keys, self.values
+        # The new frames reach further than the ring: attend to both, then keep the last ones.
+        attended = torch.cat([self.keys, key_states], 2), torch.cat([self.values, value_states], 2)
+        self._write(key_states, value_states, plan)
+        return attended
+
+    def _write(self, key_states: torch.Tensor, value_states: torch.Tensor, plan: TimePlan) -> None:
+        self.keys.index_copy_(2, plan.slots, key_states[:, :, plan.written])
+        self.values.index_copy_(2, plan.slots, value_states[:, :, plan.written])
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.capacity, 0
+
+    def get_seq_length(self) -> int:
+        raise NotImplementedError("a ring layer does not count frames: ask the DreamerCache.")
+
+    def get_max_length(self) -> int:
+        return self.capacity
+
+
+class DreamerCache(Cache):
+    """Cache of one space-time transformer. The caller makes it, passes it to every pass, and owns it.
+
+    Args:
+        num_layers: layers of the transformer.
+        time_every: every how many layers there is a time layer.
+        context_length: frames that a time layer sees, the current one included.
+        batch_size: rows; each can be restarted alone.
+        device: where the cache lives.
+        start_position: position of the first frame (RoPE is relative, so any integer does).
+
+    All rows share one clock. A row that was restarted starts later than the others: `row_starts` hides what the
+    ring holds from before.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        time_every: int,
+        context_length: int,
+        batch_size: int = 1,
+        device: torch.device | str = "cpu",
+        start_position: int | torch.Tensor = 0,
+    ):
+        self.context_length = context_length
+        self.capacity = context_length + 1
+        is_time = [(index + 1) % time_every == 0 for index in range(num_layers)]
+        super().__init__(layers=[RingLayer(self.capacity) if time else DummyLayer() for time in is_time])
+        self.next_position = torch.as_tensor(start_position, dtype=torch.int64, device=device).clone()
+        self.slot_positions = torch.full((self.capacity,), EMPTY_SLOT, dtype=torch.int64, device=device)
+        self.row_starts = self.next_position.repeat(batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the cache."""
+        return self.row_starts.shape[0]
+
+    @property
+    def ring_layers(self) -> list[RingLayer]:
+        """The time layers' caches."""
+        return [layer for layer in self.layers if isinstance(layer, RingLayer)]
+
+    def plan(self, num_frames: int, num_commit_frames: int, dtype: torch.dtype) -> TimePlan:
+        """Places the next `num_frames` frames, of which the first `num_commit_frames` will be kept.
+
+        Up to two frames fit into the ring beside the first one's window and are attended there; more are attended
+        beside the ring.
+        """
+        positions = self.next_position + torch.arange(num_frames, device=self.next_position.device)
+        if num_frames <= self.capacity - self.context_length + 1:
+            slots, written = positions % self.capacity, slice(None)
+            self.slot_positions.index_copy_(0, slots, positions)
+            return TimePlan(positions, self._mask(positions, self.slot_positions, dtype), slots, written, in_place=True)
+        # What an earlier pass left uncommitted in the ring is not part of the past.
+        past = self.slot_positions.masked_fill(self.slot_positions >= self.next_position, EMPTY_SLOT)
+        mask = self._mask(positions, torch.cat([past, positions]), dtype)
+        written = slice(max(0, num_commit_frames - self.capacity), num_commit_frames)
+        slots = positions[written] % self.capacity
+        self.slot_positions.index_copy_(0, slots, positions[written])
+        return TimePlan(positions, mask, slots, written)
+
+    def _mask(self, queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        visible = in_window(queries, keys, self.context_length)[None] & (keys >= self.row_starts[:, None])[:, None]
+        return additive_mask(visible, dtype)[:, None]
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, plan: TimePlan):
+        """Writes one time layer's keys and values of a pass; returns the keys and values to attend to."""
+        return self.layers[layer_idx].update(key_states, value_states, plan)
+
+    def advance(self, num_commit_frames: int) -> None:
+        """Ends a pass: its first `num_commit_frames` frames now belong to the past."""
+        self.next_position.add_(num_commit_frames)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Frames that row 0 has committed since its start (waits for the device)."""
+        return int(self.next_position - self.row_starts[0])
+
+    def replace_rows(self, rows: torch.Tensor, source: DreamerCache) -> None:
+        """Restarts rows with the past of `source`, a cache of `len(rows)` rows that ends at this cache's position."""
+        for layer, new in zip(self.ring_layers, source.ring_layers):
+            layer.keys.index_copy_(0, rows, new.keys)
+            layer.values.index_copy_(0, rows, new.values)
+        # Rows share the slots' positions; a slot that only the new rows have filled is hidden from the others by
+        # their own start.
+        torch.maximum(self.slot_positions, source.slot_positions, out=self.slot_positions)
+        self.row_starts.index_copy_(0, rows, source.row_starts)
+
+    def clone(self) -> DreamerCache:
+        """An independent copy."""
+        twin = copy.copy(self)
+        twin.layers = [copy.copy(layer) for layer in self.layers]
+        for layer in twin.ring_layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+        for name in ("next_position", "slot_positions", "row_starts"):
+            setattr(twin, name, getattr(self, name).clone())
+        return twin
+
+
+__all__ = ["DreamerCache", "TimePlan", "additive_mask", "uncached_plan"]

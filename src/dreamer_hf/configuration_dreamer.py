@@ -1,0 +1,277 @@
+"""Configurations of the Dreamer 4 tokenizer, the dynamics model and the world that joins them.
+
+Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (dynamics), 3.4 (transformer) and the appendix.
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+
+@strict
+class DreamerTransformerConfig(PreTrainedConfig):
+    r"""
+    What the tokenizer and the dynamics model have in common: one space-time transformer (section 3.4).
+
+    Layers come in groups of `time_every`: the last layer of a group attends over time (causal, the last
+    `context_length` frames, the current one included), the others attend over the tokens of one frame.
+
+    Args:
+        hidden_size (`int`): Width D of a token.
+        intermediate_size (`int`, *optional*): Width of the SwiGLU layer; `floor(8 * hidden_size / 3)` if not given.
+        num_attention_heads (`int`): Query heads; `hidden_size` must be a multiple of it, with an even quotient (RoPE).
+        num_key_value_heads (`int`, *optional*): Key-value heads (grouped-query attention); the query heads if not given.
+        context_length (`int`): Frames that a time layer sees, the current one included.
+        time_every (`int`): Length of a group of layers; its last layer is the time layer.
+        rms_norm_eps (`float`): Epsilon of RMSNorm. The published checkpoints use float32's machine epsilon.
+        rope_theta (`float`): Base of the rotary position embedding, in space and in time.
+        qk_norm (`bool`): L2-normalize queries and keys per head, with one learned scale per query head.
+        attn_logit_softcapping (`float`, *optional*): `cap * tanh(logits / cap)` on the attention logits. SDPA has no
+            such thing: attention then runs in `eager` (or `flex_attention`).
+        initializer_range (`float`, *optional*): Standard deviation of new linear weights; `1 / sqrt(fan_in)` if not
+            given. Residual outputs and the last projection start at zero either way (docs/decisions/0001).
+    """
+
+    hidden_size: int = 512
+    intermediate_size: int | None = None
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = None
+    context_length: int = 32
+    time_every: int = 4
+    rms_norm_eps: float = 1.1920929e-07
+    rope_theta: float = 10000.0
+    qk_norm: bool = False
+    attn_logit_softcapping: float | None = None
+    initializer_range: float | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.intermediate_size is None:
+            self.intermediate_size = 8 * self.hidden_size // 3
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        super().__post_init__(**kwargs)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    def validate_architecture(self):
+        """Checks what one field alone cannot tell.
+
+        Raises:
+            ValueError: a combination that no model can have; the sentence says what would be valid.
+        """
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} over num_attention_heads={self.num_attention_heads} does not give "
+                "heads of an even width: choose hidden_size as a multiple of twice the number of heads."
+            )
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads} cannot share "
+                f"num_key_value_heads={self.num_key_value_heads}: choose a divisor of the number of heads."
+            )
+        if self.time_every < 2 or self.context_length < 1:
+            raise ValueError(
+                f"time_every={self.time_every} and context_length={self.context_length} leave no transformer: "
+                "choose at least 2 layers a group and at least 1 frame."
+            )
+
+    def _check_layers(self, field: str) -> None:
+        if getattr(self, field) % self.time_every or getattr(self, field) < self.time_every:
+            raise ValueError(
+                f"{field}={getattr(self, field)} is not a whole number of groups: "
+                f"choose a multiple of time_every={self.time_every}."
+            )
+
+
+@strict
+class DreamerTokenizerConfig(DreamerTransformerConfig):
+    r"""
+    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are the published
+    400M tokenizers, apart from the image statistics being theirs too.
+
+    Args:
+        image_size (`int`): Height and width of a frame in pixels (frames are square).
+        patch_size (`int`): Height and width of a patch in pixels.
+        num_channels (`int`): Color channels of a frame.
+        num_encoder_layers (`int`): Layers of the encoder, a multiple of `time_every`.
+        num_decoder_layers (`int`): Layers of the decoder, a multiple of `time_every`.
+        num_latent_tokens (`int`): Latent tokens of a frame, N_z.
+        latent_dim (`int`): Channels of a latent token, d_z; each lies in (-1, 1).
+        max_mask_ratio (`float`): In training, the probability that a patch is masked is drawn per frame from
+            U(0, max_mask_ratio); 0 trains a plain autoencoder.
+        image_mean (`list[float]`), image_std (`list[float]`): Pixels in [0, 1] enter the network as
+            `(pixel - mean) / std` per channel and leave it the inverse way.
+    """
+
+    model_type = "dreamer_tokenizer"
+
+    hidden_size: int = 1024
+    num_attention_heads: int = 16
+    image_size: int = 256
+    patch_size: int = 16
+    num_channels: int = 3
+    num_encoder_layers: int = 16
+    num_decoder_layers: int = 16
+    num_latent_tokens: int = 256
+    latent_dim: int = 32
+    max_mask_ratio: float = 0.9
+    image_mean: list[float] | None = None
+    image_std: list[float] | None = None
+
+    def __post_init__(self, **kwargs):
+        self.image_mean = [0.5] * self.num_channels if self.image_mean is None else self.image_mean
+        self.image_std = [0.5] * self.num_channels if self.image_std is None else self.image_std
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers of encoder and decoder together."""
+        return self.num_encoder_layers + self.num_decoder_layers
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one frame, N_p."""
+        return (self.image_size // self.patch_size) ** 2
+
+    def validate_architecture(self):
+        """See the base class; also: whole patches, whole groups, one statistic per channel, a possible mask ratio."""
+        super().validate_architecture()
+        self._check_layers("num_encoder_layers")
+        self._check_layers("num_decoder_layers")
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size={self.image_size} is not a whole number of patches: "
+                f"choose a multiple of patch_size={self.patch_size}."
+            )
+        if not 0 <= self.max_mask_ratio < 1:
+            raise ValueError(f"max_mask_ratio={self.max_mask_ratio} is no ratio: choose at least 0 and below 1.")
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != self.num_channels:
+                raise ValueError(f"{name} has {len(getattr(self, name))} values: give one for each of {self.num_channels} channels.")
+        if min(self.image_std) <= 0:
+            raise ValueError(f"image_std={self.image_std} cannot scale pixels: give values above 0.")
+
+
+@strict
+class DreamerDynamicsConfig(DreamerTransformerConfig):
+    r"""
+    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are the
+    published 110M PushT model.
+
+    Args:
+        num_hidden_layers (`int`): Layers, a multiple of `time_every`.
+        num_latent_tokens (`int`): Latent tokens of a frame, N_z, as the tokenizer's.
+        latent_dim (`int`): Channels of a latent token, d_z, as the tokenizer's.
+        num_register_tokens (`int`): Learned extra tokens of a frame.
+        num_action_tokens (`int`): Tokens that carry the action of a frame.
+        action_dim (`int`): Width of a raw action vector.
+        action_num_classes (`list[int]`, *optional*): Per action component: 0 for a continuous one, otherwise the number
+            of classes of a categorical one, 2 for a binary one (values 0, 1, ...). All continuous if not given.
+        num_signal_levels (`int`): Signal levels K_max of the training grid, a power of two.
+        action_offset (`int`): 1: the action token of frame t holds the command that led from frame t-1 to t. 0: the
+            action recorded beside frame t (the published checkpoints).
+        action_stats (`dict[str, list[float]]`, *optional*): `mean`, `std`, `min` and `max` of every action component,
+            in the data's units. Continuous components enter the network as `(action - mean) / std`; raw if not given.
+        action_names (`list[str]`, *optional*): Name of every action component.
+        fps (`float`, *optional*): Frames a second of the data.
+    """
+
+    model_type = "dreamer_dynamics"
+
+    hidden_size: int = 768
+    num_attention_heads: int = 12
+    num_hidden_layers: int = 16
+    num_latent_tokens: int = 256
+    latent_dim: int = 32
+    num_register_tokens: int = 4
+    num_action_tokens: int = 1
+    action_dim: int = 2
+    action_num_classes: list[int] | None = None
+    num_signal_levels: int = 128
+    action_offset: int = 1
+    action_stats: dict[str, list[float]] | None = None
+    action_names: list[str] | None = None
+    fps: float | int | None = None
+
+    @property
+    def num_frame_tokens(self) -> int:
+        """Tokens of one frame: latents, registers, control, actions."""
+        return self.num_latent_tokens + self.num_register_tokens + 1 + self.num_action_tokens
+
+    @property
+    def continuous_action_indices(self) -> list[int]:
+        """Positions of the continuous components in the action vector."""
+        return [i for i, classes in enumerate(self._action_classes()) if classes == 0]
+
+    @property
+    def categorical_action_indices(self) -> list[int]:
+        """Positions of the categorical and binary components in the action vector."""
+        return [i for i, classes in enumerate(self._action_classes()) if classes > 0]
+
+    def _action_classes(self) -> list[int]:
+        return self.action_num_classes if self.action_num_classes is not None else [0] * self.action_dim
+
+    def validate_architecture(self):
+        """See the base class; also: whole groups, a grid of powers of two, action fields of the action's width."""
+        super().validate_architecture()
+        self._check_layers("num_hidden_layers")
+        levels = self.num_signal_levels
+        if levels < 2 or levels & (levels - 1):
+            raise ValueError(f"num_signal_levels={levels} is no power of two: choose 2, 4, 8, ..., such as 128.")
+        if self.action_offset not in (0, 1):
+            raise ValueError(f"action_offset={self.action_offset} is unknown: choose 1 (causal) or 0 (recorded beside).")
+        if self.action_dim < 1 or self.num_action_tokens < 1:
+            raise ValueError(
+                f"action_dim={self.action_dim} and num_action_tokens={self.num_action_tokens} must be at least 1: "
+                "for data without actions pass no actions instead."
+            )
+        if any(classes < 0 or classes == 1 for classes in self._action_classes()):
+            raise ValueError(f"action_num_classes={self.action_num_classes} has an impossible count: use 0 or at least 2.")
+        self._check_action_widths()
+
+    def _check_action_widths(self) -> None:
+        widths = {"action_names": self.action_names, "action_num_classes": self.action_num_classes}
+        widths |= {f"action_stats[{key!r}]": values for key, values in (self.action_stats or {}).items()}
+        for name, values in widths.items():
+            if values is not None and len(values) != self.action_dim:
+                raise ValueError(f"{name} has {len(values)} entries: give one for each of action_dim={self.action_dim}.")
+        if self.action_stats is not None and not {"mean", "std"} <= set(self.action_stats):
+            raise ValueError(f"action_stats has {sorted(self.action_stats)}: give at least 'mean' and 'std'.")
+
+
+@strict
+class DreamerWorldConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`DreamerWorldModel`]: a tokenizer and a dynamics model that fit each other.
+
+    Args:
+        tokenizer_config (`DreamerTokenizerConfig` or `dict`, *optional*): The tokenizer.
+        dynamics_config (`DreamerDynamicsConfig` or `dict`, *optional*): The dynamics model; its `num_latent_tokens`
+            and `latent_dim` must be the tokenizer's.
+    """
+
+    model_type = "dreamer_world"
+    sub_configs_defaults = {"tokenizer_config": DreamerTokenizerConfig, "dynamics_config": DreamerDynamicsConfig}
+
+    tokenizer_config: dict | PreTrainedConfig | None = None
+    dynamics_config: dict | PreTrainedConfig | None = None
+    initializer_range: float | None = None
+
+    def validate_architecture(self):
+        """Checks that the two parts speak of the same latents.
+
+        Raises:
+            ValueError: the latents of the tokenizer and of the dynamics model differ in number or width.
+        """
+        for name in ("num_latent_tokens", "latent_dim"):
+            ours, theirs = getattr(self.tokenizer_config, name), getattr(self.dynamics_config, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"the tokenizer has {name}={ours} but the dynamics model has {theirs}: "
+                    "join a dynamics model with the tokenizer it was trained on."
+                )
+
+
+__all__ = ["DreamerDynamicsConfig", "DreamerTokenizerConfig", "DreamerTransformerConfig", "DreamerWorldConfig"]

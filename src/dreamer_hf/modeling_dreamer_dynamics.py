@@ -1,0 +1,195 @@
+"""The interactive dynamics model: denoises the latents of a frame, given the past and actions (arXiv 2509.24527, 3.2).
+
+Shapes: B batch, T frames, N_z latent tokens, d_z latent channels, R register tokens, A action tokens, a action width,
+D hidden size, K_max signal levels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
+
+from .cache_dreamer import DreamerCache
+from .configuration_dreamer import DreamerDynamicsConfig
+from .generation_dreamer import DreamerDynamicsRolloutMixin
+from .modeling_layers import DreamerPreTrainedModel, DreamerTransformer
+from .scheduling_shortcut import num_step_sizes
+
+
+@dataclass
+class DreamerDynamicsOutput(ModelOutput):
+    """Output of [`DreamerDynamicsModel`].
+
+    Args:
+        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): the prediction of the clean latents.
+        past_key_values (`DreamerCache`, *optional*): the cache that was passed in, committed frames included.
+        hidden_states, attentions (`tuple`, *optional*): every layer's, on request.
+    """
+
+    latents: torch.FloatTensor | None = None
+    past_key_values: DreamerCache | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class DreamerActionEncoder(nn.Module):
+    """Raw actions -> A tokens of a frame: a learned base plus the sum of the encoded components.
+
+    Continuous components go through one linear map (normalized by the config's statistics), categorical and binary
+    ones through a lookup. A frame without an action is the base alone.
+    """
+
+    def __init__(self, config: DreamerDynamicsConfig):
+        super().__init__()
+        self.config = config
+        self.action_tokens = nn.Parameter(torch.empty(config.num_action_tokens, config.hidden_size))
+        self.continuous, self.categorical = config.continuous_action_indices, config.categorical_action_indices
+        if self.continuous:
+            self.action_proj = nn.Linear(len(self.continuous), config.hidden_size)
+            for name in ("action_mean", "action_std"):
+                statistic = torch.empty(len(self.continuous), dtype=torch.float32)
+                self.register_buffer(name, statistic, persistent=False)
+        if self.categorical:
+            self.num_classes = [config.action_num_classes[index] for index in self.categorical]
+            self.class_embeddings = nn.ModuleList([nn.Embedding(n, config.hidden_size) for n in self.num_classes])
+
+    def forward(self, batch: int, frames: int, actions: torch.Tensor | None, action_mask: torch.Tensor | None):
+        """(B,T,a) raw actions or None, (B,T) bool or None (True: has an action) -> tokens (B,T,A,D)."""
+        tokens = self.action_tokens.expand(batch, frames, -1, -1)
+        if actions is None:
+            return tokens
+        if action_mask is not None:
+            # What stands in a missing action (NaN, say) must not reach the network, nor index a table.
+            actions = actions.masked_fill(~action_mask[..., None], 0)
+        encoded = self._encode(actions)
+        if action_mask is not None:
+            encoded = encoded * action_mask[..., None]
+        return tokens + encoded[:, :, None]
+
+    def _encode(self, actions: torch.Tensor) -> torch.Tensor:
+        encoded = 0
+        if self.continuous:
+            values = actions[..., self.continuous].float()
+            values = (values - self.action_mean.float()) / self.action_std.float()
+            encoded = self.action_proj(values.to(self.action_proj.weight.dtype))
+        for index, table in zip(self.categorical, self.class_embeddings if self.categorical else ()):
+            encoded = encoded + table(actions[..., index].round().long())
+        return encoded
+
+    def continuous_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the continuous components; 0 and 1 where the config has none."""
+        stats, count = self.config.action_stats, len(self.continuous)
+        if stats is None:
+            return torch.zeros(count), torch.ones(count)
+        mean, std = (torch.tensor([stats[key][index] for index in self.continuous]) for key in ("mean", "std"))
+        # A component that never moved in the data has nothing to be scaled by.
+        return mean, torch.where(std > 0, std, torch.ones_like(std))
+
+
+class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
+    """Predicts the clean latents of every frame from noisy ones, the frames before it and its action.
+
+    Tokens of a frame: [N_z latents | R registers | 1 control token (step size, signal level) | A action tokens];
+    every token of a frame sees every other. Signal levels and step sizes are indices on the grid of
+    `scheduling_shortcut`. The model accepts any pair of valid indices.
+
+    ```python
+    dynamics = DreamerDynamicsModel.from_pretrained("path-or-repo")
+    clean = dynamics(noisy_latents, signal_level_ids, step_size_ids, actions=actions).latents
+    ```
+    """
+
+    config: DreamerDynamicsConfig
+    main_input_name = "latents"
+
+    def __init__(self, config: DreamerDynamicsConfig):
+        super().__init__(config)
+        self.latent_embed = nn.Linear(config.latent_dim, config.hidden_size, bias=False)
+        self.register_tokens = nn.Parameter(torch.empty(config.num_register_tokens, config.hidden_size))
+        self.step_size_embedding = nn.Embedding(num_step_sizes(config.num_signal_levels), config.hidden_size)
+        self.signal_level_embedding = nn.Embedding(config.num_signal_levels, config.hidden_size)
+        self.control_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.action_encoder = DreamerActionEncoder(config)
+        self.transformer = DreamerTransformer(config, config.num_hidden_layers, slice(0, config.num_latent_tokens))
+        self.latent_head = nn.Linear(config.hidden_size, config.latent_dim, bias=False)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, DreamerActionEncoder):
+            init.normal_(module.action_tokens)
+            if module.continuous:
+                mean, std = module.continuous_statistics()
+                init.copy_(module.action_mean, mean)
+                init.copy_(module.action_std, std)
+        elif isinstance(module, DreamerDynamicsModel):
+            init.normal_(module.register_tokens)
+            init.zeros_(module.latent_head.weight)
+
+    def new_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
+        """An empty cache of `batch_size` rows for `past_key_values`."""
+        return self.transformer.new_cache(batch_size, self.device, start_position)
+
+    @capture_outputs
+    def forward(
+        self,
+        latents: torch.FloatTensor,
+        signal_level_ids: torch.LongTensor,
+        step_size_ids: torch.LongTensor,
+        actions: torch.FloatTensor | None = None,
+        action_mask: torch.BoolTensor | None = None,
+        past_key_values: DreamerCache | None = None,
+        num_commit_frames: int | None = None,
+        **kwargs,
+    ) -> DreamerDynamicsOutput:
+        """Predicts clean latents.
+
+        Args:
+            latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): noisy latents.
+            signal_level_ids (`torch.LongTensor` of shape `(B, T)`): index of each frame's signal level, 0..K_max-1.
+            step_size_ids (`torch.LongTensor` of shape `(B, T)`): index of each frame's step size, 0..log2(K_max).
+            actions (`torch.FloatTensor` of shape `(B, T, a)`, *optional*): raw actions in the data's units, aligned:
+                `actions[:, t]` is the one denoised together with frame t.
+            action_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no action.
+            past_key_values (`DreamerCache`, *optional*): frames before these; updated in place.
+            num_commit_frames (`int`, *optional*): how many of the T frames the cache keeps, counted from the first;
+                all of them if not given, none with 0 (the cache is only read).
+
+        Raises:
+            ValueError: a shape that does not fit the config.
+        """
+        self._check_inputs(latents, signal_level_ids, step_size_ids, actions, action_mask)
+        tokens = self._embed(latents, signal_level_ids, step_size_ids, actions, action_mask)
+        hidden_states = self.transformer(tokens, None, past_key_values, num_commit_frames, **kwargs)
+        return DreamerDynamicsOutput(latents=self.latent_head(hidden_states), past_key_values=past_key_values)
+
+    def _embed(self, latents, signal_level_ids, step_size_ids, actions, action_mask) -> torch.Tensor:
+        batch, frames = latents.shape[:2]
+        registers = self.register_tokens.expand(batch, frames, -1, -1)
+        control = [self.step_size_embedding(step_size_ids), self.signal_level_embedding(signal_level_ids)]
+        control = self.control_proj(torch.cat(control, dim=-1))[:, :, None]
+        action_tokens = self.action_encoder(batch, frames, actions, action_mask)
+        return torch.cat([self.latent_embed(latents.to(self.dtype)), registers, control, action_tokens], dim=2)
+
+    def _check_inputs(self, latents, signal_level_ids, step_size_ids, actions, action_mask) -> None:
+        config = self.config
+        if latents.ndim != 4 or latents.shape[2:] != (config.num_latent_tokens, config.latent_dim):
+            raise ValueError(
+                f"latents have shape {tuple(latents.shape)}: this model takes "
+                f"(B, T, {config.num_latent_tokens}, {config.latent_dim})."
+            )
+        frames = tuple(latents.shape[:2])
+        expected = {"signal_level_ids": frames, "step_size_ids": frames, "action_mask": frames}
+        expected["actions"] = (*frames, config.action_dim)
+        given = {"signal_level_ids": signal_level_ids, "step_size_ids": step_size_ids}
+        given |= {"action_mask": action_mask, "actions": actions}
+        for name, tensor in given.items():
+            if tensor is not None and tuple(tensor.shape) != expected[name]:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}: with these latents it must be {expected[name]}.")
+
+
+__all__ = ["DreamerDynamicsModel", "DreamerDynamicsOutput"]

@@ -1,0 +1,248 @@
+"""The causal tokenizer: a masked autoencoder from video frames to continuous latents (arXiv 2509.24527, section 3.1).
+
+Shapes: B batch, T frames, C color channels, H, W image height and width, p patch size, N_p patches of a frame,
+N_z latent tokens, d_z latent channels, D hidden size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
+
+from .cache_dreamer import DreamerCache, additive_mask
+from .configuration_dreamer import DreamerTokenizerConfig
+from .modeling_layers import DreamerPreTrainedModel, DreamerTransformer
+
+
+@dataclass
+class DreamerTokenizerOutput(ModelOutput):
+    """Output of [`DreamerTokenizerModel`].
+
+    Args:
+        reconstruction (`torch.FloatTensor` of shape `(B, T, C, H, W)`): the frames, unclamped, [0, 1] scale.
+        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): in (-1, 1).
+        patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): True where a patch was hidden.
+        hidden_states, attentions (`tuple`, *optional*): encoder layers, then decoder layers, on request.
+    """
+
+    reconstruction: torch.FloatTensor | None = None
+    latents: torch.FloatTensor | None = None
+    patch_mask: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class DreamerEncoderOutput(ModelOutput):
+    """Output of [`DreamerTokenizerModel.encode`].
+
+    Args:
+        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): in (-1, 1).
+        past_key_values (`DreamerCache`, *optional*): the cache that was passed in, these frames included.
+    """
+
+    latents: torch.FloatTensor | None = None
+    past_key_values: DreamerCache | None = None
+
+
+@dataclass
+class DreamerDecoderOutput(ModelOutput):
+    """Output of [`DreamerTokenizerModel.decode`].
+
+    Args:
+        pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): in [0, 1].
+        past_key_values (`DreamerCache`, *optional*): the cache that was passed in, these frames included.
+    """
+
+    pixel_values_videos: torch.FloatTensor | None = None
+    past_key_values: DreamerCache | None = None
+
+
+class DreamerEncoder(nn.Module):
+    """[N_p patches | N_z learned latent tokens] of a frame -> latents: a linear map, then tanh.
+
+    Patches attend to patches only, latents to everything.
+    """
+
+    def __init__(self, config: DreamerTokenizerConfig):
+        super().__init__()
+        self.num_patches, self.num_latents = config.num_patches, config.num_latent_tokens
+        self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
+        self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        self.latent_tokens = nn.Parameter(torch.empty(config.num_latent_tokens, config.hidden_size))
+        read = slice(self.num_patches, self.num_patches + self.num_latents)
+        self.transformer = DreamerTransformer(config, config.num_encoder_layers, read)
+        self.latent_proj = nn.Linear(config.hidden_size, config.latent_dim)
+
+    def forward(self, pixels: torch.Tensor, patch_mask: torch.Tensor | None, cache: DreamerCache | None, **kwargs):
+        """Normalized pixels (B,T,C,H,W), optional mask (B,T,N_p) -> latents (B,T,N_z,d_z)."""
+        batch, frames = pixels.shape[:2]
+        patches = self.patch_embed(pixels.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, (batch, frames))
+        if patch_mask is not None:
+            patches = torch.where(patch_mask[..., None], self.mask_token, patches)
+        tokens = torch.cat([patches, self.latent_tokens.expand(batch, frames, -1, -1)], dim=2)
+        hidden_states = self.transformer(tokens, self._space_mask(tokens), cache, **kwargs)
+        return torch.tanh(self.latent_proj(hidden_states))
+
+    def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
+        is_latent = torch.arange(tokens.shape[2], device=tokens.device) >= self.num_patches
+        visible = is_latent[:, None] | ~is_latent[None, :]
+        return additive_mask(visible, tokens.dtype)[None, None]
+
+
+class DreamerDecoder(nn.Module):
+    """[N_p learned patch queries | N_z latents] of a frame -> normalized pixels.
+
+    Patch queries attend to everything, latents to latents only.
+    """
+
+    def __init__(self, config: DreamerTokenizerConfig):
+        super().__init__()
+        self.num_patches, self.patch_size = config.num_patches, config.patch_size
+        self.grid_size = config.image_size // config.patch_size
+        self.latent_embed = nn.Linear(config.latent_dim, config.hidden_size)
+        self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
+        self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
+        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
+
+    def forward(self, latents: torch.Tensor, cache: DreamerCache | None, **kwargs) -> torch.Tensor:
+        """Latents (B,T,N_z,d_z) -> normalized pixels (B,T,C,H,W)."""
+        batch, frames = latents.shape[:2]
+        queries = self.patch_queries.expand(batch, frames, -1, -1)
+        tokens = torch.cat([queries, self.latent_embed(latents)], dim=2)
+        hidden_states = self.transformer(tokens, self._space_mask(tokens), cache, **kwargs)
+        patches = self.pixel_head(hidden_states).flatten(0, 1).transpose(1, 2)
+        grid = patches.unflatten(2, (self.grid_size, self.grid_size))
+        return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
+
+    def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
+        is_latent = torch.arange(tokens.shape[2], device=tokens.device) >= self.num_patches
+        visible = ~is_latent[:, None] | is_latent[None, :]
+        return additive_mask(visible, tokens.dtype)[None, None]
+
+
+class DreamerTokenizerModel(DreamerPreTrainedModel):
+    """Video frames to continuous latents and back, causal in time (arXiv 2509.24527, section 3.1).
+
+    Both halves can run frame by frame with a cache ([`~DreamerTokenizerModel.new_encoder_cache`],
+    [`~DreamerTokenizerModel.new_decoder_cache`]).
+
+    ```python
+    tokenizer = DreamerTokenizerModel.from_pretrained("path-or-repo")
+    latents = tokenizer.encode(pixel_values_videos).latents        # (B, T, N_z, d_z) in (-1, 1)
+    frames = tokenizer.decode(latents).pixel_values_videos          # (B, T, C, H, W) in [0, 1]
+    ```
+    """
+
+    config: DreamerTokenizerConfig
+
+    def __init__(self, config: DreamerTokenizerConfig):
+        super().__init__(config)
+        self.encoder = DreamerEncoder(config)
+        self.decoder = DreamerDecoder(config)
+        statistics_shape = (config.num_channels, 1, 1)
+        self.register_buffer("image_mean", torch.empty(statistics_shape, dtype=torch.float32), persistent=False)
+        self.register_buffer("image_std", torch.empty(statistics_shape, dtype=torch.float32), persistent=False)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, DreamerEncoder):
+            init.normal_(module.mask_token)
+            init.normal_(module.latent_tokens)
+        elif isinstance(module, DreamerDecoder):
+            init.normal_(module.patch_queries)
+            init.zeros_(module.pixel_head.weight)
+        elif isinstance(module, DreamerTokenizerModel):
+            init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
+            init.copy_(module.image_std, torch.tensor(self.config.image_std)[:, None, None])
+
+    def new_encoder_cache(self, batch_size: int = 1) -> DreamerCache:
+        """An empty cache for `encode`, of `batch_size` rows."""
+        return self.encoder.transformer.new_cache(batch_size, self.device)
+
+    def new_decoder_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
+        """An empty cache for `decode`, of `batch_size` rows."""
+        return self.decoder.transformer.new_cache(batch_size, self.device, start_position)
+
+    def sample_patch_mask(
+        self, batch_size: int, num_frames: int, generator: torch.Generator | None = None
+    ) -> torch.BoolTensor:
+        """Draws which patches to hide: per frame a probability from U(0, max_mask_ratio), per patch a coin.
+
+        Returns (B,T,N_p) bool, True is hidden. The generator must live on the model's device.
+        """
+        shape = (batch_size, num_frames, 1)
+        ratio = torch.rand(shape, generator=generator, device=self.device) * self.config.max_mask_ratio
+        coins = torch.rand((*shape[:2], self.config.num_patches), generator=generator, device=self.device)
+        return coins < ratio
+
+    @capture_outputs
+    def forward(
+        self, pixel_values_videos: torch.FloatTensor, patch_mask: torch.BoolTensor | None = None, **kwargs
+    ) -> DreamerTokenizerOutput:
+        """Reconstructs frames through the latents.
+
+        Args:
+            pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): frames in [0, 1].
+            patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): patches to hide from the encoder. If
+                not given: drawn by `sample_patch_mask` in training mode, nothing hidden in eval mode.
+
+        Raises:
+            ValueError: frames of another size than the config's.
+        """
+        if patch_mask is None and self.training and self.config.max_mask_ratio > 0:
+            patch_mask = self.sample_patch_mask(*pixel_values_videos.shape[:2])
+        latents = self.encoder(self._normalize(pixel_values_videos), patch_mask, None, **kwargs)
+        reconstruction = self._denormalize(self.decoder(latents, None, **kwargs))
+        return DreamerTokenizerOutput(reconstruction=reconstruction, latents=latents, patch_mask=patch_mask)
+
+    def encode(
+        self, pixel_values_videos: torch.FloatTensor, past_key_values: DreamerCache | None = None
+    ) -> DreamerEncoderOutput:
+        """Frames (B,T,C,H,W) in [0, 1] -> latents (B,T,N_z,d_z) in (-1, 1); never masks.
+
+        With `past_key_values` the frames follow those that the cache has seen, and the cache is updated in place.
+
+        Raises:
+            ValueError: frames of another size than the config's.
+        """
+        latents = self.encoder(self._normalize(pixel_values_videos), None, past_key_values)
+        return DreamerEncoderOutput(latents=latents, past_key_values=past_key_values)
+
+    def decode(self, latents: torch.FloatTensor, past_key_values: DreamerCache | None = None) -> DreamerDecoderOutput:
+        """Latents (B,T,N_z,d_z) -> frames (B,T,C,H,W) clamped to [0, 1].
+
+        With `past_key_values` the frames follow those that the cache has seen, and the cache is updated in place.
+
+        Raises:
+            ValueError: latents of another shape than the config's.
+        """
+        expected = (self.config.num_latent_tokens, self.config.latent_dim)
+        if latents.ndim != 4 or latents.shape[2:] != expected:
+            raise ValueError(f"latents have shape {tuple(latents.shape)}: this tokenizer decodes (B, T, {expected[0]}, {expected[1]}).")
+        pixels = self.decoder(latents.to(self.dtype), past_key_values)
+        frames = self._denormalize(pixels).clamp(0, 1)
+        return DreamerDecoderOutput(pixel_values_videos=frames, past_key_values=past_key_values)
+
+    def _normalize(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        expected = (config.num_channels, config.image_size, config.image_size)
+        if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2:] != expected:
+            raise ValueError(
+                f"frames have shape {tuple(pixel_values_videos.shape)}: this model takes (B, T, "
+                f"{', '.join(map(str, expected))}); DreamerVideoProcessor resizes them."
+            )
+        normalized = (pixel_values_videos.float() - self.image_mean.float()) / self.image_std.float()
+        return normalized.to(self.dtype)
+
+    def _denormalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        # In float32 always: bfloat16 near 1 is as coarse as the 8 bits of the pixel itself.
+        return pixels.float() * self.image_std.float() + self.image_mean.float()
+
+
+__all__ = ["DreamerDecoderOutput", "DreamerEncoderOutput", "DreamerTokenizerModel", "DreamerTokenizerOutput"]

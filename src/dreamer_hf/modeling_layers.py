@@ -1,0 +1,309 @@
+"""The space-time transformer that tokenizer and dynamics model share (arXiv 2509.24527, section 3.4).
+
+Shapes: B batch, T frames, N tokens of a frame, D hidden size, H query heads, H_kv key-value heads, h head width,
+K keys that a query may see.
+
+Space layers attend over the N tokens of one frame, so attention sees (B*T, H, N, h). Time layers attend over T at one
+token position; there the N positions stand beside the heads, (B, N*H, T, h), so that one (B,1,T,K) mask serves all of
+them and the cache has the shape of any other key-value cache.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+
+from .cache_dreamer import DreamerCache, TimePlan, uncached_plan
+from .configuration_dreamer import DreamerTransformerConfig
+
+
+class DreamerRMSNorm(nn.Module):
+    """Root mean square norm over the last axis, computed in float32 whatever the input's dtype."""
+
+    def __init__(self, hidden_size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.eps = eps
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        normed = nn.functional.rms_norm(hidden_states.float(), self.weight.shape, self.weight.float(), self.eps)
+        return normed.to(hidden_states.dtype)
+
+
+class DreamerMLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)), gate and up as one matrix product."""
+
+    def __init__(self, config: DreamerTransformerConfig):
+        super().__init__()
+        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.act_fn = ACT2FN["silu"]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_up_proj(hidden_states).chunk(2, dim=-1)
+        return self.down_proj(self.act_fn(gate) * up)
+
+
+def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.dtype):
+    """Cosines and sines, each (len(positions), head_dim), of the half-split rotary embedding.
+
+    Computed from the positions at hand in double precision (single where the device has none), so there is no table
+    to run off: a rollout's hundred-thousandth frame is placed as exactly as its first.
+    """
+    exact = torch.float32 if positions.device.type == "mps" else torch.float64
+    exponents = torch.arange(0, head_dim, 2, dtype=exact, device=positions.device) / head_dim
+    angles = positions.to(exact)[:, None] * theta**-exponents
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Applies rotary tables (L, h) to states (..., L, h)."""
+    cosines, sines = tables
+    first, second = states.chunk(2, dim=-1)
+    return states * cosines + torch.cat([-second, first], dim=-1) * sines
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **kwargs,
+):
+    """Attention spelled out: (.., heads, L, h) -> output (.., L, heads, h) and weights (.., heads, L, K)."""
+    key = key.repeat_interleave(module.num_key_value_groups, dim=1)
+    value = value.repeat_interleave(module.num_key_value_groups, dim=1)
+    logits = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    if attention_mask is not None:
+        logits = logits + attention_mask
+    weights = nn.functional.softmax(logits, dim=-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What every layer of one pass needs besides the tokens; made once a pass.
+
+    Attributes:
+        space_tables: rotary tables (N, h) over a frame's tokens.
+        time_tables: rotary tables (T, h) over the frames' positions.
+        space_mask: (1,1,N,N) additive mask, or None where every token sees every other.
+        time_plan: positions, mask and cache slots of the frames.
+        cache: cache of the time layers, or None.
+    """
+
+    space_tables: tuple[torch.Tensor, torch.Tensor]
+    time_tables: tuple[torch.Tensor, torch.Tensor]
+    space_mask: torch.Tensor | None
+    time_plan: TimePlan
+    cache: DreamerCache | None
+
+
+class DreamerAttention(nn.Module):
+    """Attention of one layer, over space or over time; queries, keys and values are one matrix product."""
+
+    is_causal = False  # the masks say what is visible; SDPA must not guess
+
+    def __init__(self, config: DreamerTransformerConfig, layer_idx: int):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_temporal = (layer_idx + 1) % config.time_every == 0
+        self.head_dim = config.head_dim
+        self.num_heads = config.num_attention_heads
+        self.num_key_value_heads = config.num_key_value_heads
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = self.head_dim**-0.5
+        self.query_width = self.num_heads * self.head_dim
+        widths = self.query_width + 2 * self.num_key_value_heads * self.head_dim
+        self.qkv_proj = nn.Linear(config.hidden_size, widths, bias=False)
+        self.o_proj = nn.Linear(self.query_width, config.hidden_size, bias=False)
+        self.query_scale = nn.Parameter(torch.empty(self.num_heads)) if config.qk_norm else None
+
+    def forward(self, hidden_states: torch.Tensor, context: PassContext, read: slice | None = None, **kwargs):
+        """(B,T,N,D) -> (B,T,M,D), with M = N, or as many tokens as `read` asks for (space layers only)."""
+        query, key, value = self._project(hidden_states, read)
+        if self.is_temporal:
+            output, weights = self._attend_time(query, key, value, context, **kwargs)
+        else:
+            output, weights = self._attend_space(query, key, value, context, read, **kwargs)
+        return self.o_proj(output), weights
+
+    def _project(self, hidden_states: torch.Tensor, read: slice | None):
+        """(B,T,N,D) -> queries (B,T,M,H,h), keys and values (B,T,N,H_kv,h), with QK-norm applied."""
+        if read is None:
+            projected = self.qkv_proj(hidden_states)
+            query, key_value = projected.tensor_split([self.query_width], dim=-1)
+        else:
+            query_weight, key_value_weight = self.qkv_proj.weight.tensor_split([self.query_width])
+            query = nn.functional.linear(hidden_states[:, :, read], query_weight)
+            key_value = nn.functional.linear(hidden_states, key_value_weight)
+        query = query.unflatten(-1, (self.num_heads, self.head_dim))
+        key, value = key_value.unflatten(-1, (2, self.num_key_value_heads, self.head_dim)).unbind(-3)
+        if self.query_scale is not None:
+            query = nn.functional.normalize(query.float(), dim=-1).to(query.dtype) * self.query_scale[:, None]
+            key = nn.functional.normalize(key.float(), dim=-1).to(key.dtype)
+        return query, key, value
+
+    def _attend_space(self, query, key, value, context: PassContext, read: slice | None, **kwargs):
+        batch, frames = query.shape[:2]
+        query, key, value = (x.flatten(0, 1).transpose(1, 2) for x in (query, key, value))
+        cosines, sines = context.space_tables
+        rows = slice(None) if read is None else read
+        mask = context.space_mask
+        query = rotate(query, (cosines[rows], sines[rows]))
+        key = rotate(key, context.space_tables)
+        output, weights = self._attend(query, key, value, None if mask is None else mask[:, :, rows], **kwargs)
+        return output.flatten(2).unflatten(0, (batch, frames)), weights
+
+    def _attend_time(self, query, key, value, context: PassContext, **kwargs):
+        batch, frames, tokens = query.shape[:3]
+        query, key, value = (x.permute(0, 2, 3, 1, 4) for x in (query, key, value))
+        query, key = rotate(query, context.time_tables), rotate(key, context.time_tables)
+        query, key, value = (x.flatten(1, 2) for x in (query, key, value))
+        if context.cache is not None:
+            key, value = context.cache.update(key, value, self.layer_idx, context.time_plan)
+        output, weights = self._attend(query, key, value, context.time_plan.mask, **kwargs)
+        return output.reshape(batch, frames, tokens, self.query_width), weights
+
+    def _attend(self, query, key, value, mask: torch.Tensor | None, **kwargs):
+        softcap = self.config.attn_logit_softcapping
+        implementation = self.config._attn_implementation
+        if softcap is not None:
+            kwargs["softcap"] = softcap
+            # SDPA cannot cap logits and refuses to try.
+            implementation = "eager" if implementation == "sdpa" else implementation
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        return attention(self, query, key, value, mask, scaling=self.scaling, **kwargs)
+
+
+class DreamerLayer(GradientCheckpointingLayer):
+    """Pre-norm attention (space or time) and SwiGLU, both residual."""
+
+    def __init__(self, config: DreamerTransformerConfig, layer_idx: int):
+        super().__init__()
+        self.self_attn = DreamerAttention(config, layer_idx)
+        self.mlp = DreamerMLP(config)
+        self.input_layernorm = DreamerRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = DreamerRMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor, context: PassContext, read: slice | None = None, **kwargs):
+        """(B,T,N,D) -> (B,T,M,D); with `read`, only those tokens go on."""
+        attended, _ = self.self_attn(self.input_layernorm(hidden_states), context, read, **kwargs)
+        residual = hidden_states if read is None else hidden_states[:, :, read]
+        hidden_states = residual + attended
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+
+class DreamerTransformer(nn.Module):
+    """A stack of layers over (time, tokens of a frame); no norm after the last one.
+
+    Args:
+        config: widths and window.
+        num_layers: a multiple of `config.time_every`.
+        read: the tokens of a frame whose outputs anybody reads. The others stop after the last space layer's keys
+            and values: they would change nothing that is read.
+    """
+
+    def __init__(self, config: DreamerTransformerConfig, num_layers: int, read: slice):
+        super().__init__()
+        self.config = config
+        self.read = read
+        self.layers = nn.ModuleList([DreamerLayer(config, index) for index in range(num_layers)])
+        self.gradient_checkpointing = False
+
+    def new_cache(self, batch_size: int, device: torch.device, start_position: int | torch.Tensor = 0) -> DreamerCache:
+        """An empty cache for this stack."""
+        config = self.config
+        return DreamerCache(
+            len(self.layers), config.time_every, config.context_length, batch_size, device, start_position
+        )
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        space_mask: torch.Tensor | None = None,
+        cache: DreamerCache | None = None,
+        num_commit_frames: int | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """(B,T,N,D) -> (B,T,M,D) for the M tokens of `read`.
+
+        With a cache, the T frames follow what it holds; the first `num_commit_frames` of them (all, if None) are
+        kept in it and the rest are forgotten.
+        """
+        frames = hidden_states.shape[1]
+        commit = frames if num_commit_frames is None else num_commit_frames
+        context = self._context(hidden_states, space_mask, cache, commit)
+        last_space_layer = len(self.layers) - 2
+        for index, layer in enumerate(self.layers):
+            hidden_states = layer(hidden_states, context, self.read if index == last_space_layer else None, **kwargs)
+        if cache is not None:
+            cache.advance(commit)
+        return hidden_states
+
+    def _context(self, hidden_states, space_mask, cache: DreamerCache | None, commit: int) -> PassContext:
+        frames, tokens = hidden_states.shape[1:3]
+        dtype, device = hidden_states.dtype, hidden_states.device
+        if cache is None:
+            plan = uncached_plan(frames, self.config.context_length, dtype, device)
+        else:
+            plan = cache.plan(frames, commit, dtype)
+        width, theta = self.config.head_dim, self.config.rope_theta
+        space_tables = rotary_tables(torch.arange(tokens, device=device), width, theta, dtype)
+        time_tables = rotary_tables(plan.positions, width, theta, dtype)
+        return PassContext(space_tables, time_tables, space_mask, plan, cache)
+
+
+class DreamerPreTrainedModel(PreTrainedModel):
+    """Weight initialization and the ecosystem's switches, for every Dreamer model."""
+
+    config: DreamerTransformerConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values_videos"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["DreamerLayer"]
+    _skip_keys_device_placement = ["past_key_values", "context"]
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": DreamerLayer, "attentions": DreamerAttention}
+
+    def get_input_embeddings(self):
+        """None: pixels and latents enter through projections, there is no vocabulary."""
+        return None
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            fan_in = module.weight[0].numel()
+            init.normal_(module.weight, std=self.config.initializer_range or fan_in**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=1.0)
+        elif isinstance(module, DreamerRMSNorm):
+            init.ones_(module.weight)
+        elif isinstance(module, DreamerMLP):
+            init.zeros_(module.down_proj.weight)
+        elif isinstance(module, DreamerAttention):
+            init.zeros_(module.o_proj.weight)
+            if module.query_scale is not None:
+                # Two random directions of width h have a cosine near h^-1/2: this gives logits of unit variance.
+                init.constant_(module.query_scale, module.head_dim)
+
+
+__all__ = ["DreamerPreTrainedModel", "DreamerTransformer"]

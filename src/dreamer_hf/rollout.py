@@ -1,0 +1,322 @@
+"""Rollouts: the state of a dream, which lives in the object and never on a module (arXiv 2509.24527, section 3.2).
+
+A rollout primes its caches with context frames, then every `step` denoises one frame and commits it. The commit pass
+of a frame and the first denoising pass of the next one are one pass over two frames (time attention is causal, so
+neither sees what it should not): four passes a frame instead of five.
+
+Shapes: B rows, C context frames, N_z latent tokens, d_z latent channels, a action width.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from transformers.utils import ModelOutput
+
+from .cache_dreamer import DreamerCache
+from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
+
+
+@dataclass
+class DreamerRolloutOutput(ModelOutput):
+    """One dreamt frame.
+
+    Args:
+        pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*): the frame in [0, 1]; None in latent rollouts.
+        latents (`torch.FloatTensor` of shape `(B, N_z, d_z)`): its clean latents.
+    """
+
+    pixel_values: torch.FloatTensor | None = None
+    latents: torch.FloatTensor | None = None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Some frames of every row: latents (B,T,N_z,d_z), actions (B,T,a), action_mask (B,T) (False: no action)."""
+
+    latents: torch.Tensor
+    actions: torch.Tensor
+    action_mask: torch.Tensor
+
+    def to_noisy(self, noise: torch.Tensor, signal_level: float) -> Frames:
+        """The same frames at a signal level."""
+        return replace(self, latents=add_noise(self.latents, noise, signal_level))
+
+    def append(self, other: Frames) -> Frames:
+        """These frames, then the other ones."""
+        pairs = zip((self.latents, self.actions, self.action_mask), (other.latents, other.actions, other.action_mask))
+        return Frames(*(torch.cat(pair, dim=1) for pair in pairs))
+
+
+def as_frames(latents: torch.Tensor, actions, action_mask, action_dim: int) -> Frames:
+    """Puts latents (B,T,N_z,d_z) and what is known of their actions into one form.
+
+    `actions` (B,T,a) may be a tensor, an array, a list or None (no frame has one); `action_mask` (B,T) may be None
+    (every frame has one, if actions are given).
+
+    Raises:
+        ValueError: actions or mask of another shape.
+    """
+    latents = latents.float()
+    shape, device = latents.shape[:2], latents.device
+    if actions is None:
+        return Frames(latents, torch.zeros(*shape, action_dim, device=device), torch.zeros(shape, dtype=torch.bool, device=device))
+    actions = torch.as_tensor(actions, dtype=torch.float32, device=device)
+    if actions.shape != (*shape, action_dim):
+        raise ValueError(f"actions have shape {tuple(actions.shape)}: here they must be {(*shape, action_dim)}.")
+    if action_mask is None:
+        action_mask = torch.ones(shape, dtype=torch.bool, device=device)
+    action_mask = torch.as_tensor(action_mask, dtype=torch.bool, device=device)
+    if action_mask.shape != shape:
+        raise ValueError(f"action_mask has shape {tuple(action_mask.shape)}: here it must be {tuple(shape)}.")
+    return Frames(latents, actions, action_mask)
+
+
+def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+    """Standard normal float32 noise, drawn where the generator lives, so that a seed means the same on every device."""
+    source = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=source).to(device)
+
+
+def copy_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """A generator that will draw what the given one would; None (PyTorch's global one) stays None."""
+    if generator is None:
+        return None
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
+
+
+class DreamerLatentRollout:
+    """A dream in latent space. Made by [`DreamerDynamicsModel.start_rollout`]; see there for the arguments.
+
+    Attributes:
+        frame_index: index of the frame that the next step dreams, the first context frame being 0.
+    """
+
+    def __init__(
+        self,
+        dynamics,
+        context: Frames,
+        schedule: RolloutSchedule,
+        generator: torch.Generator | None = None,
+        context_noise: torch.Tensor | None = None,
+        merge_commit: bool = True,
+    ):
+        self.dynamics = dynamics
+        self.schedule = schedule
+        self.generator = generator
+        self.merge_commit = merge_commit
+        self._restart(context, context_noise)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the rollout."""
+        return self._cache.batch_size
+
+    @torch.no_grad()
+    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
+        """Dreams one frame in every row.
+
+        Args:
+            actions: (B,a) raw actions in the data's units, the new frame's action tokens; None for no action.
+            action_mask: (B,) bool, False where a row has no action.
+            start_noise: (B,N_z,d_z) noise that the frame is made of; drawn if not given.
+            commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn if not given.
+
+        Returns:
+            [`DreamerRolloutOutput`] with the frame's clean latents.
+
+        Raises:
+            ValueError: a shape that does not fit.
+        """
+        start, commit_noise = self._noise(start_noise), self._noise(commit_noise)
+        frame = as_frames(start, _one_frame(actions), _one_frame(action_mask), self.dynamics.config.action_dim)
+        for step in range(self.schedule.num_inference_steps):
+            clean = self._denoise(frame, step)
+            frame = replace(frame, latents=euler_step(frame.latents, clean, step, self.schedule.num_inference_steps))
+        self._pending = frame.to_noisy(commit_noise, self.schedule.context_signal_level)
+        if not self.merge_commit:
+            self._commit_pending()
+        self.frame_index += 1
+        return DreamerRolloutOutput(latents=frame.latents[:, 0])
+
+    @torch.no_grad()
+    def reset(self, latents=None, actions=None, action_mask=None, rows=None, context_noise=None) -> None:
+        """Starts over: from the first context (no latents given) or a new one, in all rows or in some.
+
+        Args:
+            latents: (B,C,N_z,d_z) clean context latents; with `rows`, one entry a row named there.
+            actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
+            rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
+            context_noise: as in `start_rollout`.
+        """
+        context = self._new_context(latents, actions, action_mask, rows)
+        if rows is None:
+            self._restart(context, context_noise)
+        else:
+            self._restart_rows(torch.as_tensor(rows, device=context.latents.device), context, context_noise)
+
+    def clone(self) -> DreamerLatentRollout:
+        """An independent copy: branch the future, then step both. A given generator is copied with its state."""
+        twin = copy.copy(self)
+        twin._cache = self._cache.clone()
+        twin.generator = copy_generator(self.generator)
+        return twin
+
+    def _new_context(self, latents, actions, action_mask, rows) -> Frames:
+        if latents is not None:
+            return as_frames(latents, actions, action_mask, self.dynamics.config.action_dim)
+        first = self._context
+        if rows is None:
+            return first
+        return Frames(first.latents[rows], first.actions[rows], first.action_mask[rows])
+
+    def _restart(self, context: Frames, context_noise: torch.Tensor | None) -> None:
+        self._context = context
+        self._pending: Frames | None = None
+        self._cache = self.dynamics.new_cache(context.latents.shape[0])
+        self._prime(context, context_noise, self._cache)
+        self.frame_index = context.latents.shape[1]
+
+    def _restart_rows(self, rows: torch.Tensor, context: Frames, context_noise: torch.Tensor | None) -> None:
+        if self._pending is not None:
+            self._commit_pending()
+        start = self._cache.next_position - context.latents.shape[1]
+        cache = self.dynamics.new_cache(len(rows), start)
+        self._prime(context, context_noise, cache)
+        self._cache.replace_rows(rows, cache)
+
+    @torch.no_grad()
+    def _prime(self, context: Frames, noise: torch.Tensor | None, cache: DreamerCache) -> None:
+        """Fills a cache with context frames at the context signal level."""
+        if noise is None:
+            noise = draw_noise(context.latents.shape, self.generator, context.latents.device)
+        self._commit(context.to_noisy(noise, self.schedule.context_signal_level), cache)
+
+    def _commit(self, frames: Frames, cache: DreamerCache) -> None:
+        ids = torch.zeros_like(frames.action_mask, dtype=torch.int64)
+        levels = ids + self.schedule.context_signal_level_id
+        self.dynamics(frames.latents, levels, ids, frames.actions, frames.action_mask, past_key_values=cache)
+
+    def _commit_pending(self) -> None:
+        self._commit(self._pending, self._cache)
+        self._pending = None
+
+    def _denoise(self, frame: Frames, step: int) -> torch.Tensor:
+        """One pass: the clean prediction (B,1,N_z,d_z) of the current frame; commits the pending one on the way."""
+        levels = torch.full_like(frame.action_mask, self.schedule.signal_level_id(step), dtype=torch.int64)
+        sizes = torch.full_like(levels, self.schedule.step_size_id)
+        frames, num_commit = frame, 0
+        if self._pending is not None:
+            frames, num_commit = self._pending.append(frame), 1
+            levels = torch.cat([torch.full_like(levels, self.schedule.context_signal_level_id), levels], dim=1)
+            sizes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+            self._pending = None
+        output = self.dynamics(
+            frames.latents,
+            levels,
+            sizes,
+            frames.actions,
+            frames.action_mask,
+            past_key_values=self._cache,
+            num_commit_frames=num_commit,
+        )
+        return output.latents[:, -1:].float()
+
+    def _noise(self, noise) -> torch.Tensor:
+        """(B,N_z,d_z) noise, given or drawn, as one frame (B,1,N_z,d_z)."""
+        config, device = self.dynamics.config, self._context.latents.device
+        shape = (self.batch_size, config.num_latent_tokens, config.latent_dim)
+        if noise is None:
+            noise = draw_noise(shape, self.generator, device)
+        elif tuple(noise.shape) != shape:
+            raise ValueError(f"noise has shape {tuple(noise.shape)}: here it must be {shape}.")
+        return noise.to(device)[:, None]
+
+
+def _one_frame(values):
+    """(B,...) of one frame -> (B,1,...); None stays None."""
+    return None if values is None else torch.as_tensor(values)[:, None]
+
+
+class DreamerRollout:
+    """A dream in pixels. Made by [`DreamerWorldModel.start_rollout`]; see there for the arguments.
+
+    Attributes:
+        latent_rollout: the dream itself; this class adds the decoder and its cache.
+    """
+
+    def __init__(self, world, latents: torch.Tensor, latent_rollout: DreamerLatentRollout):
+        self.world = world
+        self.latent_rollout = latent_rollout
+        self._context_latents = latents
+        self._decoder_cache = self._prime_decoder(latents)
+
+    @property
+    def frame_index(self) -> int:
+        """Index of the frame that the next step dreams, the first context frame being 0."""
+        return self.latent_rollout.frame_index
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the rollout."""
+        return self.latent_rollout.batch_size
+
+    @torch.no_grad()
+    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
+        """Dreams one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
+
+        Returns:
+            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1] and `latents` (B,N_z,d_z).
+        """
+        output = self.latent_rollout.step(actions, action_mask, start_noise, commit_noise)
+        decoded = self.world.tokenizer.decode(output.latents[:, None], past_key_values=self._decoder_cache)
+        output.pixel_values = decoded.pixel_values_videos[:, 0]
+        return output
+
+    @torch.no_grad()
+    def reset(self, pixel_values_videos=None, actions=None, action_mask=None, rows=None, context_noise=None) -> None:
+        """Starts over: from the first context (no frames given) or a new one, in all rows or in some.
+
+        Args:
+            pixel_values_videos: (B,C,3,H,W) context frames in [0, 1]; with `rows`, one entry a row named there.
+            actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
+            rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
+            context_noise: as in `start_rollout`.
+        """
+        latents = None
+        if pixel_values_videos is not None:
+            latents = self.world.tokenizer.encode(pixel_values_videos).latents
+        self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise)
+        self._reset_decoder(latents, rows)
+
+    def clone(self) -> DreamerRollout:
+        """An independent copy: branch the future, then step both. A given generator is copied with its state."""
+        twin = copy.copy(self)
+        twin.latent_rollout = self.latent_rollout.clone()
+        twin._decoder_cache = self._decoder_cache.clone()
+        return twin
+
+    def _reset_decoder(self, latents: torch.Tensor | None, rows) -> None:
+        if rows is None:
+            self._context_latents = self._context_latents if latents is None else latents
+            self._decoder_cache = self._prime_decoder(self._context_latents)
+            return
+        latents = self._context_latents[rows] if latents is None else latents
+        start = self._decoder_cache.next_position - latents.shape[1]
+        rows = torch.as_tensor(rows, device=latents.device)
+        self._decoder_cache.replace_rows(rows, self._prime_decoder(latents, start))
+
+    @torch.no_grad()
+    def _prime_decoder(self, latents: torch.Tensor, start_position: int | torch.Tensor = 0) -> DreamerCache:
+        """A decoder cache that has seen clean context latents (B,C,N_z,d_z)."""
+        tokenizer = self.world.tokenizer
+        cache = tokenizer.new_decoder_cache(latents.shape[0], start_position)
+        tokenizer.decode(latents, past_key_values=cache)
+        return cache
+
+
+__all__ = ["DreamerLatentRollout", "DreamerRollout", "DreamerRolloutOutput"]

@@ -1,0 +1,116 @@
+"""The (signal level, step size) grid of shortcut forcing: index conventions, Euler step, sampling for training.
+
+Source: arXiv 2509.24527, section 3.2. Every index convention of the dynamics model is written here and nowhere else.
+
+Signal level `tau` in [0, 1]: 0 is pure noise, 1 is clean; `z_tau = (1 - tau) * noise + tau * z`. Its index is
+`tau * num_signal_levels` (K_max); `tau = 1` has no index, because nothing is left to predict there.
+Step size `d` in {1/K_max, ..., 1/2, 1}. Its index is `log2(d * K_max)`: 0 is the finest step, `log2(K_max)` is 1.
+
+Shapes: B batch, T frames, N latent tokens, C latent channels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+def num_step_sizes(num_signal_levels: int) -> int:
+    """Number of step sizes on the grid of `num_signal_levels` (K_max): log2(K_max) + 1."""
+    return num_signal_levels.bit_length()
+
+
+def signal_level_id(signal_level: float, num_signal_levels: int) -> int:
+    """Index of a signal level in [0, 1), rounded down to the grid.
+
+    Raises:
+        ValueError: the level is outside [0, 1); 1 is clean and has no index.
+    """
+    if not 0 <= signal_level < 1:
+        raise ValueError(f"signal level {signal_level} has no index: give a level of at least 0 and below 1.")
+    # 0.9 * 10 is 9.000000000000002 or 8.999999999999998 depending on the product: the small constant keeps the grid's own levels.
+    return math.floor(signal_level * num_signal_levels + 1e-9)
+
+
+def step_size_id(num_inference_steps: int, num_signal_levels: int) -> int:
+    """Index of the step size `1 / num_inference_steps`.
+
+    Raises:
+        ValueError: the number of steps is not a power of two in 1..K_max.
+    """
+    is_power_of_two = num_inference_steps > 0 and num_inference_steps & (num_inference_steps - 1) == 0
+    if not is_power_of_two or num_inference_steps > num_signal_levels:
+        raise ValueError(
+            f"num_inference_steps={num_inference_steps} is not on this model's grid: "
+            f"give a power of two from 1 to {num_signal_levels}."
+        )
+    return (num_signal_levels // num_inference_steps).bit_length() - 1
+
+
+def add_noise(latents: torch.Tensor, noise: torch.Tensor, signal_level: torch.Tensor | float) -> torch.Tensor:
+    """Mixes clean latents (B,T,N,C) with noise: `(1 - tau) * noise + tau * latents`.
+
+    `signal_level` is a number or a (B,T) tensor of levels in [0, 1].
+    """
+    if isinstance(signal_level, torch.Tensor):
+        signal_level = signal_level[..., None, None]
+    return (1 - signal_level) * noise + signal_level * latents
+
+
+def euler_step(noisy: torch.Tensor, clean_prediction: torch.Tensor, step: int, num_inference_steps: int) -> torch.Tensor:
+    """One denoising step from `tau = step / K` to `(step + 1) / K`: `z + (x - z) / (1 - tau) * d`.
+
+    With `d = 1/K` the factor `d / (1 - tau)` is `1 / (K - step)`: the last step returns the prediction itself.
+    """
+    return noisy + (clean_prediction - noisy) / (num_inference_steps - step)
+
+
+def sample_training_grid(
+    shape: tuple[int, ...], num_signal_levels: int, generator: torch.Generator | None, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws training pairs: `d` uniformly over the powers of two, then `tau` uniformly over {0, d, 2d, ..., 1 - d}.
+
+    Returns `(signal_level_ids, step_size_ids)`, both int64 of the given shape.
+    """
+    step_ids = torch.randint(num_step_sizes(num_signal_levels), shape, generator=generator, device=device)
+    stride = 2**step_ids  # one step of size d, counted in signal-level indices
+    levels = num_signal_levels // stride
+    uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    return (uniform * levels).long() * stride, step_ids
+
+
+@dataclass(frozen=True)
+class RolloutSchedule:
+    """The passes of one dreamt frame: `num_inference_steps` denoising passes and one commit pass (section 3.2).
+
+    Args:
+        num_inference_steps: denoising passes K, a power of two, at most `num_signal_levels`.
+        context_signal_level: level at which past frames are shown to the model; a little noise makes it robust to its
+            own errors. Mixed exactly, indexed rounded down to the grid.
+        num_signal_levels: K_max of the model.
+
+    Raises:
+        ValueError: a number of steps or a level that is not on the model's grid.
+    """
+
+    num_inference_steps: int
+    context_signal_level: float
+    num_signal_levels: int
+
+    def __post_init__(self):
+        # Both raise on bad input: a rollout must refuse it when it starts, not in its first step.
+        _ = self.step_size_id, self.context_signal_level_id
+
+    @property
+    def step_size_id(self) -> int:
+        """Index of the step size 1/K of a denoising pass."""
+        return step_size_id(self.num_inference_steps, self.num_signal_levels)
+
+    @property
+    def context_signal_level_id(self) -> int:
+        """Index of the signal level of past frames; their step size has index 0."""
+        return signal_level_id(self.context_signal_level, self.num_signal_levels)
+
+    def signal_level_id(self, step: int) -> int:
+        """Index of the signal level `step / K` at which denoising pass `step` starts."""
+        return step * (self.num_signal_levels // self.num_inference_steps)

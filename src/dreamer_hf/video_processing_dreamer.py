@@ -1,0 +1,24 @@
+"""Frames of any kind -> what the models take."""
+
+from transformers.image_utils import PILImageResampling
+from transformers.video_processing_utils import BaseVideoProcessor
+
+
+class DreamerVideoProcessor(BaseVideoProcessor):
+    """Resizes uint8 frames (lists, arrays or tensors, (T,H,W,3) or (T,3,H,W)) and scales them to [0, 1].
+
+    `processor(videos, return_tensors="pt").pixel_values_videos` is float32 (B,T,3,H,W). Frames are stretched to
+    `size`; pad them to a square first where the aspect ratio matters. The models normalize inside
+    (`config.image_mean`, `config.image_std`), so this class does not.
+    """
+
+    resample = PILImageResampling.BILINEAR
+    size = {"height": 256, "width": 256}
+    do_resize = True
+    do_rescale = True
+    do_normalize = False
+    do_sample_frames = False
+    model_input_names = ["pixel_values_videos"]
+
+
+__all__ = ["DreamerVideoProcessor"]
