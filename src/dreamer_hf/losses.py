@@ -1,0 +1,235 @@
+"""The objectives: masked autoencoding for the tokenizer, shortcut forcing for the dynamics, running-RMS normalization.
+
+Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (shortcut forcing) and 3.4 (loss normalization).
+
+Shapes: B batch, T frames, N latent tokens, C latent channels, A action dimension, H, W pixels.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .scheduling_shortcut import add_noise, sample_training_grid
+
+TOKENIZER_LOSS_WEIGHTS = {"mse": 1.0, "lpips": 0.2}
+DYNAMICS_LOSS_WEIGHTS = {"shortcut": 1.0}
+
+
+class RunningRMS:
+    """Root mean square of a stream of losses: an exponential moving average of the squared loss, corrected for its
+    start at zero (as Adam corrects its moments), so that the first value is the first loss itself.
+
+    Its state belongs to a training checkpoint: a run that resumes without it would scale its losses anew.
+    """
+
+    def __init__(self, decay: float = 0.99):
+        self.decay = decay
+        self.mean_square = 0.0
+        self.num_observed = 0
+
+    def observe(self, loss: float) -> None:
+        """Takes one loss in. In distributed training give the mean over all ranks, so that they stay equal."""
+        self.mean_square = self.decay * self.mean_square + (1 - self.decay) * loss**2
+        self.num_observed += 1
+
+    @property
+    def value(self) -> float:
+        """The running RMS; 1 before the first loss, and never zero."""
+        if self.num_observed == 0:
+            return 1.0
+        corrected = self.mean_square / (1 - self.decay**self.num_observed)
+        return max(math.sqrt(corrected), 1e-12)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"mean_square": self.mean_square, "num_observed": self.num_observed}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.mean_square, self.num_observed = state["mean_square"], state["num_observed"]
+
+
+class LossNormalizer:
+    """Weighted sum of loss terms, each divided by its own `RunningRMS`, so that the weights keep their meaning."""
+
+    def __init__(self, weights: dict[str, float], decay: float = 0.99):
+        self.weights = weights
+        self.running = {name: RunningRMS(decay) for name in weights}
+
+    @property
+    def has_observed(self) -> bool:
+        """Whether the scale of any term is known."""
+        return any(rms.num_observed for rms in self.running.values())
+
+    def observe(self, terms: dict[str, float]) -> None:
+        """Takes in the value of every term (means over all ranks)."""
+        for name, value in terms.items():
+            self.running[name].observe(value)
+
+    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The scalar to minimize: `sum(weight * term / RMS of the term)` over the terms that are present."""
+        return sum(self.weights[name] / self.running[name].value * term for name, term in terms.items())
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        return {name: rms.state_dict() for name, rms in self.running.items()}
+
+    def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
+        for name, rms in self.running.items():
+            rms.load_state_dict(state[name])
+
+
+def tokenizer_loss_terms(
+    reconstruction: torch.Tensor,
+    pixel_values_videos: torch.Tensor,
+    perceptual: Callable[..., torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Terms of the tokenizer loss, over all pixels, masked or not.
+
+    Args:
+        reconstruction: (B,T,3,H,W) float on the [0, 1] scale, not clamped.
+        pixel_values_videos: (B,T,3,H,W) float in [0, 1].
+        perceptual: an `lpips.LPIPS` module, or None to leave the perceptual term out.
+
+    Returns:
+        Scalars by name: `mse`, and `lpips` when `perceptual` is given. Their weights are `TOKENIZER_LOSS_WEIGHTS`.
+    """
+    terms = {"mse": nn.functional.mse_loss(reconstruction, pixel_values_videos)}
+    if perceptual is not None:
+        images, targets = reconstruction.flatten(0, 1), pixel_values_videos.flatten(0, 1)
+        terms["lpips"] = perceptual(images, targets, normalize=True).mean()
+    return terms
+
+
+@dataclass
+class ShortcutForcingLoss:
+    """`loss` is the mean over all frames of the batch; the other two are its parts over the frames that they concern
+    (NaN when there is none), without gradient, for logging."""
+
+    loss: torch.Tensor
+    flow_loss: torch.Tensor
+    bootstrap_loss: torch.Tensor
+
+
+def shortcut_forcing_loss(
+    model: nn.Module,
+    latents: torch.Tensor,
+    actions: torch.Tensor | None,
+    action_mask: torch.Tensor | None,
+    signal_level_ids: torch.Tensor,
+    step_size_ids: torch.Tensor,
+    noise: torch.Tensor,
+) -> ShortcutForcingLoss:
+    """Shortcut forcing (section 3.2): flow matching at the finest step, self-consistency at every coarser one.
+
+    With `x` the model's clean prediction for `z_tau`, a frame at the finest step costs `|x - z|^2`; a frame at a
+    coarser step `d` costs `(1 - tau)^2 |(x - z_tau) / (1 - tau) - v|^2`, where `v` is the mean velocity of two steps
+    of size `d / 2` that the model itself takes, in eval mode and without gradient. Both are weighted by
+    `0.9 tau + 0.1`. The two extra passes run only over the rows that hold a coarser step; frames at the finest step
+    in such a row keep their noise level in both.
+
+    Args:
+        model: a `DreamerDynamicsModel`, wrapped for distributed training or not.
+        latents: (B,T,N,C) clean latents of the frozen tokenizer.
+        actions: (B,T,A) raw and aligned, or None.
+        action_mask: (B,T) bool, False where a frame has no action, or None.
+        signal_level_ids: (B,T) int64, as `scheduling_shortcut` counts them.
+        step_size_ids: (B,T) int64, likewise.
+        noise: (B,T,N,C) standard normal.
+    """
+    num_signal_levels = _num_signal_levels(model)
+    conditions = _Conditions(signal_level_ids, step_size_ids, actions, action_mask)
+    levels = (signal_level_ids / num_signal_levels).to(latents.dtype)
+    noisy = add_noise(latents, noise, levels)
+    coarse = step_size_ids > 0
+    rows = coarse.any(dim=1).nonzero()[:, 0]
+    # A step of the target that leads to x is a clean prediction too: comparing those needs no division by (1 - tau).
+    target = latents
+    if len(rows) > 0:
+        bootstrap = _bootstrap_target(model, noisy[rows], conditions.rows(rows), num_signal_levels)
+        target = latents.clone()
+        target[rows] = torch.where(coarse[rows, :, None, None], bootstrap.to(latents.dtype), latents[rows])
+    prediction = conditions.run(model, noisy)
+    error = (prediction.float() - target.float()).square().mean(dim=(2, 3))
+    weighted = (0.9 * levels.float() + 0.1) * error
+    detached = weighted.detach()
+    return ShortcutForcingLoss(weighted.mean(), detached[~coarse].mean(), detached[coarse].mean())
+
+
+@dataclass
+class _Conditions:
+    """What the dynamics model sees beside the noisy latents."""
+
+    signal_level_ids: torch.Tensor
+    step_size_ids: torch.Tensor
+    actions: torch.Tensor | None
+    action_mask: torch.Tensor | None
+
+    def rows(self, index: torch.Tensor) -> "_Conditions":
+        parts = (self.signal_level_ids, self.step_size_ids, self.actions, self.action_mask)
+        return _Conditions(*(part if part is None else part[index] for part in parts))
+
+    def run(self, model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
+        output = model(
+            noisy, self.signal_level_ids, self.step_size_ids, actions=self.actions, action_mask=self.action_mask
+        )
+        return output.latents
+
+
+def _bootstrap_target(
+    model: nn.Module, noisy: torch.Tensor, conditions: _Conditions, num_signal_levels: int
+) -> torch.Tensor:
+    """The clean prediction that two half steps of the model itself amount to: `z_tau + (1 - tau) v`."""
+    coarse = conditions.step_size_ids > 0
+    half_ids = (conditions.step_size_ids - 1).clamp(min=0)
+    half_levels = torch.where(coarse, 2**half_ids, 0)  # half a step, counted in signal levels; none at the finest step
+    first = _Conditions(conditions.signal_level_ids, half_ids, conditions.actions, conditions.action_mask)
+    second = _Conditions(
+        conditions.signal_level_ids + half_levels, half_ids, conditions.actions, conditions.action_mask
+    )
+    remaining = _per_frame(1 - first.signal_level_ids / num_signal_levels, noisy)
+    remaining_after_half = _per_frame(1 - second.signal_level_ids / num_signal_levels, noisy)
+    half_step = _per_frame(half_levels / num_signal_levels, noisy)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            velocity_1 = (first.run(model, noisy) - noisy) / remaining
+            halfway = noisy + velocity_1 * half_step
+            velocity_2 = (second.run(model, halfway) - halfway) / remaining_after_half
+    finally:
+        model.train(was_training)
+    return noisy + remaining * (velocity_1 + velocity_2) / 2
+
+
+def _per_frame(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return values.to(like.dtype)[..., None, None]
+
+
+def _num_signal_levels(model: nn.Module) -> int:
+    config = model.config if hasattr(model, "config") else model.module.config  # DDP hides it one level down
+    return config.num_signal_levels
+
+
+def sample_training_row(
+    num_frames: int,
+    num_signal_levels: int,
+    is_bootstrap: bool,
+    generator: torch.Generator | None,
+    device: torch.device | str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws `(signal_level_ids, step_size_ids)`, each (T,) int64, for one row of a batch.
+
+    A bootstrap row is the specified draw: every frame its own step size, then its own signal level. A flow row has
+    the finest step size in every frame and any signal level: it costs one pass instead of three.
+    """
+    if is_bootstrap:
+        return sample_training_grid((num_frames,), num_signal_levels, generator, device)
+    levels = torch.randint(num_signal_levels, (num_frames,), generator=generator, device=device)
+    return levels, torch.zeros_like(levels)
+
+
+def is_bootstrap_row(row_id: int, bootstrap_fraction: float) -> bool:
+    """Whether the row with this running number is a bootstrap row: evenly spread, so that every batch of every rank
+    holds its share, exact over the whole run, and independent of how rows are divided over processes."""
+    return math.floor((row_id + 1) * bootstrap_fraction) > math.floor(row_id * bootstrap_fraction)

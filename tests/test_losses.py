@@ -1,0 +1,185 @@
+import lpips
+import pytest
+import torch
+
+from dreamer_hf.configuration_dreamer import DreamerDynamicsConfig
+from dreamer_hf.losses import (
+    LossNormalizer,
+    RunningRMS,
+    is_bootstrap_row,
+    sample_training_row,
+    shortcut_forcing_loss,
+    tokenizer_loss_terms,
+)
+from dreamer_hf.modeling_dreamer_dynamics import DreamerDynamicsModel
+from dreamer_hf.scheduling_shortcut import sample_training_grid
+
+
+def make_dynamics(**overrides) -> DreamerDynamicsModel:
+    torch.manual_seed(0)
+    config = {
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 4,
+        "num_latent_tokens": 3,
+        "latent_dim": 4,
+        "num_register_tokens": 1,
+        "action_dim": 2,
+        "num_signal_levels": 8,
+        "context_length": 4,
+    }
+    model = DreamerDynamicsModel(DreamerDynamicsConfig(**config | overrides))
+    with torch.no_grad():  # residual outputs and the head start at zero: move them, or every prediction is zero
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def make_batch(rows: int = 6, frames: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    levels, steps = sample_training_grid((rows, frames), 8, generator, "cpu")
+    steps[0], levels[1], steps[1] = 0, 3, 0  # two flow rows
+    return {
+        "latents": torch.rand(rows, frames, 3, 4, generator=generator) * 2 - 1,
+        "actions": torch.randn(rows, frames, 2, generator=generator),
+        "action_mask": torch.rand(rows, frames, generator=generator) < 0.7,
+        "signal_level_ids": levels,
+        "step_size_ids": steps,
+        "noise": torch.randn(rows, frames, 3, 4, generator=generator),
+    }
+
+
+def reference_loss(model, latents, actions, action_mask, signal_level_ids, step_size_ids, noise) -> torch.Tensor:
+    """The objective as it is written down: three passes over the whole batch, frame by frame arithmetic in velocities."""
+    levels = model.config.num_signal_levels
+    tau = (signal_level_ids / levels)[:, :, None, None]
+    d = (2.0**step_size_ids / levels)[:, :, None, None]
+    is_flow = step_size_ids == 0
+    z_tau = (1 - tau) * noise + tau * latents
+
+    def f(z, level_ids, step_ids):
+        return model(z, level_ids, step_ids, actions=actions, action_mask=action_mask).latents
+
+    half_ids = torch.where(is_flow, 0, step_size_ids - 1)
+    later_ids = torch.where(is_flow, signal_level_ids, signal_level_ids + 2**half_ids)
+    later_tau = (later_ids / levels)[:, :, None, None]
+    model.eval()
+    with torch.no_grad():
+        b1 = (f(z_tau, signal_level_ids, half_ids) - z_tau) / (1 - tau)
+        z_half = torch.where(is_flow[:, :, None, None], z_tau, z_tau + b1 * d / 2)
+        b2 = (f(z_half, later_ids, half_ids) - z_half) / (1 - later_tau)
+    v = (b1 + b2) / 2
+    model.train()
+    x = f(z_tau, signal_level_ids, step_size_ids)
+    flow = (x - latents).square()
+    bootstrap = (1 - tau) ** 2 * ((x - z_tau) / (1 - tau) - v).square()
+    w = 0.9 * tau + 0.1
+    return (w * torch.where(is_flow[:, :, None, None], flow, bootstrap)).mean()
+
+
+def test_shortcut_forcing_equals_the_plain_reference_in_value_and_gradient():
+    model, batch = make_dynamics(), make_batch()
+    expected = reference_loss(model, **batch)
+    expected_gradients = torch.autograd.grad(expected, list(model.parameters()))
+    result = shortcut_forcing_loss(model, **batch)
+    torch.testing.assert_close(result.loss, expected, rtol=1e-5, atol=1e-7)
+    for ours, theirs in zip(torch.autograd.grad(result.loss, list(model.parameters())), expected_gradients):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_of_the_loss_add_up():
+    batch = make_batch()
+    result = shortcut_forcing_loss(make_dynamics(), **batch)
+    share = (batch["step_size_ids"] == 0).float().mean()
+    torch.testing.assert_close(result.loss.detach(), share * result.flow_loss + (1 - share) * result.bootstrap_loss)
+
+
+def test_bootstrap_passes_run_only_over_the_rows_that_need_them_and_in_eval_mode():
+    model, batch = make_dynamics(), make_batch()
+    passes = []
+    model.register_forward_pre_hook(
+        lambda module, inputs: passes.append((len(inputs[0]), module.training, torch.is_grad_enabled()))
+    )
+    model.train()
+    shortcut_forcing_loss(model, **batch)
+    assert passes == [(4, False, False), (4, False, False), (6, True, True)]
+    assert model.training
+    passes.clear()
+    flow_only = batch | {"step_size_ids": torch.zeros_like(batch["step_size_ids"])}
+    result = shortcut_forcing_loss(model, **flow_only)
+    assert passes == [(6, True, True)]
+    assert result.bootstrap_loss.isnan()
+
+
+def test_flow_loss_of_a_model_that_predicts_zero_is_the_weighted_energy_of_the_latents():
+    model, batch = make_dynamics(), make_batch()
+    with torch.no_grad():
+        model.latent_head.weight.zero_()
+    batch["step_size_ids"] = torch.zeros_like(batch["step_size_ids"])
+    weight = 0.9 * batch["signal_level_ids"] / 8 + 0.1
+    expected = (weight * batch["latents"].square().mean(dim=(2, 3))).mean()
+    torch.testing.assert_close(shortcut_forcing_loss(model, **batch).loss, expected)
+
+
+def test_bootstrap_rows_are_spread_evenly_and_exactly():
+    rows = [is_bootstrap_row(row, 0.25) for row in range(1000)]
+    assert sum(rows) == 250
+    assert all(sum(rows[start : start + 8]) == 2 for start in range(0, 1000, 8))
+    assert not any(is_bootstrap_row(row, 0.0) for row in range(100))
+    assert all(is_bootstrap_row(row, 1.0) for row in range(100))
+
+
+def test_flow_rows_have_the_finest_step_in_every_frame():
+    generator = torch.Generator().manual_seed(0)
+    levels, steps = sample_training_row(10_000, 8, False, generator, "cpu")
+    assert (steps == 0).all()
+    assert torch.bincount(levels).tolist() == pytest.approx([1250] * 8, rel=0.15)
+    _, steps = sample_training_row(10_000, 8, True, generator, "cpu")
+    assert torch.bincount(steps).tolist() == pytest.approx([2500] * 4, rel=0.15)
+
+
+def test_running_rms_is_the_corrected_average_of_squares():
+    rms, losses = RunningRMS(decay=0.9), [2.0, 1.0, 4.0]
+    assert rms.value == 1.0
+    for loss in losses:
+        rms.observe(loss)
+    weights = [0.1 * 0.9**2, 0.1 * 0.9, 0.1]
+    expected = (sum(w * x**2 for w, x in zip(weights, losses)) / sum(weights)) ** 0.5
+    assert rms.value == pytest.approx(expected)
+
+
+def test_running_rms_goes_on_from_its_state():
+    normalizer = LossNormalizer({"mse": 1.0, "lpips": 0.2})
+    for step in range(5):
+        normalizer.observe({"mse": 0.1 * step, "lpips": 1.0})
+    resumed = LossNormalizer({"mse": 1.0, "lpips": 0.2})
+    assert not resumed.has_observed
+    resumed.load_state_dict(normalizer.state_dict())
+    terms = {"mse": torch.tensor(0.3), "lpips": torch.tensor(0.7)}
+    assert resumed.has_observed
+    assert torch.equal(resumed.total(terms), normalizer.total(terms))
+    normalizer.observe({"mse": 0.5, "lpips": 0.4})
+    resumed.observe({"mse": 0.5, "lpips": 0.4})
+    assert resumed.state_dict() == normalizer.state_dict()
+
+
+def test_normalized_terms_keep_their_weights_whatever_their_scale():
+    normalizer = LossNormalizer({"mse": 1.0, "lpips": 0.2})
+    for _ in range(3):
+        normalizer.observe({"mse": 1e-4, "lpips": 5.0})
+    total = normalizer.total({"mse": torch.tensor(1e-4), "lpips": torch.tensor(5.0)})
+    assert total.item() == pytest.approx(1.2)
+    assert normalizer.total({"mse": torch.tensor(2e-4)}).item() == pytest.approx(2.0)
+
+
+def test_tokenizer_terms_are_mse_and_lpips_of_every_frame():
+    torch.manual_seed(0)
+    perceptual = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    frames, reconstruction = torch.rand(2, 2, 3, 64, 64), torch.rand(2, 2, 3, 64, 64)
+    terms = tokenizer_loss_terms(reconstruction, frames, perceptual)
+    torch.testing.assert_close(terms["mse"], (reconstruction - frames).square().mean())
+    each = [
+        perceptual(reconstruction[b, t][None] * 2 - 1, frames[b, t][None] * 2 - 1) for b in range(2) for t in range(2)
+    ]
+    torch.testing.assert_close(terms["lpips"], torch.stack(each).mean())
+    assert set(tokenizer_loss_terms(reconstruction, frames)) == {"mse"}
