@@ -150,7 +150,9 @@ class DreamerCache(Cache):
         if num_frames <= self.capacity - self.context_length + 1:
             slots, written = positions % self.capacity, slice(None)
             self.slot_positions.index_copy_(0, slots, positions)
-            return TimePlan(positions, self._mask(positions, self.slot_positions, dtype), slots, written, in_place=True)
+            return TimePlan(
+                positions, self._mask(positions, self.slot_positions, dtype), slots, written, in_place=True
+            )
         # What an earlier pass left uncommitted in the ring is not part of the past.
         past = self.slot_positions.masked_fill(self.slot_positions >= self.next_position, EMPTY_SLOT)
         mask = self._mask(positions, torch.cat([past, positions]), dtype)

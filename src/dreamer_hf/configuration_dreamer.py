@@ -149,7 +149,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
             raise ValueError(f"max_mask_ratio={self.max_mask_ratio} is no ratio: choose at least 0 and below 1.")
         for name in ("image_mean", "image_std"):
             if len(getattr(self, name)) != self.num_channels:
-                raise ValueError(f"{name} has {len(getattr(self, name))} values: give one for each of {self.num_channels} channels.")
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} values: give one for each of {self.num_channels} channels."
+                )
         if min(self.image_std) <= 0:
             raise ValueError(f"image_std={self.image_std} cannot scale pixels: give values above 0.")
 
@@ -221,14 +223,18 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         if levels < 2 or levels & (levels - 1):
             raise ValueError(f"num_signal_levels={levels} is no power of two: choose 2, 4, 8, ..., such as 128.")
         if self.action_offset not in (0, 1):
-            raise ValueError(f"action_offset={self.action_offset} is unknown: choose 1 (causal) or 0 (recorded beside).")
+            raise ValueError(
+                f"action_offset={self.action_offset} is unknown: choose 1 (causal) or 0 (recorded beside)."
+            )
         if self.action_dim < 1 or self.num_action_tokens < 1:
             raise ValueError(
                 f"action_dim={self.action_dim} and num_action_tokens={self.num_action_tokens} must be at least 1: "
                 "for data without actions pass no actions instead."
             )
         if any(classes < 0 or classes == 1 for classes in self._action_classes()):
-            raise ValueError(f"action_num_classes={self.action_num_classes} has an impossible count: use 0 or at least 2.")
+            raise ValueError(
+                f"action_num_classes={self.action_num_classes} has an impossible count: use 0 or at least 2."
+            )
         self._check_action_widths()
 
     def _check_action_widths(self) -> None:
@@ -236,7 +242,9 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         widths |= {f"action_stats[{key!r}]": values for key, values in (self.action_stats or {}).items()}
         for name, values in widths.items():
             if values is not None and len(values) != self.action_dim:
-                raise ValueError(f"{name} has {len(values)} entries: give one for each of action_dim={self.action_dim}.")
+                raise ValueError(
+                    f"{name} has {len(values)} entries: give one for each of action_dim={self.action_dim}."
+                )
         if self.action_stats is not None and not {"mean", "std"} <= set(self.action_stats):
             raise ValueError(f"action_stats has {sorted(self.action_stats)}: give at least 'mean' and 'std'.")
 

@@ -189,7 +189,14 @@ class DreamerWorldRolloutMixin:
         with torch.no_grad():
             latents = self.tokenizer.encode(pixel_values_videos.to(self.device)).latents
         latent_rollout = self.dynamics.start_rollout(
-            latents, actions, action_mask, num_inference_steps, context_signal_level, generator, context_noise, merge_commit
+            latents,
+            actions,
+            action_mask,
+            num_inference_steps,
+            context_signal_level,
+            generator,
+            context_noise,
+            merge_commit,
         )
         return DreamerRollout(self, latents, latent_rollout)
 
@@ -221,10 +228,10 @@ class DreamerWorldRolloutMixin:
         context = self.tokenizer.encode(pixel_values_videos.to(self.device)).latents
         output = self.dynamics.generate(context, actions, context_actions, use_cache=use_cache, **generate_kwargs)
         latents = torch.cat([context.float(), output.latents], dim=1)
-        frames = self.tokenizer.decode(latents).pixel_values_videos if not use_cache else self._decode_by_frame(latents)
-        return DreamerGenerateOutput(
-            pixel_values_videos=frames[:, context.shape[1] :], latents=output.latents
+        frames = (
+            self.tokenizer.decode(latents).pixel_values_videos if not use_cache else self._decode_by_frame(latents)
         )
+        return DreamerGenerateOutput(pixel_values_videos=frames[:, context.shape[1] :], latents=output.latents)
 
     def _decode_by_frame(self, latents: torch.Tensor) -> torch.Tensor:
         """Decodes (B,T,N_z,d_z) a frame at a time: memory does not grow with the square of the length."""

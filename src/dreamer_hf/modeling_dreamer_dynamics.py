@@ -189,7 +189,9 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         given |= {"action_mask": action_mask, "actions": actions}
         for name, tensor in given.items():
             if tensor is not None and tuple(tensor.shape) != expected[name]:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}: with these latents it must be {expected[name]}.")
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}: with these latents it must be {expected[name]}."
+                )
 
 
 __all__ = ["DreamerDynamicsModel", "DreamerDynamicsOutput"]

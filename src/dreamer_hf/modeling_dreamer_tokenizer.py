@@ -224,7 +224,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         """
         expected = (self.config.num_latent_tokens, self.config.latent_dim)
         if latents.ndim != 4 or latents.shape[2:] != expected:
-            raise ValueError(f"latents have shape {tuple(latents.shape)}: this tokenizer decodes (B, T, {expected[0]}, {expected[1]}).")
+            raise ValueError(
+                f"latents have shape {tuple(latents.shape)}: this tokenizer decodes (B, T, {expected[0]}, {expected[1]})."
+            )
         pixels = self.decoder(latents.to(self.dtype), past_key_values)
         frames = self._denormalize(pixels).clamp(0, 1)
         return DreamerDecoderOutput(pixel_values_videos=frames, past_key_values=past_key_values)

@@ -54,8 +54,13 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
     ):
         if config is None:
             if tokenizer is None or dynamics is None:
-                raise ValueError("a world needs a config, or both a tokenizer and a dynamics model: give one of these.")
-            config = DreamerWorldConfig(tokenizer_config=tokenizer.config, dynamics_config=dynamics.config)
+                raise ValueError(
+                    "a world needs a config, or both a tokenizer and a dynamics model: give one of these."
+                )
+            # A composite configuration resets its parts' attention implementation unless it is told.
+            parts = {"tokenizer_config": tokenizer.config, "dynamics_config": dynamics.config}
+            attention = {name: part._attn_implementation for name, part in parts.items()}
+            config = DreamerWorldConfig(**parts, attn_implementation=attention)
         super().__init__(config)
         self.tokenizer = tokenizer or DreamerTokenizerModel(config.tokenizer_config)
         self.dynamics = dynamics or DreamerDynamicsModel(config.dynamics_config)

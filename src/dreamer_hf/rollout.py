@@ -62,7 +62,11 @@ def as_frames(latents: torch.Tensor, actions, action_mask, action_dim: int) -> F
     latents = latents.float()
     shape, device = latents.shape[:2], latents.device
     if actions is None:
-        return Frames(latents, torch.zeros(*shape, action_dim, device=device), torch.zeros(shape, dtype=torch.bool, device=device))
+        return Frames(
+            latents,
+            torch.zeros(*shape, action_dim, device=device),
+            torch.zeros(shape, dtype=torch.bool, device=device),
+        )
     actions = torch.as_tensor(actions, dtype=torch.float32, device=device)
     if actions.shape != (*shape, action_dim):
         raise ValueError(f"actions have shape {tuple(actions.shape)}: here they must be {(*shape, action_dim)}.")

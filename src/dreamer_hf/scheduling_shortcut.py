@@ -57,7 +57,9 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, signal_level: torch.Te
     return (1 - signal_level) * noise + signal_level * latents
 
 
-def euler_step(noisy: torch.Tensor, clean_prediction: torch.Tensor, step: int, num_inference_steps: int) -> torch.Tensor:
+def euler_step(
+    noisy: torch.Tensor, clean_prediction: torch.Tensor, step: int, num_inference_steps: int
+) -> torch.Tensor:
     """One denoising step from `tau = step / K` to `(step + 1) / K`: `z + (x - z) / (1 - tau) * d`.
 
     With `d = 1/K` the factor `d / (1 - tau)` is `1 / (K - step)`: the last step returns the prediction itself.
