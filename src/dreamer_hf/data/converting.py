@@ -1,0 +1,336 @@
+"""Turns any `EpisodeSource` into a folder of shards: in parallel, resumable, a shard at a time.
+
+A shard is the unit of work. Its episodes follow from the plan alone, so a shard that lies there under its final name
+needs no second look after a kill, workers and cluster jobs share nothing but the folder, and its files are decoded
+once, in order.
+"""
+
+import logging
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from .action_statistics import ActionStatistics
+from .episodes import Episode, EpisodeSource
+from .files import read_json, write_json
+from .frame_transform import FrameTransform
+from .shard_format import (
+    FORMAT_VERSION,
+    IMAGES,
+    METADATA_NAME,
+    ShardIndex,
+    ShardMetadata,
+    damaged_shard,
+    open_shard,
+    read_shard_index,
+    shard_name,
+)
+from .shard_writer import CHUNK_LENGTH, read_shard_statistics, write_shard
+
+logger = logging.getLogger(__name__)
+PLAN_NAME = "conversion.json"
+RELATIVE_MODE = "difference_of_kept_frames"
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """What is made of the episodes; the same for every source (units and meaning: docs/data.md)."""
+
+    episodes_per_shard: int = 100
+    target_fps: float | None = None
+    transform: FrameTransform = field(default_factory=FrameTransform)
+    min_episode_length: int = 1
+    relative_actions: bool = False
+    absolute_action_dims: tuple[int, ...] = ()
+    compression: str = "zstd"
+    chunk_length: int = CHUNK_LENGTH
+
+    def __post_init__(self) -> None:
+        for name in ("episodes_per_shard", "min_episode_length", "chunk_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)} is too small: give at least 1.")
+
+    def frame_step(self, fps: float | None) -> int:
+        """Every how many source frames one is kept.
+
+        Raises:
+            ValueError: the rates do not divide; the message names some that work.
+        """
+        if self.target_fps is None:
+            return 1
+        if fps is None:
+            raise ValueError("--target_fps needs the source's rate, which it does not say: give it with --fps.")
+        step = round(fps / self.target_fps) if self.target_fps > 0 else 0
+        if step < 1 or abs(fps / step - self.target_fps) > 0.005 * self.target_fps:
+            works = ", ".join(f"{fps / k:.4g}" for k in (1, 2, 3, 4, 5, 6, 8, 10))
+            raise ValueError(f"--target_fps {self.target_fps:g} does not divide the source's {fps:g}: use {works}, …")
+        return step
+
+    def check_actions(self, action_dim: int) -> None:
+        """Raises ValueError where `absolute_action_dims` do not exist or mean nothing."""
+        if self.absolute_action_dims and not self.relative_actions:
+            raise ValueError("--absolute_action_dims only means something with --relative_actions: add it.")
+        wrong = [dim for dim in self.absolute_action_dims if not 0 <= dim < action_dim]
+        if wrong:
+            raise ValueError(
+                f"--absolute_action_dims {wrong} do not exist: actions have dimensions 0 to {action_dim - 1}."
+            )
+
+    def prepare_actions(self, actions: np.ndarray | None) -> np.ndarray | None:
+        """Actions of the kept frames (frames, action_dim) as they are stored."""
+        if actions is None:
+            return None
+        actions = actions.astype(np.float32)
+        if not self.relative_actions:
+            return actions
+        relative = np.diff(actions, axis=0, prepend=actions[:1])
+        kept = list(self.absolute_action_dims)
+        relative[:, kept] = actions[:, kept]
+        return relative
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How the work is done; none of it changes what comes out.
+
+    Args:
+        num_workers: processes; 1 works in this one.
+        resume: go on where an interrupted conversion stopped.
+        num_jobs, job_index: do only every `num_jobs`-th shard, beginning with `job_index`, and leave the metadata to a
+            last call with `merge`.
+        merge: write the metadata of shards that jobs have finished.
+    """
+
+    num_workers: int = 1
+    resume: bool = False
+    num_jobs: int = 1
+    job_index: int = 0
+    merge: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.num_jobs < 1:
+            raise ValueError("--num_workers and --num_jobs must each be at least 1.")
+        if not 0 <= self.job_index < self.num_jobs:
+            raise ValueError(f"--job_index {self.job_index} is none of 0 to {self.num_jobs - 1}, as --num_jobs says.")
+
+
+def convert(
+    source: EpisodeSource, output_dir: str | Path, options: ConversionOptions, job: JobOptions | None = None
+) -> Path:
+    """Converts `source` into shards under `output_dir` and returns that folder.
+
+    Raises:
+        FileExistsError: the folder holds something else, or an unfinished conversion and `resume` is not given.
+        FileNotFoundError, OSError, ValueError: bad input, or the disk is full; finished shards stay for `resume`.
+    """
+    job = job or JobOptions()
+    output_dir = Path(output_dir)
+    step = options.frame_step(source.fps)
+    options.check_actions(source.action_dim)
+    plan = _plan_shards(source, options, step)
+    arguments = _arguments(source, options)
+    _open_folder(output_dir, arguments, job)
+    if not job.merge:
+        todo = [shard for shard in range(job.job_index, len(plan), job.num_jobs) if not _is_done(output_dir, shard)]
+        _convert_shards([(source, output_dir, options, shard, plan[shard]) for shard in todo], step, job.num_workers)
+    if job.num_jobs == 1 or job.merge:
+        _merge(source, output_dir, options, len(plan), arguments)
+    return output_dir
+
+
+def _plan_shards(source: EpisodeSource, options: ConversionOptions, step: int) -> list[list[int]]:
+    numbers = list(source.numbers)
+    if source.lengths is not None:
+        kept = [-(-length // step) for length in source.lengths]
+        numbers = [n for n, length in zip(numbers, kept, strict=True) if length >= options.min_episode_length]
+        if len(numbers) < len(kept):
+            logger.info(f"leaving out {len(kept) - len(numbers)} episodes shorter than {options.min_episode_length}")
+        if not numbers:
+            raise ValueError(
+                f"no episode has {options.min_episode_length} frames (the longest has {max(kept, default=0)}): "
+                "lower --min_episode_length."
+            )
+    size = options.episodes_per_shard
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+
+
+def _arguments(source: EpisodeSource, options: ConversionOptions) -> dict:
+    """Everything that decides what a shard holds; two runs may share a folder only if they agree on it."""
+    arguments = asdict(options)
+    arguments.update(arguments.pop("transform"), absolute_action_dims=list(options.absolute_action_dims))
+    arguments.update(image_key=source.image_key, action_key=source.action_key, source=source.description)
+    return arguments | {"episodes": _compact(source.numbers)}
+
+
+def _compact(numbers) -> str:
+    """Episode numbers as ranges: "0:100,105:110"."""
+    numbers = np.asarray(numbers)
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ",".join(f"{run[0]}:{run[-1] + 1}" for run in runs if len(run))
+
+
+def _open_folder(output_dir: Path, arguments: dict, job: JobOptions) -> None:
+    """Claims an empty folder, or checks that the one there belongs to this very conversion."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    plan_path = output_dir / PLAN_NAME
+    shared = job.resume or job.num_jobs > 1 or job.merge
+    if (output_dir / METADATA_NAME).exists() and shared:
+        raise FileExistsError(f"{output_dir} holds a finished conversion: there is nothing left to do.")
+    if not plan_path.exists():
+        if any(output_dir.iterdir()):
+            raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or empty it first.")
+        if job.merge:
+            raise FileNotFoundError(f"{plan_path} is missing: run the jobs before --merge.")
+        write_json(plan_path, arguments)
+        return
+    if not shared:
+        raise FileExistsError(f"{output_dir} holds an unfinished conversion: go on with --resume, or empty it first.")
+    before = read_json(plan_path)
+    changed = sorted(key for key in arguments.keys() | before.keys() if arguments.get(key) != before.get(key))
+    if changed:
+        raise ValueError(f"{output_dir} was begun with other values of {', '.join(changed)}: give the same ones.")
+
+
+def _is_done(output_dir: Path, shard: int) -> bool:
+    return (output_dir / shard_name(shard)).exists()
+
+
+def _convert_shards(tasks: list[tuple], step: int, num_workers: int) -> None:
+    source: EpisodeSource | None = tasks[0][0] if tasks else None
+    total = None
+    if source is not None and source.lengths is not None:
+        lengths = dict(zip(source.numbers, source.lengths, strict=True))
+        total = sum(lengths[number] for task in tasks for number in task[-1])
+    with tqdm(total=total, desc="converting", unit="frame", unit_scale=True, smoothing=0.05) as progress:
+        if min(num_workers, len(tasks)) <= 1:
+            for task in tasks:
+                for frames in _convert_shard(*task):
+                    progress.update(frames * step)
+        else:
+            _convert_in_processes(tasks, step, min(num_workers, len(tasks)), progress)
+
+
+_frames_done = None
+"""In worker processes: frames converted so far by all of them."""
+
+
+def _convert_in_processes(tasks: list[tuple], step: int, num_workers: int, progress: tqdm) -> None:
+    # Forked where that is safe (no thread runs yet): spawned workers would each import torch once more.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    counter = context.Value("q", 0)
+    with ProcessPoolExecutor(num_workers, context, _set_up_worker, (counter,)) as pool:
+        pending: set[Future] = {pool.submit(_convert_shard_in_worker, *task) for task in tasks}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                progress.update(counter.value * step - progress.n)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker process was killed, perhaps for want of memory: run again with --resume and fewer --num_workers."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _set_up_worker(counter) -> None:
+    global _frames_done
+    _frames_done = counter
+    cv2.setNumThreads(1)
+
+
+def _convert_shard_in_worker(*task) -> None:
+    for frames in _convert_shard(*task):
+        with _frames_done.get_lock():
+            _frames_done.value += frames
+
+
+def _convert_shard(
+    source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, numbers: list[int]
+) -> Iterator[int]:
+    """Writes one shard; yields the number of frames stored since the last time, for the progress bar."""
+    path = output_dir / shard_name(shard)
+    with write_shard(
+        path, source.action_dim, compression=options.compression, chunk_length=options.chunk_length
+    ) as writer:
+        for episode in source.read(numbers, options.frame_step(source.fps)):
+            frames = _long_enough(episode, options.min_episode_length)
+            if frames is None:
+                continue
+            writer.begin_episode(episode.number)
+            while batch := list(islice(frames, 32)):
+                for frame in batch:
+                    writer.add_frame(options.transform(frame))
+                yield len(batch)
+            writer.end_episode(options.prepare_actions(episode.actions))
+
+
+def _long_enough(episode: Episode, min_length: int) -> Iterator[np.ndarray] | None:
+    """The episode's frames, or None if it has fewer than `min_length`: some sources only tell by reading."""
+    frames = iter(episode.frames)
+    first = list(islice(frames, min_length))
+    return chain(first, frames) if len(first) == min_length else None
+
+
+def _merge(
+    source: EpisodeSource, output_dir: Path, options: ConversionOptions, num_shards: int, arguments: dict
+) -> None:
+    """Checks that every shard is there and writes the index, then the metadata."""
+    missing = [shard_name(shard) for shard in range(num_shards) if not _is_done(output_dir, shard)]
+    if missing:
+        raise FileNotFoundError(f"{output_dir} lacks {', '.join(missing[:5])}: run their jobs again with --resume.")
+    parts, statistics, frame_shape = [], ActionStatistics.empty(source.action_dim), None
+    for shard in range(num_shards):
+        path = output_dir / shard_name(shard)
+        parts.append(read_shard_index(path, shard))
+        with open_shard(path) as file:
+            try:
+                statistics = statistics.merge(read_shard_statistics(file))
+                shape = file[IMAGES].shape[2:] if IMAGES in file else None
+            except (KeyError, OSError, RuntimeError) as error:
+                raise damaged_shard(path, error) from error
+        if shape and frame_shape not in (None, shape):
+            raise ValueError(
+                f"{path} holds frames of {shape}, earlier shards of {frame_shape}: give --width and --height to bring "
+                "all frames to one size."
+            )
+        frame_shape = shape or frame_shape
+    index = ShardIndex.join(parts)
+    if not len(index.lengths):
+        raise ValueError(f"no episode has {options.min_episode_length} frames: lower --min_episode_length.")
+    index.write(output_dir)
+    _metadata(source, options, parts, frame_shape, statistics, arguments).write(output_dir)
+    (output_dir / PLAN_NAME).unlink()
+    logger.info(f"wrote {len(index.lengths)} episodes, {index.lengths.sum()} frames, to {output_dir}")
+
+
+def _metadata(source, options, parts, frame_shape, statistics, arguments) -> ShardMetadata:
+    step = options.frame_step(source.fps)
+    return ShardMetadata(
+        num_shards=len(parts),
+        total_episodes=sum(len(part.lengths) for part in parts),
+        image_shape=frame_shape,
+        action_shape=(source.action_dim,),
+        relative_actions=options.relative_actions,
+        relative_mode=RELATIVE_MODE if options.relative_actions else None,
+        format_version=FORMAT_VERSION,
+        fps=None if source.fps is None else source.fps / step,
+        color_order="rgb",
+        action_names=source.action_names,
+        action_stats=statistics.to_dict(),
+        image_key=source.image_key,
+        action_key=source.action_key,
+        source=source.description,
+        conversion=arguments,
+        frames_per_shard=[int(part.lengths.sum()) for part in parts],
+    )

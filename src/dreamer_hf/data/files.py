@@ -1,0 +1,83 @@
+"""Writing files so that a kill, a crash or a full disk never leaves half of one under its final name."""
+
+import errno
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHECKSUM_KEY = "checksum"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; what was written there appears under `path` only if the block succeeds.
+
+    The temporary name is fixed (`.NAME.tmp`), so what a killed process left is overwritten by the next attempt.
+
+    Raises:
+        OSError: the disk is full (one sentence), or any other failure to write.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+        _flush_to_disk(path.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise OSError(
+                f"no space left while writing {path}: free some, then run the same command with --resume."
+            ) from error
+        raise
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Tells a full disk or quota from other failures; HDF5 reports its cause in the text only."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.errno in codes or any(f"errno = {code}," in str(error) for code in codes)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Writes `content` with a CRC-32 of itself under "checksum", so that reading tells a damaged file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({**content, CHECKSUM_KEY: _checksum(content)}, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """Reads a JSON object; where it carries a checksum, the checksum must fit (it is not part of the result).
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, no JSON object, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: is {path.parent} the folder of a finished conversion?")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): restore it, or convert again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object: restore it, or convert again.")
+    stored = content.pop(CHECKSUM_KEY, None)
+    if stored is not None and stored != _checksum(content):
+        raise ValueError(
+            f"{path} does not fit its checksum: restore it, or delete its '{CHECKSUM_KEY}' line if you meant to edit it."
+        )
+    return content
+
+
+def _checksum(content: dict) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"

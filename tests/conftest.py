@@ -1,0 +1,52 @@
+"""Shared fixtures: a tiny real LeRobotDataset and the shards made of it, built once per test session."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tiny_data import TINY_REPO_ID, write_tiny_lerobot
+
+
+def pytest_configure(config):
+    """Keeps every Hugging Face library off the network and out of the user's cache."""
+    home = tempfile.mkdtemp(prefix="dreamer_hf_tests_")
+    config.stash["hf_home"] = home
+    os.environ.update(HF_HOME=home, HF_LEROBOT_HOME=f"{home}/lerobot", HF_HUB_OFFLINE="1", SVT_LOG="1")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.stash["hf_home"], ignore_errors=True)
+
+
+def build_once(tmp_path_factory, name, build):
+    """Calls `build(folder)` in the first of the parallel test processes that asks; all get the same folder."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{name}.unfinished")
+            build(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lerobot(tmp_path_factory) -> Path:
+    """Folder of a real LeRobotDataset v3.0 (AV1 video, 32x32, 10 fps, 6 episodes of 24 to 40 frames, 2-D actions)."""
+    return build_once(tmp_path_factory, "tiny_lerobot", write_tiny_lerobot)
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory, tiny_lerobot) -> Path:
+    """Folder of three shards, two episodes each, converted from `tiny_lerobot`. Copy it before changing it."""
+    from dreamer_hf.data.converting import ConversionOptions, convert
+    from dreamer_hf.data.lerobot_source import LeRobotSource
+
+    source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
+    options = ConversionOptions(episodes_per_shard=2)
+    return build_once(tmp_path_factory, "tiny_shards", lambda folder: convert(source, folder, options))
