@@ -1,0 +1,1 @@
+"""Training: what both scripts share."""

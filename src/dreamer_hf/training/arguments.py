@@ -1,0 +1,265 @@
+"""The keys of a training run, and how a preset, a YAML file and the command line give them.
+
+Precedence, lowest first: the defaults below, `--preset`, `--config`, the flags themselves. All of them pass through one
+parser, so that a wrong key or value is told in the same words wherever it stands.
+"""
+
+import dataclasses
+import difflib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from transformers import HfArgumentParser
+
+
+def _key(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class TrainerArguments:
+    """What every training run needs, whatever it trains."""
+
+    data_dir: str | None = _key(None, "folder of HDF5 shards (required)")
+    output_dir: str | None = _key(None, "folder for metrics, checkpoints and the final model (required)")
+    preset: str | None = _key(None, "name of a preset in examples/configs: sets model and training keys")
+    config: str | None = _key(None, "YAML file with these same keys; it overrides the preset, flags override both")
+
+    max_train_steps: int = _key(10_000, "optimizer steps")
+    max_train_minutes: float | None = _key(
+        None, "stop earlier, after this many minutes of training, with the learning rate annealed by then"
+    )
+    per_device_batch_size: int = _key(8, "rows (windows of frames) of one batch on one device")
+    gradient_accumulation_steps: int = _key(1, "batches of one optimizer step")
+    sequence_length: int = _key(16, "frames of a window")
+    stride: int = _key(1, "frames between the starts of neighboring windows")
+
+    optimizer: Literal["adamw", "muon"] = _key("adamw", "muon: hidden matrices with Muon, everything else with AdamW")
+    learning_rate: float = _key(3e-4, "peak learning rate of AdamW")
+    muon_learning_rate: float = _key(1e-3, "peak learning rate of Muon, on the scale of AdamW's")
+    lr_warmup_steps: int = _key(100, "steps of linear warm-up")
+    min_learning_rate_ratio: float = _key(0.1, "where the cosine ends, as a part of the peak")
+    weight_decay: float = _key(0.01, "decoupled weight decay of matrices (norms, biases and embeddings have none)")
+    adam_beta1: float = _key(0.9, "AdamW's first decay")
+    adam_beta2: float = _key(0.99, "AdamW's second decay")
+    adam_epsilon: float = _key(1e-8, "AdamW's epsilon")
+    max_grad_norm: float = _key(1.0, "gradients are clipped to this norm")
+    ema_decay: float = _key(0.0, "decay of the averaged weights that are evaluated and saved; 0 keeps no average")
+
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = _key(None, "as `accelerate launch` has it, if not given")
+    gradient_checkpointing: bool = _key(False, "recompute activations in the backward pass: less memory, more time")
+    torch_compile: bool = _key(False, "compile the model")
+    dataloader_num_workers: int = _key(0, "processes that read windows")
+    seed: int = _key(0, "of the initial weights, the data order and every draw of every step")
+    train_fraction: float = _key(0.9, "share of the episodes that are trained on; the others are held out")
+    split_seed: int = _key(42, "which episodes are held out")
+
+    logging_steps: int = _key(10, "steps between lines of metrics.jsonl")
+    eval_steps: int = _key(500, "steps between evaluations on held-out windows; 0: only at the end")
+    eval_windows: int = _key(32, "held-out windows of an evaluation")
+    checkpointing_steps: int = _key(500, "steps between resumable checkpoints; 0: only at the end")
+    checkpoints_total_limit: int | None = _key(None, "keep only the newest so many checkpoints")
+    resume_from_checkpoint: str | None = _key(None, "`latest`, or the path of a checkpoint-<step> folder")
+    report_to: Literal["tensorboard", "wandb", "none"] = _key("none", "tracker beside metrics.jsonl")
+    push_to_hub: bool = _key(False, "upload the final folder, without checkpoints")
+    hub_model_id: str | None = _key(None, "repository to upload to, such as name/pusht-world")
+
+    def __post_init__(self):
+        for name in ("data_dir", "output_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is missing: give it as a flag or in the --config file.")
+        for name in self._positive_keys():
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} is impossible: give a number above 0.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay} is no decay: give at least 0 and below 1.")
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("--push_to_hub needs --hub_model_id: name the repository to upload to.")
+
+    @staticmethod
+    def _positive_keys() -> tuple[str, ...]:
+        return (
+            "max_train_steps",
+            "per_device_batch_size",
+            "gradient_accumulation_steps",
+            "sequence_length",
+            "stride",
+            "learning_rate",
+            "muon_learning_rate",
+            "max_grad_norm",
+            "logging_steps",
+            "eval_windows",
+        )
+
+    @classmethod
+    def model_keys(cls) -> list[str]:
+        """The keys that are fields of the model's config."""
+        return [f.name for f in dataclasses.fields(cls) if f.metadata.get("help", "").startswith("model: ")]
+
+    def model_values(self) -> dict:
+        """The model keys that were given, ready for the config class; the rest keep the config's defaults."""
+        values = {name: getattr(self, name) for name in self.model_keys()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass
+class TokenizerArguments(TrainerArguments):
+    """Keys of `examples/train_tokenizer.py`."""
+
+    image_stats: Literal["data", "default"] = _key(
+        "data", "scale pixels by the data's mean and deviation (small tokenizers start with it), or to [-1, 1]"
+    )
+    lpips_net: Literal["vgg", "alex", "none"] = _key("vgg", "trunk of the perceptual loss, used where its weights are")
+
+    hidden_size: int | None = _key(None, "model: width of a token")
+    intermediate_size: int | None = _key(None, "model: width of the MLP")
+    num_attention_heads: int | None = _key(None, "model: attention heads")
+    num_key_value_heads: int | None = _key(None, "model: key-value heads")
+    num_encoder_layers: int | None = _key(None, "model: layers of the encoder")
+    num_decoder_layers: int | None = _key(None, "model: layers of the decoder")
+    time_every: int | None = _key(None, "model: layers of a group, the last one over time")
+    context_length: int | None = _key(None, "model: frames that a time layer sees")
+    patch_size: int | None = _key(None, "model: pixels of a patch's side")
+    num_latent_tokens: int | None = _key(None, "model: latent tokens of a frame")
+    latent_dim: int | None = _key(None, "model: channels of a latent token")
+    max_mask_ratio: float | None = _key(None, "model: in training, patches are masked with a probability up to this")
+    qk_norm: bool | None = _key(None, "model: normalize queries and keys")
+    attn_logit_softcapping: float | None = _key(None, "model: cap of the attention logits")
+    initializer_range: float | None = _key(None, "model: deviation of the initial weights")
+
+
+@dataclass
+class DynamicsArguments(TrainerArguments):
+    """Keys of `examples/train_dynamics.py`."""
+
+    tokenizer: str | None = _key(None, "folder or repository of the frozen tokenizer (required)")
+    cache_latents: bool = _key(False, "encode all episodes once and keep their latents in memory")
+    bootstrap_fraction: float = _key(0.25, "share of the rows that learn coarse steps, at three passes instead of one")
+    bootstrap_start_step: int = _key(0, "steps before the first such row")
+    num_start_frames: int = _key(8, "held-out starts that are stored with the model, for playing")
+
+    hidden_size: int | None = _key(None, "model: width of a token")
+    intermediate_size: int | None = _key(None, "model: width of the MLP")
+    num_attention_heads: int | None = _key(None, "model: attention heads")
+    num_key_value_heads: int | None = _key(None, "model: key-value heads")
+    num_hidden_layers: int | None = _key(None, "model: layers")
+    time_every: int | None = _key(None, "model: layers of a group, the last one over time")
+    context_length: int | None = _key(None, "model: frames that a time layer sees")
+    num_register_tokens: int | None = _key(None, "model: learned extra tokens of a frame")
+    num_action_tokens: int | None = _key(None, "model: tokens that carry the action")
+    action_num_classes: list[int] | None = field(
+        default=None, metadata={"help": "model: per action component, its number of classes, 0 if it is continuous"}
+    )
+    num_signal_levels: int | None = _key(None, "model: signal levels of the training grid, a power of two")
+    qk_norm: bool | None = _key(None, "model: normalize queries and keys")
+    attn_logit_softcapping: float | None = _key(None, "model: cap of the attention logits")
+    initializer_range: float | None = _key(None, "model: deviation of the initial weights")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.tokenizer:
+            raise ValueError("--tokenizer is missing: give the folder that examples/train_tokenizer.py wrote.")
+        if not 0 <= self.bootstrap_fraction <= 1:
+            raise ValueError(f"bootstrap_fraction={self.bootstrap_fraction} is no share: give 0 to 1.")
+
+
+class _Parser(HfArgumentParser):
+    """Tells a mistake as a `ValueError` instead of printing the usage and leaving."""
+
+    def error(self, message: str):
+        raise ValueError(f"{message}; --help lists the keys and their values.")
+
+
+def parse_arguments(
+    arguments_class: type[TrainerArguments],
+    section: str,
+    presets_dir: str | Path,
+    description: str,
+    argv: list[str] | None = None,
+) -> TrainerArguments:
+    """Reads the keys of a run.
+
+    Args:
+        arguments_class: `TokenizerArguments` or `DynamicsArguments`.
+        section: the part of a preset that belongs to this script, "tokenizer" or "dynamics".
+        presets_dir: folder of the preset files.
+        description: first line of `--help`.
+        argv: the command line; `sys.argv[1:]` if not given.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type, an unknown preset.
+        FileNotFoundError: the config file does not exist.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _Parser(arguments_class, description=description, allow_abbrev=False)
+    names = [f.name for f in dataclasses.fields(arguments_class)]
+    config_argv = _config_argv(_flag(argv, "config"), names)
+    preset_argv = _preset_argv(_flag([*config_argv, *argv], "preset"), section, Path(presets_dir), names)
+    arguments, unknown = parser.parse_args_into_dataclasses(
+        [*preset_argv, *config_argv, *argv], return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise ValueError(_unknown_key(unknown[0], names))
+    return arguments
+
+
+def _flag(argv: list[str], name: str) -> str | None:
+    """The last value of one flag, before the real parsing."""
+    value = None
+    for position, word in enumerate(argv):
+        if word == f"--{name}" and position + 1 < len(argv):
+            value = argv[position + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.split("=", 1)[1]
+    return value
+
+
+def _config_argv(path: str | None, names: list[str]) -> list[str]:
+    if path is None:
+        return []
+    values = _read_yaml(Path(path))
+    values.pop("config", None)
+    return _as_argv(values, names, f" in {path}")
+
+
+def _preset_argv(preset: str | None, section: str, presets_dir: Path, names: list[str]) -> list[str]:
+    if preset is None:
+        return []
+    known = sorted(path.stem for path in presets_dir.glob("*.yaml"))
+    if preset not in known:
+        raise ValueError(f"preset {preset!r} is unknown: choose one of {', '.join(known)}.")
+    sections = _read_yaml(presets_dir / f"{preset}.yaml")
+    return _as_argv(sections.get(section, {}), names, f" in preset {preset}")
+
+
+def _read_yaml(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"the config file {path} does not exist: give the path of a YAML file.")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no keys: write lines such as `learning_rate: 0.001`.")
+    return values
+
+
+def _as_argv(values: dict, names: list[str], where: str) -> list[str]:
+    """Turns keys and values into command-line words: the parser then checks them as it checks flags."""
+    words = []
+    for key, value in values.items():
+        if key not in names:
+            raise ValueError(_unknown_key(str(key), names, where))
+        if value is not None:
+            words += [f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return words
+
+
+def _unknown_key(word: str, names: list[str], where: str = "") -> str:
+    key = word.lstrip("-").split("=")[0]
+    close = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(names)}."
+    return f"unknown key {key!r}{where}: {hint}"

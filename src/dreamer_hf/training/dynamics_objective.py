@@ -1,0 +1,142 @@
+"""Training the dynamics model on the latents of a frozen tokenizer: shortcut forcing (arXiv 2509.24527, section 3.2)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig
+
+from ..configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig
+from ..losses import DYNAMICS_LOSS_WEIGHTS, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
+from ..modeling_dreamer_dynamics import DreamerDynamicsModel
+from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..start_frames import save_start_frames, starts_from_dataset
+from ..video_processing_dreamer import DreamerVideoProcessor
+from .arguments import DynamicsArguments
+from .data import BatchStream, as_pixels, fixed_windows, open_splits
+from .dynamics_evaluation import DynamicsEvaluation
+from .latents import LatentDataset
+from .randomness import RowNumbers, row_generator
+from .trainer import Batch, Scalars
+
+EVALUATION_STREAM = 1
+"""Stream of the draws of evaluations: the same in every evaluation of a run, apart from the training draws."""
+
+
+class DynamicsObjective:
+    """A new dynamics model for the data and the tokenizer at hand; an `Objective` for `Trainer`.
+
+    Args:
+        arguments: keys of the run.
+        process, num_processes: which of how many processes this is.
+        device: where to train.
+
+    Raises:
+        ValueError, OSError: data or a tokenizer that is missing, damaged, or does not fit.
+    """
+
+    loss_weights = DYNAMICS_LOSS_WEIGHTS
+
+    def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
+        self.arguments, self.device = arguments, device
+        self.train_data, self.test_data = open_splits(arguments)
+        self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data.image_size[0]).to(device)
+        self.model = DreamerDynamicsModel(self._config())
+        source = (
+            LatentDataset(self.train_data, self.tokenizer, progress=process == 0)
+            if arguments.cache_latents
+            else self.train_data
+        )
+        self.stream = BatchStream(source, arguments, process, num_processes, device)
+        self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
+
+    def _config(self) -> DreamerDynamicsConfig:
+        data, latents = self.train_data, self.tokenizer.config
+        return DreamerDynamicsConfig(
+            num_latent_tokens=latents.num_latent_tokens,
+            latent_dim=latents.latent_dim,
+            action_dim=data.action_dim,
+            action_offset=data.action_offset,
+            action_stats=data.action_stats,
+            action_names=data.action_names,
+            fps=data.fps,
+            **self.arguments.model_values(),
+        )
+
+    def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
+        """See `Objective`."""
+        return self.stream.batches(start_step)
+
+    def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
+        """See `Objective`; the parts of the loss over flow and over bootstrap frames are logged beside it."""
+        latents = self._latents(batch)
+        fraction = self.arguments.bootstrap_fraction if rows.step >= self.arguments.bootstrap_start_step else 0.0
+        draws = []
+        for row, generator in rows.generators(self.device):
+            draws.append(self._draw(latents.shape[1:], is_bootstrap_row(row, fraction), generator))
+        levels, steps, noise = (torch.stack(column) for column in zip(*draws))
+        result = shortcut_forcing_loss(model, latents, batch["actions"], batch["action_mask"], levels, steps, noise)
+        return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
+
+    def _latents(self, batch: Batch) -> torch.Tensor:
+        """Clean latents (B,T,N,C) of a batch, stored or encoded now."""
+        if "latents" in batch:
+            return batch["latents"].float()
+        with torch.no_grad():
+            return self.tokenizer.encode(as_pixels(batch["pixel_values_videos"])).latents
+
+    def _draw(self, shape: torch.Size, is_bootstrap: bool, generator: torch.Generator):
+        """Signal levels (T,), step sizes (T,) and noise (T,N,C) of one row."""
+        levels = self.model.config.num_signal_levels
+        grid = sample_training_row(shape[0], levels, is_bootstrap, generator, self.device)
+        return *grid, torch.randn(shape, generator=generator, device=self.device)
+
+    def evaluate(self, model: DreamerDynamicsModel) -> dict[str, float]:
+        """See `Objective` and `DynamicsEvaluation`."""
+        evaluation = DynamicsEvaluation()
+        for number, batch in enumerate(self.eval_batches):
+            batch = {name: value.to(self.device) for name, value in batch.items()}
+            generator = row_generator(self.arguments.seed, number, self.device, EVALUATION_STREAM)
+            evaluation.add(model, self.tokenizer, batch, generator)
+        return evaluation.values()
+
+    def save(self, folder: Path, model: DreamerDynamicsModel, state_dict: dict[str, torch.Tensor]) -> None:
+        """See `Objective`; a `DreamerWorldModel` folder with its processor and held-out start frames."""
+        world = DreamerWorldModel(tokenizer=self.tokenizer, dynamics=model)
+        weights = {f"tokenizer.{name}": value for name, value in self.tokenizer.state_dict().items()}
+        weights |= {f"dynamics.{name}": value for name, value in state_dict.items()}
+        world.save_pretrained(folder, state_dict=weights)
+        size = self.tokenizer.config.image_size
+        DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+        save_start_frames(folder, starts_from_dataset(self.test_data))
+
+    def summary(self, evaluation: dict[str, float]) -> str:
+        """See `Objective`."""
+        text = (
+            f"held-out dream: first frame {evaluation['eval_psnr_1']:.2f} dB, against "
+            f"{evaluation['eval_repeat_psnr_1']:.2f} dB for repeating the last frame; with other actions the flow loss is "
+            f"{evaluation['eval_action_shuffle_ratio']:.2f} times as large."
+        )
+        return text
+
+
+def load_tokenizer(path: str, image_size: int) -> DreamerTokenizerModel:
+    """Loads the frozen tokenizer that latents come from.
+
+    Raises:
+        OSError: there is no tokenizer at the path.
+        ValueError: what is there is something else, or takes frames of another size than the data's.
+    """
+    config = AutoConfig.from_pretrained(path)
+    if config.model_type != DreamerTokenizerConfig.model_type:
+        raise ValueError(
+            f"{path} holds a {config.model_type}, not a tokenizer: give the folder that train_tokenizer.py wrote."
+        )
+    if config.image_size != image_size:
+        raise ValueError(
+            f"the tokenizer {path} takes frames of {config.image_size} pixels but the data has {image_size}: "
+            "convert the data at that size, or train a tokenizer on this data."
+        )
+    return DreamerTokenizerModel.from_pretrained(path).eval().requires_grad_(False)

@@ -1,0 +1,56 @@
+"""Latents of whole episodes, computed once by the frozen tokenizer and kept in memory.
+
+Shapes: T frames of a window, N latent tokens, C latent channels, A action dimensions.
+"""
+
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..data import ShardDataset
+from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from .data import as_pixels
+
+ENCODED_FRAMES = 64
+"""Frames that go through the encoder together."""
+
+
+class LatentDataset(Dataset):
+    """The windows of a `ShardDataset`, with float16 `latents` (T,N,C) in place of frames.
+
+    Every episode is encoded from its first frame on, as a rollout encodes its context: a window in the middle of an
+    episode holds latents that know what came before it. On PushT at 64 pixels an hour of video takes 18 MB.
+
+    Args:
+        dataset: the windows, of frames.
+        tokenizer: the frozen tokenizer, on the device that encodes.
+        progress: show a progress bar.
+    """
+
+    def __init__(self, dataset: ShardDataset, tokenizer: DreamerTokenizerModel, progress: bool = True):
+        positions = range(dataset.num_episodes)
+        bar = tqdm(positions, desc="encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
+        self.episodes = [_encoded(dataset.episode(position), tokenizer) for position in bar]
+        size, stride = dataset.window_size, dataset.stride
+        lengths = [len(episode["latents"]) for episode in self.episodes]
+        self.windows = [
+            (episode, slice(start, start + size))
+            for episode, length in enumerate(lengths)
+            for start in range(0, length - size + 1, stride)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        episode, frames = self.windows[index]
+        return {name: values[frames] for name, values in self.episodes[episode].items()}
+
+
+@torch.no_grad()
+def _encoded(item: dict[str, torch.Tensor], tokenizer: DreamerTokenizerModel) -> dict[str, torch.Tensor]:
+    cache = tokenizer.new_encoder_cache()
+    chunks = item["pixel_values_videos"].split(ENCODED_FRAMES)
+    latents = [tokenizer.encode(as_pixels(chunk.to(tokenizer.device))[None], cache).latents[0] for chunk in chunks]
+    latents = torch.cat(latents).to("cpu", torch.float16)
+    return {"latents": latents, "actions": item["actions"], "action_mask": item["action_mask"]}

@@ -1,0 +1,103 @@
+"""Training the tokenizer: masked autoencoding (arXiv 2509.24527, section 3.1)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..configuration_dreamer import DreamerTokenizerConfig
+from ..losses import TOKENIZER_LOSS_WEIGHTS, tokenizer_loss_terms
+from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from ..video_processing_dreamer import DreamerVideoProcessor
+from .arguments import TokenizerArguments
+from .data import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
+from .metrics import psnr
+from .perceptual import load_perceptual
+from .randomness import RowNumbers
+from .trainer import Batch, Scalars
+
+PLATEAU_MARGIN = 1.0
+"""Decibels above the mean image below which a tokenizer has learned nothing but the background."""
+
+
+class TokenizerObjective:
+    """A new tokenizer for the data at hand; an `Objective` for `Trainer`.
+
+    Args:
+        arguments: keys of the run.
+        process, num_processes: which of how many processes this is.
+        device: where to train.
+
+    Raises:
+        ValueError, FileNotFoundError: data that is missing, damaged, or does not fit the keys.
+    """
+
+    loss_weights = TOKENIZER_LOSS_WEIGHTS
+
+    def __init__(self, arguments: TokenizerArguments, process: int, num_processes: int, device: torch.device):
+        self.device = device
+        self.train_data, self.test_data = open_splits(arguments)
+        self.stream = BatchStream(self.train_data, arguments, process, num_processes, device)
+        frames = as_pixels(sample_frames(self.train_data, count=256))
+        self.mean_image = frames.mean(dim=0).to(device)
+        self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
+        self.model = DreamerTokenizerModel(self._config(arguments, frames))
+        if self.model.config.max_mask_ratio == 0:
+            self.model.encoder.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
+        self.perceptual = load_perceptual(arguments.lpips_net)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
+
+    def _config(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerConfig:
+        values = {"image_size": self.train_data.image_size[0]} | arguments.model_values()
+        if arguments.image_stats == "data":
+            values["image_mean"] = frames.mean(dim=(0, 2, 3)).tolist()
+            # A channel that never changes has nothing to be scaled by; one gray level is the finest there is.
+            values["image_std"] = frames.std(dim=(0, 2, 3)).clamp(min=1 / 255).tolist()
+        return DreamerTokenizerConfig(**values)
+
+    def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
+        """See `Objective`."""
+        return self.stream.batches(start_step)
+
+    def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
+        """See `Objective`; the terms are `mse` and, where its weights are at hand, `lpips`."""
+        pixels = as_pixels(batch["pixel_values_videos"])
+        mask = self._patch_mask(rows, pixels.shape[1])
+        reconstruction = model(pixels, patch_mask=mask).reconstruction
+        return tokenizer_loss_terms(reconstruction, pixels, self.perceptual), {}
+
+    def _patch_mask(self, rows: RowNumbers, num_frames: int) -> torch.Tensor | None:
+        if self.model.config.max_mask_ratio == 0:
+            return None
+        draw = self.model.sample_patch_mask
+        return torch.cat([draw(1, num_frames, generator) for _, generator in rows.generators(self.device)])
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """See `Objective`; PSNR of the mean squared error over all held-out windows, nothing masked."""
+        error, floor, count = 0.0, 0.0, 0
+        for batch in self.eval_batches:
+            pixels = as_pixels(batch["pixel_values_videos"].to(self.device))
+            reconstruction = model(pixels).reconstruction.clamp(0, 1)
+            error += (reconstruction.float() - pixels).square().sum().item()
+            floor += (self.mean_image - pixels).square().sum().item()
+            count += pixels.numel()
+        return {"eval_psnr": psnr(error / count), "eval_mean_image_psnr": psnr(floor / count)}
+
+    def save(self, folder: Path, model: DreamerTokenizerModel, state_dict: dict[str, torch.Tensor]) -> None:
+        """See `Objective`; a `DreamerTokenizerModel` folder with its processor."""
+        model.save_pretrained(folder, state_dict=dict(state_dict))
+        size = model.config.image_size
+        DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+
+    def summary(self, evaluation: dict[str, float]) -> str:
+        """See `Objective`."""
+        ours, floor = evaluation["eval_psnr"], evaluation["eval_mean_image_psnr"]
+        text = f"held-out reconstruction {ours:.2f} dB, against {floor:.2f} dB for the mean image."
+        if ours < floor + PLATEAU_MARGIN:
+            text += (
+                "\nwarning: that is the mean image and little else: this tokenizer has learned the background only. "
+                "Train longer, or with --image_stats data and another --learning_rate."
+            )
+        return text

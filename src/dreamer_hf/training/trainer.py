@@ -1,0 +1,265 @@
+"""The training loop that both scripts share, on Accelerate."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm import tqdm
+
+from ..losses import LossNormalizer
+from .arguments import TrainerArguments
+from .checkpoints import (
+    ARGUMENTS_FILE,
+    TrainerState,
+    check_same_run,
+    list_checkpoints,
+    publish,
+    read_state,
+    save_checkpoint,
+)
+from .ema import averaged_model
+from .metrics import MetricsLog
+from .optimizers import build_optimizers, learning_rate_factor, set_learning_rate
+from .randomness import RowNumbers
+
+Batch = dict[str, torch.Tensor]
+Scalars = dict[str, torch.Tensor]
+
+
+class Objective(Protocol):
+    """What is trained, and on what. `Trainer` knows nothing else about it.
+
+    Attributes:
+        model: the model to train, a `PreTrainedModel`.
+        loss_weights: weight of every loss term; each term is also divided by its running RMS.
+    """
+
+    model: nn.Module
+    loss_weights: dict[str, float]
+
+    def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
+        """Batches of this process on its device, for ever, from the first batch of an optimizer step on."""
+
+    def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
+        """Loss terms, and further values to log, NaN where the batch has none of the kind; means over the batch."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Values on held-out data, by the names that they are logged under. Every process calls it."""
+
+    def save(self, folder: Path, model: nn.Module, state_dict: Batch) -> None:
+        """Writes the final model, ready for `from_pretrained`. Only the main process calls it."""
+
+    def summary(self, evaluation: dict[str, float]) -> str:
+        """What to tell the user at the end, such as a warning about a model that learned nothing."""
+
+
+class Trainer:
+    """Trains an objective's model: accumulates, clips, averages, logs, evaluates, saves and resumes.
+
+    Every random draw depends on the seed and the number of the row that it is for (`randomness`), the data order on
+    the seed and the step, the learning rate on the step (and on the time, with `max_train_minutes`). So a run that
+    was killed and resumed goes through the same losses as one that was not.
+    """
+
+    def __init__(self, accelerator: Accelerator, arguments: TrainerArguments, objective: Objective):
+        self.accelerator, self.arguments, self.objective = accelerator, arguments, objective
+        self.output_dir = Path(arguments.output_dir)
+        self.log = MetricsLog(self.output_dir / "metrics.jsonl")
+        self.normalizer = LossNormalizer(objective.loss_weights)
+        self.step, self.seconds = 0, 0.0
+        model = objective.model
+        if arguments.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        if arguments.torch_compile:
+            model.compile()
+        self.average = averaged_model(model, arguments.ema_decay) if arguments.ema_decay else None
+        optimizers = build_optimizers(model, arguments)
+        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        accelerator.register_for_checkpointing(self.normalizer)
+        if self.average is not None:
+            self.average.to(accelerator.device)
+            accelerator.register_for_checkpointing(self.average)
+
+    def train(self, checkpoint: Path | None = None) -> None:
+        """Runs the whole training, from a checkpoint on if one is given, and leaves the final model.
+
+        Raises:
+            ValueError: the loss or its gradient is not a finite number, or the checkpoint is of another run.
+            OSError: the disk is full or not writable.
+        """
+        if checkpoint is not None:
+            self._resume(checkpoint)
+        self._open_output_dir()
+        batches = self.objective.batches(self.step)
+        evaluation: dict[str, float] = {}
+        with self._progress_bar() as bar:
+            while not self._is_over:
+                metrics = self._optimizer_step(batches)
+                bar.update(1)
+                bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s")
+                if self._is_due(self.arguments.eval_steps):
+                    evaluation = self._evaluate(bar)
+                    self._record(metrics | evaluation)
+                elif self._is_due(self.arguments.logging_steps):
+                    self._record(metrics)
+                if self._is_due(self.arguments.checkpointing_steps):
+                    self._save_checkpoint()
+        self._finish(evaluation)
+
+    def _resume(self, checkpoint: Path) -> None:
+        saved = read_state(checkpoint)
+        check_same_run(saved, self._state(), checkpoint)
+        self.accelerator.load_state(str(checkpoint))
+        self.step, self.seconds = saved.step, saved.seconds
+        self.accelerator.print(f"resuming from {checkpoint}")
+
+    def _open_output_dir(self) -> None:
+        values = dataclasses.asdict(self.arguments)
+        if self.accelerator.is_main_process:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(values, indent=2) + "\n")
+            self.log.truncate(self.step)
+        simple = {key: value if isinstance(value, int | float | bool) else str(value) for key, value in values.items()}
+        self.accelerator.init_trackers("dreamer_hf", config=simple)
+
+    def _progress_bar(self) -> tqdm:
+        return tqdm(
+            total=self.arguments.max_train_steps,
+            initial=self.step,
+            desc="training",
+            unit="step",
+            disable=not self.accelerator.is_main_process,
+            dynamic_ncols=True,
+        )
+
+    @property
+    def _progress(self) -> float:
+        """Part of the run that is over: of its steps or of its minutes, whichever is further."""
+        by_steps = self.step / self.arguments.max_train_steps
+        if self.arguments.max_train_minutes is None:
+            return by_steps
+        return max(by_steps, self.seconds / (60 * self.arguments.max_train_minutes))
+
+    @property
+    def _is_over(self) -> bool:
+        return self._progress >= 1
+
+    def _is_due(self, every: int) -> bool:
+        return self._is_over or (every > 0 and self.step % every == 0)
+
+    def _optimizer_step(self, batches: Iterator[tuple[Batch, RowNumbers]]) -> dict[str, float]:
+        """One step over all accumulated batches; returns what there is to log about it."""
+        started = time.perf_counter()
+        arguments = self.arguments
+        factor = learning_rate_factor(
+            self.step, self._progress, arguments.lr_warmup_steps, arguments.min_learning_rate_ratio
+        )
+        set_learning_rate(self.optimizers, arguments, factor)
+        self.model.train()
+        terms, extras, frames = [], [], 0
+        for _ in range(arguments.gradient_accumulation_steps):
+            batch, rows = next(batches)
+            frames += batch["actions"].shape[:2].numel()
+            with self.accelerator.accumulate(self.model):
+                batch_terms, batch_extras = self._backward(batch, rows)
+                terms.append(batch_terms)
+                extras.append(batch_extras)
+                if self.accelerator.sync_gradients:
+                    losses = self._gathered(terms).mean(dim=0).tolist()
+                    norm = self._clipped_norm(losses)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        losses = dict(zip(terms[0], losses))
+        self.normalizer.observe(losses)
+        if self.average is not None:
+            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        self.step += 1
+        seconds = self._agreed(time.perf_counter() - started)
+        self.seconds += seconds
+        return {
+            "loss": sum(self.objective.loss_weights[name] * value for name, value in losses.items()),
+            **losses,
+            **(dict(zip(extras[0], self._gathered(extras).nanmean(dim=0).tolist())) if extras[0] else {}),
+            "grad_norm": norm,
+            "learning_rate": arguments.learning_rate * factor,
+            "frames_per_second": frames * self.accelerator.num_processes / seconds,
+        }
+
+    def _backward(self, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
+        terms, extras = self.objective.losses(self.model, batch, rows)
+        if not self.normalizer.has_observed:  # the very first batch sets the scale
+            self.normalizer.observe(dict(zip(terms, self._gathered([terms]).mean(dim=0).tolist())))
+        self.accelerator.backward(self.normalizer.total(terms))
+        return {name: term.detach() for name, term in terms.items()}, extras
+
+    def _gathered(self, scalars: list[Scalars]) -> torch.Tensor:
+        """Scalars of several batches -> (batches of all processes, names)."""
+        table = torch.stack([torch.stack([value.detach().float() for value in row.values()]) for row in scalars])
+        return self.accelerator.gather(table)
+
+    def _clipped_norm(self, losses: list[float]) -> float:
+        """Clips the gradient, and stops before NaN overwrites weights that are still good."""
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm))
+        # With fp16 a gradient that overflows is normal: the gradient scaler skips that step.
+        checked = losses if self.accelerator.scaler is not None else [*losses, norm]
+        if all(math.isfinite(value) for value in checked):
+            return norm
+        checkpoints = list_checkpoints(self.output_dir)
+        last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
+        raise ValueError(
+            f"the loss or its gradient is not a finite number at step {self.step + 1}; {last}: look for NaN in the "
+            "data, or lower --learning_rate."
+        )
+
+    def _agreed(self, seconds: float) -> float:
+        """One duration for all processes: they must stop at the same step. Only a time limit makes it matter."""
+        if self.arguments.max_train_minutes is None:
+            return seconds
+        return float(self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean"))
+
+    def _final_model(self) -> nn.Module:
+        """The model to evaluate and to keep: the averaged one, if there is an average."""
+        return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
+
+    def _evaluate(self, bar: tqdm) -> dict[str, float]:
+        model = self._final_model()
+        model.eval()
+        with torch.no_grad():
+            evaluation = self.objective.evaluate(model)
+        if self.accelerator.is_main_process:
+            bar.write(f"step {self.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in evaluation.items()))
+        return evaluation
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            self.log.append(self.step, metrics)
+        self.accelerator.log(metrics, step=self.step)
+
+    def _state(self) -> TrainerState:
+        arguments, config = self.arguments, self.objective.model.config.to_diff_dict()
+        for name in ("transformers_version", "dtype", "architectures"):
+            config.pop(name, None)
+        rows = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * self.accelerator.num_processes
+        return TrainerState(self.step, self.seconds, arguments.seed, rows, json.loads(json.dumps(config)))
+
+    def _save_checkpoint(self) -> None:
+        save_checkpoint(self.accelerator, self.output_dir, self._state(), self.arguments.checkpoints_total_limit)
+
+    def _finish(self, evaluation: dict[str, float]) -> None:
+        state_dict = self.accelerator.get_state_dict(self.model)
+        model = self._final_model()
+        if self.average is not None:
+            state_dict = model.state_dict()
+        if self.accelerator.is_main_process:
+            publish(self.output_dir, lambda folder: self.objective.save(folder, model, state_dict))
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        self.accelerator.print(self.objective.summary(evaluation))

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreamer_hf.configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig
+from dreamer_hf.modeling_dreamer_dynamics import DreamerDynamicsModel
+from dreamer_hf.modeling_dreamer_tokenizer import DreamerTokenizerModel
+from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments, parse_arguments
+
+PRESETS = Path(__file__).parents[2] / "examples" / "configs"
+REQUIRED = ["--data_dir", "data", "--output_dir", "out"]
+
+
+def parse_tokenizer(*argv: str) -> TokenizerArguments:
+    return parse_arguments(TokenizerArguments, "tokenizer", PRESETS, "test", [*REQUIRED, *argv])
+
+
+def parse_dynamics(*argv: str) -> DynamicsArguments:
+    return parse_arguments(DynamicsArguments, "dynamics", PRESETS, "test", [*REQUIRED, "--tokenizer", "t", *argv])
+
+
+def test_flags_override_the_config_file_which_overrides_the_preset(tmp_path):
+    preset = parse_tokenizer("--preset", "pusht")
+    assert (preset.hidden_size, preset.learning_rate, preset.gradient_checkpointing) == (1024, 1e-4, True)
+    config = tmp_path / "mine.yaml"
+    config.write_text("preset: pusht\nlearning_rate: 5e-4\nhidden_size: 512\ngradient_checkpointing: false\n")
+    mine = parse_tokenizer("--config", str(config), "--hidden_size", "256")
+    assert (mine.hidden_size, mine.learning_rate, mine.gradient_checkpointing) == (256, 5e-4, False)
+    assert mine.num_encoder_layers == 16
+
+
+def test_lists_and_missing_values_in_a_config_file(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("action_num_classes: [0, 0, 2]\nmax_train_minutes: null\n")
+    arguments = parse_dynamics("--config", str(config))
+    assert arguments.action_num_classes == [0, 0, 2]
+    assert arguments.max_train_minutes is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rat", "1"], "unknown key 'learning_rat': did you mean learning_rate"),
+        (["--zzz"], "the keys are data_dir, "),
+        (["--hidden_size", "wide"], "argument --hidden_size.*invalid int value: 'wide'"),
+        (["--optimizer", "sgd"], "optimizer.*choose from"),
+        (["--preset", "pusht-huge"], "preset 'pusht-huge' is unknown: choose one of pusht, pusht-tiny"),
+        (["--max_train_steps", "0"], "max_train_steps=0 is impossible"),
+        (["--ema_decay", "1"], "ema_decay=1.0 is no decay"),
+        (["--push_to_hub"], "--push_to_hub needs --hub_model_id"),
+    ],
+)
+def test_bad_flags_are_told_in_one_sentence(argv, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parse_tokenizer(*argv)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rates: 1\n", "unknown key 'learning_rates' in .*mine.yaml: did you mean learning_rate"),
+        ("learning_rate: [\n", "is not YAML"),
+        ("- 1\n", "holds no keys"),
+        ("seed: often\n", "invalid int value: 'often'"),
+    ],
+)
+def test_bad_config_files_are_told_in_one_sentence(tmp_path, text, message):
+    config = tmp_path / "mine.yaml"
+    config.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        parse_tokenizer("--config", str(config))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_and_required_keys():
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml does not exist"):
+        parse_tokenizer("--config", "nowhere.yaml")
+    with pytest.raises(ValueError, match="--data_dir is missing"):
+        parse_arguments(TokenizerArguments, "tokenizer", PRESETS, "test", ["--output_dir", "out"])
+    with pytest.raises(ValueError, match="--tokenizer is missing"):
+        parse_arguments(DynamicsArguments, "dynamics", PRESETS, "test", REQUIRED)
+
+
+def count_parameters(model_class, config) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in model_class(config).parameters())
+
+
+@pytest.mark.parametrize(
+    ("preset", "image_size", "action_dim", "tokenizer_millions", "dynamics_millions"),
+    [
+        ("pusht-tiny", 64, 2, 1.7, 3.6),
+        ("pusht", 256, 2, 400, 110),
+        ("soar-small", 256, 7, 400, 110),
+        ("soar-large", 256, 7, 400, 1600),
+    ],
+)
+def test_presets_have_the_published_sizes(preset, image_size, action_dim, tokenizer_millions, dynamics_millions):
+    tokenizer = DreamerTokenizerConfig(image_size=image_size, **parse_tokenizer("--preset", preset).model_values())
+    dynamics = DreamerDynamicsConfig(
+        num_latent_tokens=tokenizer.num_latent_tokens,
+        latent_dim=tokenizer.latent_dim,
+        action_dim=action_dim,
+        **parse_dynamics("--preset", preset).model_values(),
+    )
+    assert count_parameters(DreamerTokenizerModel, tokenizer) / 1e6 == pytest.approx(tokenizer_millions, rel=0.08)
+    assert count_parameters(DreamerDynamicsModel, dynamics) / 1e6 == pytest.approx(dynamics_millions, rel=0.08)

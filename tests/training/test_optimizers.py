@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from dreamer_hf.configuration_dreamer import DreamerTokenizerConfig
+from dreamer_hf.modeling_dreamer_tokenizer import DreamerTokenizerModel
+from dreamer_hf.training.arguments import TokenizerArguments
+from dreamer_hf.training.ema import averaged_model
+from dreamer_hf.training.optimizers import build_optimizers, learning_rate_factor, set_learning_rate
+
+
+@pytest.fixture
+def model() -> DreamerTokenizerModel:
+    return DreamerTokenizerModel(
+        DreamerTokenizerConfig(
+            image_size=16,
+            patch_size=8,
+            hidden_size=16,
+            num_attention_heads=2,
+            num_encoder_layers=4,
+            num_decoder_layers=4,
+            num_latent_tokens=2,
+            latent_dim=4,
+        )
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_parameter_has_one_optimizer(model, optimizer):
+    optimizers = build_optimizers(model, TokenizerArguments("d", "o", optimizer=optimizer))
+    owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+    assert len(owned) == len(set(owned))
+    assert set(owned) == {id(p) for p in model.parameters()}
+
+
+def test_muon_takes_the_matrices_of_the_layers_only(model):
+    adamw, muon = build_optimizers(model, TokenizerArguments("d", "o", optimizer="muon"))
+    names = {id(p): name for name, p in model.named_parameters()}
+    taken = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    assert len(taken) == 4 * 8  # qkv, o, gate-up and down of eight layers
+    assert all(".layers." in name and name.endswith("proj.weight") for name in taken)
+    decayed, plain = adamw.param_groups
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert all(p.ndim < 2 for p in plain["params"]) and plain["weight_decay"] == 0
+
+
+def test_learning_rate_warms_up_and_anneals():
+    def factor(step, total=1000):
+        return learning_rate_factor(step, step / total, warmup_steps=100, final_ratio=0.1)
+
+    assert factor(0) == pytest.approx(0.01, rel=0.01)
+    assert factor(99) == pytest.approx(1.0, rel=0.03)
+    assert factor(500) == pytest.approx(0.55, rel=0.01)
+    assert factor(1000) == pytest.approx(0.1)
+    assert all(factor(s) >= factor(s + 1) for s in range(100, 1000))
+    assert learning_rate_factor(0, 0.0, warmup_steps=0, final_ratio=0.0) == 1.0
+
+
+def test_each_optimizer_gets_its_own_peak(model):
+    arguments = TokenizerArguments("d", "o", optimizer="muon", learning_rate=0.1, muon_learning_rate=0.2)
+    optimizers = build_optimizers(model, arguments)
+    set_learning_rate(optimizers, arguments, 0.5)
+    rates = [{group["lr"] for group in optimizer.param_groups} for optimizer in optimizers]
+    assert rates == [{0.05}, {0.1}]
+
+
+def test_averaged_weights_follow_the_model_and_forget_its_start():
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = averaged_model(model, decay=0.9)
+    expected = None
+    for count in range(30):
+        with torch.no_grad():
+            model.weight.fill_(float(count))
+        average.update_parameters(model)
+        decay = min(0.9, (1 + count) / (10 + count))
+        expected = float(count) if expected is None else decay * expected + (1 - decay) * count
+    assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert abs(average.module.weight.item() - 29) < 10
