@@ -267,6 +267,8 @@ def _convert_shard(
             frames = _long_enough(episode, options.min_episode_length)
             if frames is None:
                 continue
+            if shard == 0 and episode.number == numbers[0]:
+                frames = _warn_of_stretching(frames, options.transform)
             writer.begin_episode(episode.number)
             while batch := list(islice(frames, 32)):
                 for frame in batch:
@@ -280,6 +282,17 @@ def _long_enough(episode: Episode, min_length: int) -> Iterator[np.ndarray] | No
     frames = iter(episode.frames)
     first = list(islice(frames, min_length))
     return chain(first, frames) if len(first) == min_length else None
+
+
+def _warn_of_stretching(frames: Iterator[np.ndarray], transform: FrameTransform) -> Iterator[np.ndarray]:
+    first = next(frames)
+    height, width = first.shape[:2]
+    if transform.stretches(height, width):
+        new_height, new_width = transform.output_size(height, width)
+        logger.info(
+            f"stretching frames of {width}x{height} to {new_width}x{new_height}; --pad_to_square keeps the ratio"
+        )
+    return chain([first], frames)
 
 
 def _merge(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHECKSUM_KEY = "checksum"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -29,17 +30,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and is_disk_full(error):
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise OSError(
                 f"no space left while writing {path}: free some, then run the same command with --resume."
             ) from error
         raise
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Tells a full disk or quota from other failures; HDF5 reports its cause in the text only."""
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return error.errno in codes or any(f"errno = {code}," in str(error) for code in codes)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -123,6 +123,11 @@ class ShardDataset(Dataset):
         return len(self.episode_ids)
 
     @property
+    def source_episodes(self) -> np.ndarray:
+        """(num_episodes,) number of each episode where it came from; -1 where the shards do not say."""
+        return self._index.source_episodes[self.episode_ids]
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) of the frames in pixels; None for latents."""
         return None if self.metadata.image_shape is None else self.metadata.image_shape[:2]

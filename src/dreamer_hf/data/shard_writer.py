@@ -1,5 +1,6 @@
 """Writes one shard, frame by frame, in bounded memory."""
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +33,43 @@ def write_shard(path: str | Path, action_dim: int, **options) -> Iterator["Shard
         action_dim: width of the stored actions.
         options: see `ShardWriter`.
     """
-    # The newest file format checksums its own structures; every HDF5 since 1.10 reads it.
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        writer = ShardWriter(file, action_dim, **options)
-        yield writer
-        writer.finish()
+    with replacing(path) as temporary, _FailingLater(temporary, "w+b") as sink:
+        # The newest file format checksums its own structures; every HDF5 since 1.10 reads it.
+        with h5py.File(sink, "w", libver=("v110", "v110")) as file:
+            writer = ShardWriter(file, action_dim, sink=sink, **options)
+            yield writer
+            writer.finish()
+        sink.raise_failure()
+
+
+class _FailingLater(io.FileIO):
+    """A file that keeps the first failure to write (a full disk) to itself until it is asked.
+
+    HDF5 cannot even close a file that it could not write: it crashes the interpreter on the way out.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self.failure is None:
+                done += super().write(view[done:])
+        except OSError as error:
+            self.failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return self.tell() if size is None else size
+
+    def raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
 
 class ShardWriter:
@@ -47,6 +80,7 @@ class ShardWriter:
 
     Args:
         file: an empty HDF5 file, open for writing.
+        sink: what `file` writes to; asked for failures after every chunk.
         action_dim: width of the stored actions.
         compression: a key of `CODECS`.
         chunk_length: frames in a chunk; shortened to the longest episode where that is shorter.
@@ -57,6 +91,7 @@ class ShardWriter:
         self,
         file: h5py.File,
         action_dim: int,
+        sink: "_FailingLater",
         compression: str = "zstd",
         chunk_length: int = CHUNK_LENGTH,
         kind: str = IMAGES,
@@ -69,6 +104,7 @@ class ShardWriter:
         self.kind = kind
         self.statistics = ActionStatistics.empty(action_dim)
         self._file = file
+        self._sink = sink
         self._action_dim = action_dim
         self._filters = {**CODECS[compression], "fletcher32": True}
         self._chunk_length = chunk_length
@@ -152,6 +188,7 @@ class ShardWriter:
         for row, start, block in self._waiting:
             self._frames[row, start : start + len(block)] = block
         self._waiting = []
+        self._sink.raise_failure()
 
     def _create(self, name: str, dtype: np.dtype, chunk_length: int, item_shape: tuple[int, ...]) -> h5py.Dataset:
         return self._file.create_dataset(

@@ -1,0 +1,348 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from dreamer_hf.data import ShardDataset
+from dreamer_hf.data.converting import ConversionOptions, JobOptions, convert
+from dreamer_hf.data.episodes import parse_range
+from dreamer_hf.data.frame_transform import FrameTransform
+from dreamer_hf.data.lerobot_source import LeRobotSource, flatten_names, open_lerobot
+from dreamer_hf.data.shard_writer import ShardWriter
+from tiny_data import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, write_tiny_lerobot
+
+SCRIPT = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
+
+
+def whole(folder):
+    """Every episode of a folder: source number, frames (T, 3, H, W), actions, mask."""
+    dataset = ShardDataset(folder, window_size=None, split="all", action_offset=0)
+    numbers = dataset.source_episodes.tolist()
+    return {number: dataset.episode(i) for i, number in enumerate(numbers)}
+
+
+def assert_same_data(first, second):
+    first, second = whole(first), whole(second)
+    assert first.keys() == second.keys()
+    for number, item in first.items():
+        assert all(torch.equal(value, second[number][key]) for key, value in item.items())
+
+
+@pytest.fixture(scope="module")
+def image_lerobot(tmp_path_factory):
+    """The tiny episodes from two cameras, kept as PNG pictures in parquet."""
+    root = tmp_path_factory.mktemp("images") / "dataset"
+    write_tiny_lerobot(root, use_videos=False, cameras=("front", "back"))
+    return root
+
+
+def test_frames_and_actions_equal_those_lerobot_reads(tiny_lerobot, tiny_shards):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    reference = LeRobotDataset(TINY_REPO_ID, root=tiny_lerobot, video_backend="pyav")
+    ours = whole(tiny_shards)
+    frames = torch.cat([ours[n]["pixel_values_videos"] for n in sorted(ours)])
+    actions = torch.cat([ours[n]["actions"] for n in sorted(ours)])
+    assert len(frames) == len(reference) == sum(TINY_LENGTHS)
+    for index in range(0, len(reference), 7):
+        item = reference[index]
+        assert torch.equal((item["observation.image"] * 255).round().to(torch.uint8), frames[index])
+        assert torch.equal(item["action"], actions[index])
+
+
+@pytest.mark.parametrize("codec", ["libsvtav1", "h264"])
+@pytest.mark.parametrize("step", [2, 5])
+def test_thinning_out_keeps_exactly_every_nth_frame(tmp_path, tiny_lerobot, tiny_shards, step, codec):
+    """Also where skipped pictures are never decoded: key frames at every 2nd (AV1) or 12th frame with B-frames (H.264)."""
+    root = tiny_lerobot if codec == "libsvtav1" else recode_as_h264(tiny_lerobot, tmp_path / "h264")
+    every = whole(convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "all", ConversionOptions()))
+    thinned = convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions(target_fps=10 / step))
+    for number, item in whole(thinned).items():
+        assert torch.equal(item["pixel_values_videos"], every[number]["pixel_values_videos"][::step])
+        assert torch.equal(item["actions"], every[number]["actions"][::step])
+    assert ShardDataset(thinned, 2).fps == 10 / step
+
+
+def recode_as_h264(root, destination):
+    import av
+
+    shutil.copytree(root, destination)
+    (path,) = destination.glob("videos/*/*/*.mp4")
+    with av.open(str(next(root.glob("videos/*/*/*.mp4")))) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=10, options={"g": "12", "bf": "3", "crf": "18"})
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for frame in source.decode(video=0):
+            target.mux(stream.encode(frame.reformat(format="yuv420p")))
+        target.mux(stream.encode())
+    return destination
+
+
+def test_rotated_video_files_are_followed(tmp_path):
+    """lerobot starts a new video file when one is full, and each camera does so on its own."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    root = tmp_path / "dataset"
+    features = {key: {"dtype": "video", "shape": (32, 32, 3), "names": None} for key in ("calm", "busy")}
+    features["action"] = {"dtype": "float32", "shape": (1,), "names": None}
+    dataset = LeRobotDataset.create(TINY_REPO_ID, 10, features, root=root, video_files_size_in_mb=0.012)
+    rng = np.random.default_rng(0)
+    for episode in range(5):
+        for frame in range(12):
+            calm = np.full((32, 32, 3), 40 * episode + 3 * frame, np.uint8)
+            busy = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            dataset.add_frame({"calm": calm, "busy": busy, "action": np.float32([frame]), "task": "t"})
+        dataset.save_episode()
+    dataset.finalize()
+    counts = [len(list(root.glob(f"videos/{key}/*/*.mp4"))) for key in ("calm", "busy")]
+    assert counts[0] < counts[1], "the recording must rotate its cameras' files at different episodes"
+    source = LeRobotSource(root, TINY_REPO_ID, image_key="calm,busy")
+    out = whole(convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=3)))
+    reference = LeRobotDataset(TINY_REPO_ID, root=root, video_backend="pyav")
+    for index in range(0, 60, 5):
+        both = torch.cat([reference[index][key] for key in ("calm", "busy")], dim=2)
+        frame = out[index // 12]["pixel_values_videos"][index % 12]
+        assert torch.equal((both * 255).round().to(torch.uint8), frame)
+
+
+def test_pictures_in_parquet_are_exact_and_cameras_stand_side_by_side(image_lerobot, tmp_path):
+    from tiny_data import tiny_frame
+
+    source = LeRobotSource(image_lerobot, TINY_REPO_ID, image_key="front,back", episodes="1:4")
+    items = whole(convert(source, tmp_path / "out", ConversionOptions(target_fps=5)))
+    assert sorted(items) == [1, 2, 3]
+    episodes = list(tiny_episodes())
+    for number, item in items.items():
+        positions, actions = episodes[number]
+        front = np.stack([tiny_frame(position) for position in positions[::2]])
+        both = np.concatenate([front, front[:, :, ::-1]], axis=2)
+        np.testing.assert_array_equal(item["pixel_values_videos"].permute(0, 2, 3, 1).numpy(), both)
+        np.testing.assert_array_equal(item["actions"].numpy(), actions[::2])
+
+
+def test_several_workers_write_the_same_shards(tiny_lerobot, tiny_shards, tmp_path):
+    source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
+    convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=2), JobOptions(num_workers=2))
+    assert_same_data(tiny_shards, tmp_path / "out")
+
+
+def test_jobs_share_a_folder_and_one_merge_finishes_it(tiny_lerobot, tiny_shards, tmp_path):
+    source, options = LeRobotSource(tiny_lerobot, TINY_REPO_ID), ConversionOptions(episodes_per_shard=2)
+    convert(source, tmp_path, options, JobOptions(num_jobs=2, job_index=1))
+    with pytest.raises(FileNotFoundError, match=r"lacks shard_0000.h5, shard_0002.h5"):
+        convert(source, tmp_path, options, JobOptions(num_jobs=2, merge=True))
+    convert(source, tmp_path, options, JobOptions(num_jobs=2, job_index=0))
+    assert not (tmp_path / "metadata.json").exists()
+    convert(source, tmp_path, options, JobOptions(num_jobs=2, merge=True))
+    assert_same_data(tiny_shards, tmp_path)
+
+
+def test_relative_actions_are_differences_of_kept_frames(tiny_lerobot, tmp_path):
+    options = ConversionOptions(target_fps=5, relative_actions=True, absolute_action_dims=(1,))
+    items = whole(convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path / "out", options))
+    for number, (_, actions) in enumerate(tiny_episodes()):
+        kept = actions[::2]
+        np.testing.assert_array_equal(items[number]["actions"][1:, 0].numpy(), kept[1:, 0] - kept[:-1, 0])
+        assert items[number]["actions"][0, 0] == 0
+        np.testing.assert_array_equal(items[number]["actions"][:, 1].numpy(), kept[:, 1])
+
+
+def test_short_episodes_are_dropped_after_thinning_out_and_nothing_else(tiny_lerobot, tmp_path):
+    options = ConversionOptions(target_fps=5, min_episode_length=15)
+    items = whole(convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path / "out", options))
+    assert list(items) == [number for number, length in enumerate(TINY_LENGTHS) if (length + 1) // 2 >= 15]
+
+
+def test_shards_are_laid_out_for_windows_and_plain_readers(tiny_lerobot, tiny_shards, tmp_path):
+    with h5py.File(tiny_shards / "shard_0001.h5") as file:
+        assert file["images"].chunks == (1, 8, 32, 32, 3) and file["images"].shape == (2, 33, 32, 32, 3)
+        assert file["episode_lengths"][:].tolist() == [27, 33] and file["episode_lengths"].dtype == np.int32
+        assert file["actions"].shape == (2, 33, 2) and file["actions"].dtype == np.float32
+        assert file.attrs["num_episodes"] == 2 and file.attrs["max_length"] == 33
+        assert file["images"].id.get_num_chunks() == 4 + 5  # nothing is stored for the padding
+    source = LeRobotSource(tiny_lerobot, TINY_REPO_ID, episodes="0")
+    convert(source, tmp_path / "out", ConversionOptions(compression="gzip", target_fps=2))
+    code = "import h5py, sys; f = h5py.File(sys.argv[1]); print(f['images'].chunks, f['images'][0, 2].sum() > 0)"
+    plain = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "out" / "shard_0000.h5"], capture_output=True, text=True
+    )
+    assert plain.stdout.split(") ") == ["(1, 5, 32, 32, 3", "True\n"], plain.stderr
+
+
+def convert_slowly(source, out, options):
+    add_frame = ShardWriter.add_frame
+
+    def add_slowly(self, frame):
+        time.sleep(0.02)
+        add_frame(self, frame)
+
+    ShardWriter.add_frame = add_slowly
+    convert(source, out, options)
+
+
+@pytest.mark.parametrize("moment", ["shard_0000.h5", ".shard_0001.h5.tmp", ".shard_0002.h5.tmp"])
+def test_a_killed_conversion_goes_on_without_a_lost_or_doubled_episode(tiny_lerobot, tiny_shards, tmp_path, moment):
+    out, options = tmp_path / "out", ConversionOptions(episodes_per_shard=2)
+    source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
+    process = multiprocessing.get_context("fork").Process(target=convert_slowly, args=(source, out, options))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (out / moment).exists():
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (out / "metadata.json").exists() and not (out / "shard_0002.h5").exists()
+
+    with pytest.raises(FileExistsError, match="go on with --resume"):
+        convert(source, out, options)
+    with pytest.raises(ValueError, match="other values of chunk_length"):
+        convert(source, out, replace(options, chunk_length=4), JobOptions(resume=True))
+    convert(source, out, options, JobOptions(resume=True))
+    assert_same_data(tiny_shards, out)
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    with pytest.raises(FileExistsError, match="nothing left to do"):
+        convert(source, out, options, JobOptions(resume=True))
+
+
+def test_a_full_disk_is_one_sentence_and_resumable(tiny_lerobot, tmp_path):
+    """A limit on the size of files stands in for the full disk: writing fails in the same way."""
+    out = tmp_path / "out"
+    arguments = ("--local_dir", tiny_lerobot, "--output_dir", out, "--compression", "none", "--num_workers", 1)
+    limited = [
+        "bash", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "bash",
+        sys.executable, str(SCRIPT), "--repo_id", TINY_REPO_ID, *map(str, arguments),
+    ]  # fmt: skip
+    failed = subprocess.run(limited, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 2 and "no space left while writing" in failed.stderr, failed.stderr
+    assert "Traceback" not in failed.stderr and [p.name for p in out.iterdir()] == ["conversion.json"]
+    options = ConversionOptions(compression="none")
+    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), out, options, JobOptions(resume=True))
+    assert len(whole(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--image_key", "wrist"), "no camera 'wrist'; --image_key can be: observation.image"),
+        (
+            ("--action_key", "act"),
+            "no feature 'act' to take actions from; --action_key can be: observation.state, action",
+        ),
+        (("--target_fps", "4"), "does not divide the source's 10: use 10, 5, 3.333, 2.5, 2"),
+        (("--episodes", "2:9"), "lies outside the dataset, which holds episodes 0 to 5"),
+        (("--min_episode_length", "50"), "no episode has 50 frames (the longest has 40)"),
+        (("--pad_to_square", "--width", "8", "--height", "9"), "--pad_to_square makes squares"),
+        (("--absolute_action_dims", "0"), "only means something with --relative_actions"),
+        (("--local_dir", "/nowhere"), "/nowhere/meta/info.json is missing"),
+    ],
+)
+def test_bad_flags_are_one_sentence(tiny_lerobot, tmp_path, arguments, message, monkeypatch, capsys):
+    import runpy
+
+    flags = ["--repo_id", TINY_REPO_ID, "--local_dir", str(tiny_lerobot), "--output_dir", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and "Traceback" not in error
+    assert not list(tmp_path.glob("out/shard*"))
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tiny_lerobot, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for job in (JobOptions(), JobOptions(resume=True)):
+        with pytest.raises(FileExistsError, match="is not empty"):
+            convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, ConversionOptions(), job)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def damaged_copy(root, destination, relative, change):
+    shutil.copytree(root, destination)
+    (path,) = destination.glob(relative)
+    path.write_bytes(change(path.read_bytes()))
+    return destination
+
+
+@pytest.mark.parametrize(
+    ("relative", "change", "message"),
+    [
+        ("videos/*/*/*.mp4", lambda b: b[: len(b) * 2 // 3], "mp4 (has no intact frame|cannot be decoded)"),
+        ("videos/*/*/*.mp4", lambda b: b"", "mp4 cannot be decoded"),
+        ("data/*/*.parquet", lambda b: b[:-50], "parquet cannot be read"),
+        ("meta/info.json", lambda b: b[:50], "info.json is damaged"),
+        ("meta/info.json", lambda b: b.replace(b"v3.0", b"v2.1"), "convert_dataset_v21_to_v30 --repo-id=tests/tiny"),
+        ("meta/info.json", lambda b: b.replace(b'"total_episodes": 6', b'"total_episodes": 9'), "promises 9 episodes"),
+    ],
+)
+def test_damaged_datasets_are_refused(tiny_lerobot, tmp_path, relative, change, message):
+    root = damaged_copy(tiny_lerobot, tmp_path / "copy", relative, change)
+    with pytest.raises(ValueError, match=message):
+        convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())
+    assert not list(tmp_path.glob("out/shard*")) and not list(tmp_path.glob("out/.*"))
+
+
+def test_actions_that_are_no_numbers_are_named(tiny_lerobot, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = shutil.copytree(tiny_lerobot, tmp_path / "copy")
+    (path,) = root.glob("data/*/*.parquet")
+    table = pq.read_table(path)
+    values = table["action"].to_pylist()
+    values[24 + 11] = [0.0, float("nan")]
+    column = table.schema.get_field_index("action")
+    pq.write_table(
+        table.set_column(column, table.schema.field("action"), pa.array(values, table.schema.field("action").type)),
+        path,
+    )
+    with pytest.raises(ValueError, match="episode 1 has an action at frame 11 that is not a number"):
+        convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())
+
+
+def test_a_dataset_that_is_nowhere_is_one_sentence():
+    with pytest.raises(FileNotFoundError, match=r"nobody/nothing is neither on this machine nor on the Hub \("):
+        open_lerobot("nobody/nothing")
+
+
+def test_frame_transform_pads_or_stretches():
+    frame = np.full((20, 40, 3), 200, np.uint8)
+    padded = FrameTransform(width=10, pad_to_square=True)(frame)
+    assert padded.shape == (10, 10, 3) and (padded[2:7] == 200).all() and not padded[:2].any() and not padded[8:].any()
+    assert FrameTransform(pad_to_square=True)(frame).shape == (40, 40, 3)
+    stretched = FrameTransform(width=10, height=10)
+    assert stretched(frame).shape == (10, 10, 3) and stretched.stretches(20, 40) and not stretched.stretches(30, 30)
+
+
+def test_ranges_and_names_in_every_spelling():
+    assert (
+        parse_range("3,8:10,0", 10) == [0, 3, 8, 9]
+        and parse_range(None, 2) == [0, 1]
+        and parse_range("7:", 9) == [7, 8]
+    )
+    for text in ("a", "3:2", "0:11", "-1"):
+        with pytest.raises(ValueError, match="--episodes"):
+            parse_range(text, 10)
+    assert flatten_names({"motors": ["a", "b"]}, 2) == flatten_names({"a": 0, "b": 1}, 2) == ["a", "b"]
+    assert flatten_names(None, 2) is None and flatten_names(["a"], 2) is None
+
+
+def test_metadata_says_where_the_data_came_from(tiny_shards):
+    metadata = json.loads((tiny_shards / "metadata.json").read_text())
+    assert metadata["num_shards"] == 3 and metadata["total_episodes"] == 6 and metadata["color_order"] == "rgb"
+    assert (
+        metadata["image_shape"] == [32, 32, 3] and metadata["action_shape"] == [2] and metadata["action_offset"] == 0
+    )
+    assert metadata["source"]["repo_id"] == TINY_REPO_ID and metadata["conversion"]["episodes"] == "0:6"
+    assert metadata["frames_per_shard"] == [64, 60, 66]
