@@ -1,0 +1,159 @@
+"""From what a hand does on a device, in [-1, 1], to actions in the units of the data that a world was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+CONTROLS = ("auto", "direct", "target")
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """The actions of a world: a name and a range for each of its A dimensions, in raw units.
+
+    Attributes:
+        names: A names, for people.
+        low, high: float32 (A,), the smallest and the largest value in the training data.
+        centered: bool (A,), whether zero means "do nothing", as in displacements and velocities.
+        discrete: bool (A,), whether the values are class numbers (0, 1, ...), as of a button.
+    """
+
+    names: tuple[str, ...]
+    low: np.ndarray
+    high: np.ndarray
+    centered: np.ndarray
+    discrete: np.ndarray
+
+    @classmethod
+    def from_config(cls, config) -> "ActionSpace":
+        """Reads the action space off a `DreamerDynamicsConfig`.
+
+        The range is that of the training data, or two standard deviations about the mean where the statistics have no
+        extremes, or [-1, 1] without statistics. A dimension counts as centered on zero when zero lies strictly inside
+        its range and within half a standard deviation of its mean: so do displacements; absolute positions, as a
+        rule, do not.
+        """
+        size, stats = config.action_dim, config.action_stats or {"mean": [0.0], "std": [0.5]}
+        names = tuple(config.action_names or (f"action {i}" for i in range(size)))
+        mean, std = (np.broadcast_to(np.asarray(stats[key], dtype=np.float64), size) for key in ("mean", "std"))
+        low, high = np.asarray(stats.get("min", mean - 2 * std)), np.asarray(stats.get("max", mean + 2 * std))
+        classes = np.asarray(config.action_num_classes or [0] * size)
+        low, high = np.where(classes > 0, 0, low), np.where(classes > 0, classes - 1, high)
+        centered = (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
+        return cls(names, low.astype(np.float32), high.astype(np.float32), centered, classes > 0)
+
+    @property
+    def size(self) -> int:
+        return len(self.low)
+
+    @property
+    def rest(self) -> np.ndarray:
+        """The action of a hand that does nothing, float32 (A,): zero where zero is in range, else the middle."""
+        contains_zero = (self.low <= 0) & (self.high >= 0)
+        return np.where(contains_zero, 0.0, (self.low + self.high) / 2).astype(np.float32)
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the actions are, for the most part, displacements: half of the continuous dimensions are centered."""
+        continuous = ~self.discrete
+        return not continuous.any() or bool(self.centered[continuous].mean() >= 0.5)
+
+    def valid(self, action: np.ndarray) -> np.ndarray:
+        """The nearest action (A,) float32 inside the range, with whole numbers in the discrete dimensions."""
+        action = np.clip(action, self.low, self.high)
+        return np.where(self.discrete, np.round(action), action).astype(np.float32)
+
+    def fraction(self, action: np.ndarray) -> np.ndarray:
+        """Where an action lies in its range, 0 at the low end and 1 at the high one, (A,); for drawing."""
+        width = np.maximum(self.high - self.low, 1e-9)
+        return np.clip((action - self.low) / width, 0.0, 1.0)
+
+
+class Control(Protocol):
+    """How device axes (A,) in [-1, 1] become the next raw action (A,)."""
+
+    def __call__(self, axes: np.ndarray) -> np.ndarray: ...
+
+    def resume_from(self, action: np.ndarray) -> None:
+        """Tells the control which action the world saw last (after a reset or a rewind)."""
+
+
+class DirectControl:
+    """The stick is the action: released it is `space.rest`, at its ends it is `space.low` and `space.high`.
+
+    For actions that are displacements or velocities.
+    """
+
+    def __init__(self, space: ActionSpace):
+        self.space = space
+
+    def __call__(self, axes: np.ndarray) -> np.ndarray:
+        rest = self.space.rest
+        reach = np.where(axes < 0, rest - self.space.low, self.space.high - rest)
+        return self.space.valid(rest + axes * reach)
+
+    def resume_from(self, action: np.ndarray) -> None:
+        pass
+
+
+class TargetControl:
+    """The stick moves the action: released it stays where it is, at its ends it moves at full speed.
+
+    For actions that are positions to go to. A full deflection crosses the range in `seconds_across` seconds of the
+    world's own time.
+    """
+
+    def __init__(self, space: ActionSpace, fps: float, seconds_across: float = 1.5):
+        self.space = space
+        self.step_size = (space.high - space.low) / (fps * seconds_across)
+        self.target = space.rest
+
+    def __call__(self, axes: np.ndarray) -> np.ndarray:
+        self.target = np.clip(self.target + axes * self.step_size, self.space.low, self.space.high)
+        return self.space.valid(self.target)
+
+    def resume_from(self, action: np.ndarray) -> None:
+        self.target = self.space.valid(action)
+
+
+class PositionControl:
+    """The axes are a place in the range: -1 is `space.low`, 1 is `space.high`. For a mouse over absolute actions."""
+
+    def __init__(self, space: ActionSpace):
+        self.space = space
+
+    def __call__(self, axes: np.ndarray) -> np.ndarray:
+        return self.space.valid(self.space.low + (axes + 1) / 2 * (self.space.high - self.space.low))
+
+    def resume_from(self, action: np.ndarray) -> None:
+        pass
+
+
+def make_control(space: ActionSpace, fps: float, kind: str = "auto", pointer: bool = False) -> Control:
+    """Builds the control that suits a world and a device.
+
+    Args:
+        kind: "direct", "target", or "auto": direct for a world of displacements.
+        pointer: whether the device gives places (a mouse) rather than deflections (a stick, keys). Over absolute
+            actions a place is the action itself.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    if kind not in CONTROLS:
+        raise ValueError(f"unknown control {kind!r}: choose one of {', '.join(CONTROLS)}.")
+    if kind == "auto":
+        kind = "direct" if space.is_relative else "target"
+    if kind == "direct":
+        return DirectControl(space)
+    return PositionControl(space) if pointer else TargetControl(space, fps)
+
+
+def fit_axes(values: Sequence[float], size: int) -> np.ndarray:
+    """Cuts or pads the axes that a device has to the A dimensions of the actions; missing axes rest at 0."""
+    axes = np.zeros(size, dtype=np.float32)
+    used = min(size, len(values))
+    axes[:used] = values[:used]
+    return axes

@@ -1,0 +1,93 @@
+"""Recording what was dreamt as a LeRobotDataset, to train on or to look at with the tools of real data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .actions import ActionSpace
+
+IMAGE_KEY = "observation.image"
+TASK = "Play in a dreamt world."
+
+
+class DatasetRecorder:
+    """Writes steps to a LeRobotDataset (v3.0) folder that appears under its name when the recorder is closed.
+
+    As in recorded data, row t holds a frame and, with `action_offset` 1, the action given while it was shown (with 0,
+    the action dreamt together with it). A reset or a rewind ends the episode: no row is thrown away, and no episode
+    jumps in time.
+
+    Args:
+        path: the folder to make; it must not exist yet.
+        space: names the action's components.
+        fps: frames a second, a whole number.
+        action_offset: of the world (`DreamerDynamicsConfig.action_offset`).
+
+    Raises:
+        FileExistsError: when the folder exists already, or an unfinished recording beside it.
+        ValueError: when lerobot is missing or `fps` is not a whole number.
+    """
+
+    def __init__(self, path: str | Path, space: ActionSpace, fps: float, action_offset: int):
+        self.path = Path(path)
+        self.partial_path = self.path.with_name(self.path.name + ".partial")
+        for folder in (self.path, self.partial_path):
+            if folder.exists():
+                raise FileExistsError(f"{folder} exists: record under another name, or move it away.")
+        if fps != round(fps):
+            raise ValueError(
+                f"LeRobot datasets have a whole number of frames a second, the world has {fps}: record an MP4."
+            )
+        self._create = _import_create()
+        self.space, self.fps, self.action_offset = space, round(fps), action_offset
+        self._dataset = None
+        self._rows_in_episode = 0
+
+    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
+        """Appends one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,)."""
+        if self._dataset is None:
+            self._dataset = self._open(before.shape)
+        frame = before if self.action_offset == 1 else after
+        self._dataset.add_frame({IMAGE_KEY: frame, "action": action, "task": TASK})
+        self._rows_in_episode += 1
+
+    def cut(self) -> None:
+        """Ends the episode."""
+        if self._rows_in_episode:
+            self._dataset.save_episode()
+            self._rows_in_episode = 0
+
+    def close(self) -> None:
+        """Finishes the dataset and gives the folder its name; without a row there is no folder."""
+        if self._dataset is None:
+            return
+        self.cut()
+        self._dataset.finalize()
+        self._dataset = None
+        self.partial_path.rename(self.path)
+
+    def _open(self, image_shape: tuple[int, ...]):
+        features = {
+            IMAGE_KEY: {"dtype": "video", "shape": image_shape, "names": ["height", "width", "channels"]},
+            "action": {"dtype": "float32", "shape": (self.space.size,), "names": list(self.space.names)},
+        }
+        return self._create(
+            f"dreamer_hf/{self.path.name}",
+            fps=self.fps,
+            features=features,
+            root=self.partial_path,
+            robot_type="dream",
+            streaming_encoding=True,
+        )
+
+
+def _import_create():
+    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder reports on every episode otherwise
+    try:
+        import datasets
+        from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    except ImportError as error:
+        raise ValueError("recording a dataset needs lerobot: pip install 'dreamer_hf[lerobot]'.") from error
+    datasets.disable_progress_bars()
+    return LeRobotDataset.create

@@ -1,0 +1,187 @@
+"""The window: the dream enlarged, the action as bars, the frame rate, and the keys that command the session."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .actions import ActionSpace
+from .commands import Command
+from .pygame_import import pygame
+
+BACKGROUND, PANEL, TRACK = (18, 20, 24), (28, 31, 37), (52, 57, 66)
+TEXT, DIM, ACCENT, ALERT = (232, 235, 240), (140, 147, 158), (92, 170, 255), (255, 92, 92)
+AMBER = (255, 190, 70)
+MARGIN, LINE, BAR_HEIGHT = 14, 26, 10
+NAME_WIDTH, LABEL_WIDTH, VALUE_WIDTH = 164, 96, 74
+PICTURE_SIDE, BARS_WIDTH = 576, 520
+MAX_BARS_BELOW = 4  # more than these stand beside the picture
+HELP = ("space pause    enter one step    R next start", "backspace ten frames back    esc quit")
+NO_DISPLAY = "there is no display to open a window on: play with --headless, or log in with a screen."
+KEY_COMMANDS = {
+    pygame.K_SPACE: Command.PAUSE,
+    pygame.K_RETURN: Command.STEP,
+    pygame.K_KP_ENTER: Command.STEP,
+    pygame.K_r: Command.RESET,
+    pygame.K_BACKSPACE: Command.REWIND,
+    pygame.K_ESCAPE: Command.QUIT,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """What the window shows: a frame, the action that led to it, and words about them.
+
+    Attributes:
+        frame: uint8 (H, W, 3) RGB.
+        action: float32 (A,), raw.
+        status: one line under the picture.
+        labels: which control moves each of the first action dimensions.
+        banner: one line that catches the eye: why the dream waits.
+        recording: whether to show that a recording runs.
+    """
+
+    frame: np.ndarray
+    action: np.ndarray
+    status: str
+    labels: Sequence[str] = ()
+    banner: str | None = None
+    recording: bool = False
+
+
+def open_display() -> None:
+    """Connects to the screen.
+
+    Raises:
+        ValueError: when there is none. `SDL_VIDEODRIVER=dummy` asks for a window that nobody sees.
+    """
+    asked_for = os.environ.get("SDL_VIDEODRIVER")
+    needs_server = sys.platform == "linux" and not asked_for
+    if needs_server and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ValueError(NO_DISPLAY)  # SDL would draw into memory, where nobody sees it
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise ValueError(NO_DISPLAY) from error
+    if pygame.display.get_driver() in ("dummy", "offscreen") and not asked_for:
+        pygame.display.quit()
+        raise ValueError(NO_DISPLAY)
+
+
+class PlayWindow:
+    """One pygame window for picture, action bars and keys.
+
+    Args:
+        image_size: height and width of a dreamt frame in pixels.
+        space: the actions that the bars show.
+        scale: screen pixels for each dreamt pixel; chosen to fill about 576 pixels if not given.
+        title: of the window.
+    """
+
+    def __init__(self, image_size: int, space: ActionSpace, scale: int | None = None, title: str = ""):
+        pygame.font.init()
+        self.space = space
+        self._lay_out(image_size * (scale or max(1, PICTURE_SIDE // image_size)))
+        pygame.display.set_caption(title or "Dreamer world")
+        self._font = pygame.font.Font(None, 24)
+        self._small_font = pygame.font.Font(None, 21)
+        # As many decimals as give about four digits over each range.
+        magnitude = np.ceil(np.log10(np.maximum(space.high - space.low, 1e-4)))
+        self._decimals = np.clip(4 - magnitude, 0, 4).astype(int)
+
+    def _lay_out(self, side: int) -> None:
+        """Places a picture of `side` pixels, the bars below or beside it, the status line, banner and help."""
+        bars_height = self.space.size * LINE
+        beside = self.space.size > MAX_BARS_BELOW
+        width = side + BARS_WIDTH + 3 * MARGIN if beside else max(side, BARS_WIDTH) + 2 * MARGIN
+        left = MARGIN if beside else (width - side) // 2
+        self.picture = pygame.Rect(left, MARGIN, side, side)
+        top = MARGIN + (max(side, bars_height) if beside else side) + MARGIN
+        self._status_top = top + MARGIN // 2
+        if beside:
+            self._bars = pygame.Rect(self.picture.right + MARGIN, MARGIN, BARS_WIDTH, bars_height)
+            below = self._status_top + LINE
+        else:
+            self._bars = pygame.Rect(MARGIN, self._status_top + LINE, width - 2 * MARGIN, bars_height)
+            below = self._bars.bottom
+        self._banner = pygame.Rect(MARGIN, below + 4, width - 2 * MARGIN, LINE + 2)
+        self._help_top = self._banner.bottom + 8
+        height = self._help_top + len(HELP) * LINE + 4
+        self._panel = pygame.Rect(0, top, width, height - top)
+        self.surface = pygame.display.set_mode((width, height))
+
+    def command(self, event: "pygame.event.Event") -> Command | None:
+        """The command that an event stands for, if it is one of the window's."""
+        if event.type == pygame.QUIT:
+            return Command.QUIT
+        return KEY_COMMANDS.get(event.key) if event.type == pygame.KEYDOWN else None
+
+    def draw(self, view: View) -> None:
+        """Draws everything and shows it."""
+        self.surface.fill(BACKGROUND)
+        pygame.draw.rect(self.surface, PANEL, self._panel)
+        self._draw_picture(view.frame)
+        self._draw_status(view)
+        for index in range(self.space.size):
+            label = view.labels[index] if index < len(view.labels) else ""
+            self._draw_bar(index, label, view.action)
+        if view.banner:
+            self._draw_banner(view.banner)
+        for row, line in enumerate(HELP):
+            self._write(line, (MARGIN, self._help_top + row * LINE), DIM, self._small_font)
+        pygame.display.flip()
+
+    def close(self) -> None:
+        """Closes the window."""
+        pygame.display.quit()
+
+    def _draw_picture(self, frame: np.ndarray) -> None:
+        picture = pygame.image.frombuffer(np.ascontiguousarray(frame), frame.shape[1::-1], "RGB")
+        # Whole multiples of a pixel without smoothing: what the world dreams is shown as it is.
+        self.surface.blit(pygame.transform.scale(picture, self.picture.size), self.picture)
+
+    def _draw_banner(self, words: str) -> None:
+        """A strip that covers nothing of the dream, which a player pauses to look at, and a frame around it."""
+        pygame.draw.rect(self.surface, AMBER, self.picture.inflate(8, 8), width=4)
+        pygame.draw.rect(self.surface, AMBER, self._banner, border_radius=4)
+        text = self._font.render(words, True, BACKGROUND)
+        self.surface.blit(text, text.get_rect(center=self._banner.center))
+
+    def _draw_status(self, view: View) -> None:
+        self._write(view.status, (MARGIN, self._status_top), TEXT)
+        if view.recording:
+            left = self._panel.right - MARGIN - 36
+            pygame.draw.circle(self.surface, ALERT, (left - 12, self._status_top + 8), 6)
+            self._write("REC", (left, self._status_top), ALERT)
+
+    def _draw_bar(self, index: int, label: str, action: np.ndarray) -> None:
+        """Name, control, a track with the value filled in from where it rests, and the value."""
+        left, top = self._bars.x, self._bars.y + index * LINE
+        self._write(self.space.names[index], (left, top), TEXT, max_width=NAME_WIDTH - 8)
+        self._write(label, (left + NAME_WIDTH, top), DIM, self._small_font, max_width=LABEL_WIDTH - 8)
+        track_left = left + NAME_WIDTH + LABEL_WIDTH
+        track = pygame.Rect(track_left, top + 4, self._bars.right - VALUE_WIDTH - track_left, BAR_HEIGHT)
+        pygame.draw.rect(self.surface, TRACK, track, border_radius=3)
+        here, rest = (
+            track.x + round(track.w * float(self.space.fraction(values)[index]))
+            for values in (action, self.space.rest)
+        )
+        fill = pygame.Rect(min(here, rest), track.y, abs(here - rest), track.h)
+        pygame.draw.rect(self.surface, ACCENT, fill, border_radius=3)
+        pygame.draw.rect(self.surface, TEXT, (here - 1, track.y - 3, 3, track.h + 6), border_radius=1)
+        value = self._font.render(f"{action[index]:.{self._decimals[index]}f}", True, TEXT)
+        self.surface.blit(value, (self._bars.right - value.get_width(), top))
+
+    def _write(
+        self,
+        words: str,
+        place: tuple[int, int],
+        color: tuple[int, int, int],
+        font: "pygame.font.Font | None" = None,
+        max_width: int | None = None,
+    ) -> None:
+        text = (font or self._font).render(words, True, color)
+        area = None if max_width is None else (0, 0, max_width, text.get_height())
+        self.surface.blit(text, place, area)

@@ -1,0 +1,227 @@
+"""The frames that dreams begin from: kept in a world's folder, or read from shards, a video or an image.
+
+S starts, C context frames each, A action dimensions, H height, W width.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .data import ShardDataset
+from .data.files import replacing
+
+START_FRAMES_NAME = "start_frames.safetensors"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_STARTS = 8
+CONTEXT_FRAMES = 8
+
+
+@dataclass
+class StartFrames:
+    """Context frames with their actions, as `DreamerWorldModel.start_rollout` takes them.
+
+    Attributes:
+        pixel_values_videos: uint8 (S, C, 3, H, W) RGB.
+        actions: float32 (S, C, A), raw and aligned: `actions[:, t]` is the one denoised together with frame t.
+        action_mask: bool (S, C), False where a frame has no action.
+
+    Raises:
+        ValueError: when shapes or types are others.
+    """
+
+    pixel_values_videos: torch.Tensor
+    actions: torch.Tensor
+    action_mask: torch.Tensor
+
+    def __post_init__(self):
+        frames, actions, mask = self.pixel_values_videos, self.actions, self.action_mask
+        shapes_agree = frames.ndim == 5 and actions.ndim == 3 and frames.shape[:2] == actions.shape[:2] == mask.shape
+        types_agree = (frames.dtype, actions.dtype, mask.dtype) == (torch.uint8, torch.float32, torch.bool)
+        if not shapes_agree or not types_agree or frames.shape[2] != 3 or 0 in frames.shape[:2]:
+            raise ValueError(
+                "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), but "
+                f"are {frames.dtype} {tuple(frames.shape)}, {actions.dtype} {tuple(actions.shape)} and "
+                f"{mask.dtype} {tuple(mask.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixel_values_videos)
+
+    def __getitem__(self, index: int) -> "StartFrames":
+        """One start, as a batch of one."""
+        rows = slice(index, index + 1)
+        return StartFrames(self.pixel_values_videos[rows], self.actions[rows], self.action_mask[rows])
+
+    def to(self, device: torch.device | str) -> "StartFrames":
+        """The same on another device."""
+        return StartFrames(
+            *(tensor.to(device) for tensor in (self.pixel_values_videos, self.actions, self.action_mask))
+        )
+
+    def check_fits(self, config) -> None:
+        """Raises a ValueError unless the sizes are those of a `DreamerWorldConfig`."""
+        image_size, action_dim = config.tokenizer_config.image_size, config.dynamics_config.action_dim
+        if tuple(self.pixel_values_videos.shape[-2:]) != (image_size, image_size):
+            height, width = self.pixel_values_videos.shape[-2:]
+            raise ValueError(
+                f"the start frames are {height}x{width} pixels but the world dreams {image_size}x{image_size}: "
+                "convert the data at that size, or start from a video or an image, which are resized."
+            )
+        if self.actions.shape[-1] != action_dim:
+            raise ValueError(
+                f"the start frames come with actions of width {self.actions.shape[-1]} but the world takes "
+                f"{action_dim}: choose data of the robot that the world was trained on."
+            )
+
+
+def save_start_frames(folder: str | os.PathLike, starts: StartFrames) -> Path:
+    """Writes `start_frames.safetensors` into a world's folder, whole or not at all, and returns its path."""
+    path = Path(folder) / START_FRAMES_NAME
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(starts).items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    return path
+
+
+def load_start_frames(path_or_repo: str | os.PathLike) -> StartFrames:
+    """Reads the start frames that a world carries.
+
+    Args:
+        path_or_repo: the world's folder, or its repository on the Hub.
+
+    Raises:
+        ValueError: when it carries none, or the file is damaged.
+    """
+    path = _find_start_frames(path_or_repo)
+    try:
+        tensors = load_file(path)
+        return StartFrames(*(tensors[name] for name in ("pixel_values_videos", "actions", "action_mask")))
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}): write it again, or give other start frames.") from error
+
+
+def starts_from_dataset(
+    dataset: ShardDataset, num_starts: int = MAX_STARTS, context_frames: int = CONTEXT_FRAMES
+) -> StartFrames:
+    """Takes the first frames of episodes spread evenly over a dataset of frames.
+
+    Args:
+        dataset: whose episodes to begin from; its `action_offset` must be the world's.
+        num_starts: S, at most; fewer where the dataset has fewer episodes.
+        context_frames: C, at most; fewer where every episode is shorter.
+
+    Raises:
+        ValueError: when the shards hold latents, or no frame.
+    """
+    if dataset.image_size is None:
+        raise ValueError(f"{dataset.data_dir} holds latents: give the folder of frames that they were made from.")
+    context_frames = min(context_frames, int(dataset.episode_lengths.max()))
+    if context_frames == 0:
+        raise ValueError(f"{dataset.data_dir} holds no frame: give another folder.")
+    long_enough = np.flatnonzero(dataset.episode_lengths >= context_frames)
+    chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, num_starts).round().astype(int))]
+    items = [dataset.window(int(position), 0, context_frames) for position in chosen]
+    names = ("pixel_values_videos", "actions", "action_mask")
+    return StartFrames(*(torch.stack([item[name] for item in items]).contiguous() for name in names))
+
+
+def _find_start_frames(path_or_repo: str | os.PathLike) -> Path:
+    path = Path(path_or_repo)
+    if path.is_dir():
+        path = path / START_FRAMES_NAME
+        found = path.is_file()
+    else:
+        try:
+            path, found = Path(hf_hub_download(str(path_or_repo), START_FRAMES_NAME)), True
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+            found = False
+    if not found:
+        raise ValueError(
+            f"{path_or_repo} carries no {START_FRAMES_NAME}: give start frames, from a shard folder, a video or an image."
+        )
+    return path
+
+
+def read_start_frames(path: str | os.PathLike, config) -> StartFrames:
+    """Reads start frames from what a user has at hand.
+
+    Args:
+        path: a folder of HDF5 shards (the first frames of up to 8 held-out episodes), a video (its first frames, at the
+            world's frame rate), or an image. Videos and images are stretched to the world's size and have no actions.
+        config: the `DreamerWorldConfig` of the world.
+
+    Raises:
+        FileNotFoundError: when there is nothing at `path`.
+        ValueError: when it is none of these, or does not fit the world.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no start frames at {path}: give a shard folder, a video or an image.")
+    if path.is_dir():
+        starts = _starts_from_folder(path, config)
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        starts = _starts_without_actions([_read_image(path)], config)
+    else:
+        starts = _starts_without_actions(_read_video(path, config.dynamics_config.fps), config)
+    starts.check_fits(config)
+    return starts
+
+
+def _starts_from_folder(path: Path, config) -> StartFrames:
+    if (path / START_FRAMES_NAME).is_file():
+        return load_start_frames(path)
+    offset = config.dynamics_config.action_offset
+    dataset = ShardDataset(path, window_size=None, split="all", action_offset=offset)
+    if dataset.num_episodes >= 10:  # of so many, some are held out in training: begin from what the world has not seen
+        dataset = ShardDataset(path, window_size=None, split="validation", action_offset=offset)
+    return starts_from_dataset(dataset)
+
+
+def _starts_without_actions(frames: list[np.ndarray], config) -> StartFrames:
+    size = config.tokenizer_config.image_size
+    resized = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    return StartFrames(
+        torch.from_numpy(resized).permute(0, 3, 1, 2)[None].contiguous(),
+        torch.zeros(1, len(frames), config.dynamics_config.action_dim),
+        torch.zeros(1, len(frames), dtype=torch.bool),
+    )
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """An image file as uint8 (H, W, 3) RGB."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} is not an image that can be read: save it as PNG or JPEG.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _read_video(path: Path, fps: float | None) -> list[np.ndarray]:
+    """The first `CONTEXT_FRAMES` frames of a video at `fps` (None: as they come), uint8 (H, W, 3) RGB."""
+    frames: list[np.ndarray] = []
+    due = -math.inf  # seconds; the next frame to take is the first at or after this moment
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                if fps is None or frame.time >= due:
+                    # A quarter of a period is room for rounded time stamps.
+                    due = max(due, frame.time - 0.25 / fps) + 1 / fps if fps else due
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == CONTEXT_FRAMES:
+                    break
+    except (av.FFmpegError, IndexError) as error:
+        raise ValueError(
+            f"{path} is not a video that can be read: give a video, an image or a shard folder."
+        ) from error
+    if not frames:
+        raise ValueError(f"{path} holds no frame: give another video.")
+    return frames
