@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dreamer_hf.data import ShardDataset, WindowBatchSampler, collate_windows
+from dreamer_hf.data import ShardDataset, collate_windows
 from dreamer_hf.data.shard_writer import write_shard
 from tiny_data import TINY_LENGTHS, tiny_episodes, tiny_frame
 
@@ -210,16 +210,3 @@ def test_a_forked_child_opens_its_own_handles(tiny_shards):
     assert queue.get(timeout=60) == expected
     child.join()
     assert dataset[0]["actions"].sum().item() == expected
-
-
-def test_sampler_is_disjoint_complete_and_resumable():
-    def stream(rank, world_size, start=0, steps=30, batch=4):
-        return list(WindowBatchSampler(50, batch, 3, rank, world_size, start, steps))
-
-    ranks = [stream(rank, 2) for rank in range(2)]
-    interleaved = [index for step in zip(*ranks) for batch in step for index in batch]
-    for epoch in range(4):
-        assert sorted(interleaved[epoch * 50 : epoch * 50 + 50]) == list(range(50))
-    assert interleaved[:50] != interleaved[50:100]
-    assert stream(1, 2, start=17, steps=13) == ranks[1][17:]
-    assert [index for batch in stream(0, 1, batch=8) for index in batch] == interleaved

@@ -1,6 +1,14 @@
 """Data: recording, converting, storing and reading episodes. Imports no model code."""
 
-from .sampler import WindowBatchSampler
+from .mixture import MixtureDataset
+from .sampler import AlternatingBatchSampler, MixtureBatchSampler, WindowBatchSampler
 from .shard_dataset import ShardDataset, collate_windows
 
-__all__ = ["ShardDataset", "WindowBatchSampler", "collate_windows"]
+__all__ = [
+    "AlternatingBatchSampler",
+    "MixtureBatchSampler",
+    "MixtureDataset",
+    "ShardDataset",
+    "WindowBatchSampler",
+    "collate_windows",
+]

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 WORLD_SIZE = 512.0
 FPS = 10
+MARGIN = 30.0
+"""The target keeps this far from the walls: closer by, the agent squeezes the block through them."""
 TEE_CENTER_OFFSET = 45.0
 """From the body's origin (the middle of the bar's upper edge) to about the middle of the T, in pixels."""
 
@@ -67,7 +69,7 @@ class PushTPlayer:
         distance = np.linalg.norm(offset)
         wanted = offset * min(1.0, self.speed / max(distance, 1e-6))
         self.velocity = self.smoothing * self.velocity + (1 - self.smoothing) * wanted
-        self.target = np.clip(self.target + self.velocity, 10, WORLD_SIZE - 10)
+        self.target = np.clip(self.target + self.velocity, MARGIN, WORLD_SIZE - MARGIN)
 
     def _wander(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
         if np.linalg.norm(self.waypoint - self.target) < 20:
@@ -75,12 +77,18 @@ class PushTPlayer:
         return self.waypoint
 
     def _push(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
-        """Takes a stand on one side of the block, then strikes through it to the other side."""
+        """Takes a stand on one side of the block, then strikes through it to the other side.
+
+        A block near a wall is brought back to the middle: the simulator's walls let a hard push through.
+        """
+        inwards = WORLD_SIZE / 2 - center
+        if np.abs(inwards).max() > 120 and not self.striking:
+            self.heading = float(np.arctan2(inwards[1], inwards[0]))
         direction = np.array([np.cos(self.heading), np.sin(self.heading)])
         stand = np.clip(center - 110 * direction, 20, WORLD_SIZE - 20)
         if np.linalg.norm(agent - stand) < 35:
             self.striking = True
-        return center + 90 * direction if self.striking else stand
+        return np.clip(center + 90 * direction, 120, WORLD_SIZE - 120) if self.striking else stand
 
     def _orbit(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
         self.heading += self.turn

@@ -110,6 +110,10 @@ class ShardDataset(Dataset):
         self._read_frame_shape()
         self._set_window(window_size, stride)
 
+    def write_index(self) -> None:
+        """Writes the index into the folder, for folders of other writers, so that later opening is immediate."""
+        self._index.write(self.data_dir)
+
     def with_window(self, window_size: int | None, stride: int = 1) -> "ShardDataset":
         """The same episodes in windows of another size; nothing is read again."""
         other = copy.copy(self)

@@ -1,0 +1,180 @@
+"""Shows what a folder of shards holds.
+
+python -m dreamer_hf.data.inspect data/pusht --window_size 32 --preview sheet.png
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..cli import run_script
+from .files import replacing
+from .shard_dataset import ShardDataset
+
+TILE = 128
+GAUGE = 10
+MARGIN = 4
+
+
+def describe(folder: str | Path, window_size: int, stride: int = 1, train_fraction: float = 0.9) -> str:
+    """A text about lengths, actions, windows of each split, and size on disk.
+
+    Raises:
+        FileNotFoundError, ValueError: as `ShardDataset`.
+    """
+    data = ShardDataset(folder, None, split="all")
+    metadata, lengths = data.metadata, data.episode_lengths
+    size = sum(path.stat().st_size for path in Path(data.data_dir).glob("shard_*.h5"))
+    shape = metadata.latent_shape or metadata.image_shape
+    raw = int(lengths.sum()) * int(np.prod(shape)) * (2 if metadata.latent_shape else 1)
+    rate = "unknown rate" if data.fps is None else f"{data.fps:g} frames/s, {lengths.sum() / data.fps / 3600:.2f} h"
+    lines = [
+        f"{data.data_dir}: {metadata.num_shards} shards, {data.num_episodes} episodes, {lengths.sum()} frames ({rate})",
+        f"source:  {metadata.source or 'unknown'}",
+        f"frames:  {tuple(shape)}, colors {metadata.color_order or 'not said'}",
+        f"lengths: min {lengths.min()}, median {np.median(lengths):g}, mean {lengths.mean():.1f}, max {lengths.max()}",
+        f"on disk: {size / 1e6:.1f} MB, {100 * size / max(raw, 1):.1f} % of {raw / 1e6:.1f} MB",
+        f"windows of {window_size} frames every {stride}: {_count_windows(data, window_size, stride, train_fraction)}",
+        *_action_table(data),
+    ]
+    return "\n".join(lines)
+
+
+def _count_windows(data: ShardDataset, window_size: int, stride: int, train_fraction: float) -> str:
+    counts = []
+    for split in ("train", "validation"):
+        try:
+            part = ShardDataset(data.data_dir, None, split=split, train_fraction=train_fraction)
+            windows = len(part.with_window(window_size, stride))
+        except ValueError:
+            counts.append(f"{split} none")
+        else:
+            counts.append(f"{split} {windows} (of {part.num_episodes} episodes)")
+    return ", ".join(counts)
+
+
+def _action_table(data: ShardDataset) -> list[str]:
+    stats = data.action_stats
+    if stats is None:
+        return [f"actions: {data.action_dim} dimensions, no statistics stored"]
+    kind = "relative" if data.metadata.relative_actions else "as recorded"
+    rows = [f"actions ({kind}):", f"  {'name':20}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
+    for dim, name in enumerate(_names(data)):
+        rows.append(f"  {name:20}" + "".join(f"{stats[key][dim]:12.4g}" for key in ("mean", "std", "min", "max")))
+    return rows
+
+
+def _names(data: ShardDataset) -> list[str]:
+    return data.action_names or [f"action {dim}" for dim in range(data.action_dim)]
+
+
+def contact_sheet(
+    folder: str | Path, episodes: int = 6, frames: int = 8, color_order: str | None = None
+) -> np.ndarray:
+    """A picture (H, W, 3) uint8 RGB: rows of episodes, columns of frames from first to last.
+
+    Under each frame one gauge per action dimension shows the action that led to it between the least and the greatest
+    value in the data; a frame without an action has empty gauges.
+    """
+    data = ShardDataset(folder, None, split="all", color_order=color_order)
+    if data.image_size is None:
+        raise ValueError(f"{folder} holds latents, which cannot be shown: preview the shards they were made of.")
+    chosen = np.linspace(0, data.num_episodes - 1, min(episodes, data.num_episodes)).round().astype(int)
+    low, high = _action_range(data)
+    rows = []
+    for episode in chosen:
+        length = int(data.episode_lengths[episode])
+        tiles = []
+        for time in np.linspace(0, length - 1, frames).round().astype(int):
+            item = data.window(int(episode), int(time), 1)
+            caption = f"{episode}:{time}"
+            tiles.append(_tile(item, caption, low, high))
+        rows.append(np.concatenate(tiles, axis=1))
+    return np.concatenate([_header(data, rows[0].shape[1]), *rows], axis=0)
+
+
+def _action_range(data: ShardDataset) -> tuple[np.ndarray, np.ndarray]:
+    stats = data.action_stats or {"min": [-1.0] * data.action_dim, "max": [1.0] * data.action_dim}
+    low, high = np.array(stats["min"]), np.array(stats["max"])
+    return low, np.maximum(high, low + 1e-6)
+
+
+def _tile(item: dict[str, torch.Tensor], caption: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    frame = item["pixel_values_videos"][0].permute(1, 2, 0).numpy()
+    scale = TILE / max(frame.shape[:2])
+    inner = cv2.resize(
+        frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    )
+    tile = np.full((TILE + GAUGE * len(low) + 2 * MARGIN, TILE + 2 * MARGIN, 3), 32, np.uint8)
+    tile[MARGIN : MARGIN + inner.shape[0], MARGIN : MARGIN + inner.shape[1]] = inner
+    cv2.putText(tile, caption, (MARGIN + 3, MARGIN + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(
+        tile, caption, (MARGIN + 3, MARGIN + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA
+    )
+    for dim in range(len(low)):
+        y = TILE + MARGIN + GAUGE * dim + GAUGE // 2 + 1
+        cv2.line(tile, (MARGIN, y), (MARGIN + TILE - 1, y), (90, 90, 90), 1)
+        if item["action_mask"][0]:
+            share = (float(item["actions"][0, dim]) - low[dim]) / (high[dim] - low[dim])
+            x = MARGIN + round(np.clip(share, 0, 1) * (TILE - 1))
+            cv2.rectangle(tile, (x - 2, y - 3), (x + 2, y + 3), (255, 190, 60), -1)
+    return tile
+
+
+def _header(data: ShardDataset, width: int) -> np.ndarray:
+    header = np.full((22, width, 3), 32, np.uint8)
+    text = "gauges: " + ", ".join(_names(data)) if data.action_dim else "no actions"
+    cv2.putText(header, text, (MARGIN, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 190, 60), 1, cv2.LINE_AA)
+    return header
+
+
+def save_contact_sheet(path: str | Path, *args, **kwargs) -> None:
+    """Writes `contact_sheet(...)` as PNG."""
+    sheet = contact_sheet(*args, **kwargs)
+    with replacing(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def verify(folder: str | Path) -> None:
+    """Reads every frame once, so that every checksum is tested.
+
+    Raises:
+        ValueError: a shard is damaged; the message names it.
+    """
+    data = ShardDataset(folder, None, split="all")
+    with tqdm(total=int(data.episode_lengths.sum()), desc="verifying", unit="frame", unit_scale=True) as progress:
+        for episode, length in enumerate(data.episode_lengths):
+            for start in range(0, int(length), 256):
+                size = min(256, int(length) - start)
+                data.window(episode, start, size)
+                progress.update(size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_dir", help="folder of shards, or a dataset repository on the Hub")
+    parser.add_argument("--window_size", type=int, default=32, help="for counting windows (default %(default)s)")
+    parser.add_argument("--stride", type=int, default=1, help="for counting windows (default %(default)s)")
+    parser.add_argument("--train_fraction", type=float, default=0.9, help="for counting windows (default %(default)s)")
+    parser.add_argument("--preview", type=Path, help="write a contact sheet to this PNG file")
+    parser.add_argument("--color_order", choices=("rgb", "bgr"), help="how the shards hold colors, if they do not say")
+    parser.add_argument("--verify", action="store_true", help="read everything, testing every checksum")
+    parser.add_argument("--write_index", action="store_true", help="write the index that opens large folders at once")
+    args = parser.parse_args()
+    print(describe(args.data_dir, args.window_size, args.stride, args.train_fraction))
+    if args.preview:
+        save_contact_sheet(args.preview, args.data_dir, color_order=args.color_order)
+        print(f"preview: {args.preview}")
+    if args.write_index:
+        ShardDataset(args.data_dir, None, split="all").write_index()
+    if args.verify:
+        verify(args.data_dir)
+        print("every frame and action is intact")
+
+
+if __name__ == "__main__":
+    run_script(main)
