@@ -137,7 +137,9 @@ def shortcut_forcing_loss(
         step_size_ids: (B,T) int64, likewise.
         noise: (B,T,N,C) standard normal.
     """
-    num_signal_levels = _num_signal_levels(model)
+    # Targets bypass DDP's wrapper: it broadcasts buffers, and a process without such rows would not take part.
+    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    num_signal_levels = inner.config.num_signal_levels
     conditions = _Conditions(signal_level_ids, step_size_ids, actions, action_mask)
     levels = (signal_level_ids / num_signal_levels).to(latents.dtype)
     noisy = add_noise(latents, noise, levels)
@@ -146,7 +148,7 @@ def shortcut_forcing_loss(
     # A step of the target that leads to x is a clean prediction too: comparing those needs no division by (1 - tau).
     target = latents
     if len(rows) > 0:
-        bootstrap = _bootstrap_target(model, noisy[rows], conditions.rows(rows), num_signal_levels)
+        bootstrap = _bootstrap_target(inner, noisy[rows], conditions.rows(rows), num_signal_levels)
         target = latents.clone()
         target[rows] = torch.where(coarse[rows, :, None, None], bootstrap.to(latents.dtype), latents[rows])
     prediction = conditions.run(model, noisy)
@@ -204,11 +206,6 @@ def _bootstrap_target(
 
 def _per_frame(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.to(like.dtype)[..., None, None]
-
-
-def _num_signal_levels(model: nn.Module) -> int:
-    config = model.config if hasattr(model, "config") else model.module.config  # DDP hides it one level down
-    return config.num_signal_levels
 
 
 def sample_training_row(

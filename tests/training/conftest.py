@@ -8,9 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 
 from dreamer_hf.data.shard_format import ShardMetadata, shard_name
 from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments, parse_arguments
+from dreamer_hf.training.dynamics_objective import DynamicsObjective
+from dreamer_hf.training.running import run_training
+from dreamer_hf.training.tokenizer_objective import TokenizerObjective
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY_TOKENIZER = """
@@ -25,10 +30,10 @@ context_length: 4
 sequence_length: 4
 per_device_batch_size: 4
 lr_warmup_steps: 2
-max_train_steps: 8
+max_train_steps: 16
 logging_steps: 1
-checkpointing_steps: 3
-eval_steps: 5
+checkpointing_steps: 5
+eval_steps: 8
 eval_windows: 4
 learning_rate: 3e-3
 ema_decay: 0.9
@@ -102,6 +107,16 @@ def run_script(name: str, *argv, status: int = 0) -> subprocess.CompletedProcess
     result = subprocess.run(script_command(name, *argv), capture_output=True, text=True, env=script_environment())
     assert result.returncode == status, result.stdout + result.stderr
     return result
+
+
+def train(name: str, *argv) -> None:
+    """What the script does, in this process: an import of torch less. Errors come out as exceptions."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    arguments_class, objective = {
+        "tokenizer": (TokenizerArguments, TokenizerObjective),
+        "dynamics": (DynamicsArguments, DynamicsObjective),
+    }[name]
+    run_training(parse_arguments(arguments_class, name, EXAMPLES / "configs", "", list(map(str, argv))), objective)
 
 
 def read_metrics(folder: Path) -> list[dict]:

@@ -126,10 +126,15 @@ def load_tokenizer(path: str, image_size: int) -> DreamerTokenizerModel:
     """Loads the frozen tokenizer that latents come from.
 
     Raises:
-        OSError: there is no tokenizer at the path.
+        FileNotFoundError: there is no model at the path.
         ValueError: what is there is something else, or takes frames of another size than the data's.
     """
-    config = AutoConfig.from_pretrained(path)
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"there is no tokenizer at {path}: give the folder that train_tokenizer.py wrote, or a Hub repository."
+        ) from error
     if config.model_type != DreamerTokenizerConfig.model_type:
         raise ValueError(
             f"{path} holds a {config.model_type}, not a tokenizer: give the folder that train_tokenizer.py wrote."

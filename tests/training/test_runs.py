@@ -1,0 +1,167 @@
+"""The training scripts, really run: what they leave, that they resume exactly, and how they fail."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoModel, AutoVideoProcessor
+
+from conftest import (
+    loss_curve,
+    read_metrics,
+    run_script,
+    script_command,
+    script_environment,
+    train,
+    write_moving_square,
+)
+from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
+from dreamer_hf.start_frames import load_start_frames
+from dreamer_hf.training.checkpoints import list_checkpoints
+
+
+def test_tokenizer_run_leaves_a_model_metrics_and_checkpoints(tokenizer_run):
+    model = AutoModel.from_pretrained(tokenizer_run)
+    assert isinstance(model, DreamerTokenizerModel)
+    assert model.config.image_mean != [0.5, 0.5, 0.5]  # the data's own
+    processor = AutoVideoProcessor.from_pretrained(tokenizer_run)
+    assert processor.size["height"] == 16
+    metrics = read_metrics(tokenizer_run)
+    assert [line["step"] for line in metrics] == list(range(1, 17))
+    assert {"loss", "mse", "learning_rate", "frames_per_second"} <= metrics[0].keys()
+    assert [line["step"] for line in metrics if "eval_psnr" in line] == [8, 16]
+    assert [path.name for path in list_checkpoints(tokenizer_run)] == [f"checkpoint-{s}" for s in (5, 10, 15, 16)]
+
+
+def test_dynamics_run_leaves_a_world_that_dreams(dynamics_run, tokenizer_run):
+    world = DreamerWorldModel.from_pretrained(dynamics_run)
+    tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_run)
+    for name, weight in tokenizer.state_dict().items():
+        assert torch.equal(world.tokenizer.state_dict()[name], weight)
+    assert world.dynamics.config.action_names == ["dy", "dx"]
+    assert (world.dynamics.config.fps, world.dynamics.config.action_offset) == (10.0, 1)
+    assert world.dynamics.latent_head.weight.abs().sum() > 0  # starts at zero: it has learned
+    starts = load_start_frames(dynamics_run)
+    rollout = world.start_rollout(starts.pixel_values_videos[:1] / 255, starts.actions[:1], starts.action_mask[:1])
+    assert rollout.step(torch.ones(1, 2)).pixel_values.shape == (1, 3, 16, 16)
+    assert {"flow_loss", "bootstrap_loss", "eval_flow_loss"} <= read_metrics(dynamics_run)[-1].keys()
+
+
+def test_a_killed_run_resumes_with_the_same_losses_to_the_last_bit(tmp_path, data_dir, configs, tokenizer_run):
+    folder = tmp_path / "run"
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
+    process = subprocess.Popen(script_command("tokenizer", *argv), env=script_environment(), stderr=subprocess.DEVNULL)
+    while not (folder / "metrics.jsonl").exists() or len((folder / "metrics.jsonl").read_text().splitlines()) < 7:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()  # SIGKILL
+    process.wait()
+    assert not (folder / "model.safetensors").exists()
+    run_script("tokenizer", *argv, "--resume_from_checkpoint", "latest")
+    assert loss_curve(folder) == loss_curve(tokenizer_run)
+    ours, theirs = (DreamerTokenizerModel.from_pretrained(path).state_dict() for path in (folder, tokenizer_run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)  # the averaged weights too
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_dynamics_resume_repeats_the_curve(tmp_path, data_dir, configs, tokenizer_run, optimizer):
+    folder, copy = tmp_path / "run", tmp_path / "copy"
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run, "--cache_latents"]
+    argv += ["--optimizer", optimizer, "--gradient_accumulation_steps", 2, "--per_device_batch_size", 2]
+    argv += ["--bootstrap_start_step", 4, "--checkpoints_total_limit", 2]
+    train("dynamics", *argv, "--output_dir", folder)
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-6", "checkpoint-8"]
+    metrics = read_metrics(folder)
+    assert ["bootstrap_loss" in line for line in metrics] == [False] * 4 + [True] * 4
+    copy.mkdir()
+    for name in ("training_arguments.json", "metrics.jsonl"):
+        shutil.copy(folder / name, copy / name)
+    shutil.copytree(folder / "checkpoint-6", copy / "checkpoint-6")
+    train("dynamics", *argv, "--output_dir", copy, "--resume_from_checkpoint", "latest")
+    assert loss_curve(copy) == loss_curve(folder)
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run):
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
+    train("dynamics", *argv, "--output_dir", tmp_path / "one", "--max_train_steps", 4)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = script_command("dynamics", *argv, "--per_device_batch_size", 2, "--max_train_steps", 4)[1:]
+    result = subprocess.run(
+        [*launcher, *script, "--output_dir", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        env=script_environment(),
+    )
+    assert result.returncode == 0, result.stderr
+    one, two = loss_curve(tmp_path / "one"), loss_curve(tmp_path / "two")
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, data_dir, configs):
+    folder = tmp_path / "run"
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
+    train("tokenizer", *argv, "--max_train_steps", 2)
+    weights = (folder / "checkpoint-2" / "model.safetensors").read_bytes()
+    again = ["--resume_from_checkpoint", "latest", "--max_train_steps", 9, "--learning_rate", "1e30"]
+    result = run_script("tokenizer", *argv, *again, status=2)
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("error: the loss or its gradient is not a finite number at step ")
+    assert f"the last good checkpoint is {folder}/checkpoint-" in message
+    assert "Traceback" not in result.stderr
+    assert (folder / "checkpoint-2" / "model.safetensors").read_bytes() == weights
+
+
+def test_time_limit_ends_the_run_with_an_annealed_learning_rate(tmp_path, data_dir, configs):
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--eval_steps", 0]
+    train(
+        "tokenizer", *argv, "--output_dir", tmp_path / "first", "--max_train_steps", 1
+    )  # the first step imports much
+    limit = ["--max_train_steps", 100_000, "--max_train_minutes", 0.06]
+    train("tokenizer", *argv, "--output_dir", tmp_path / "limited", *limit)
+    metrics = read_metrics(tmp_path / "limited")
+    assert 2 < len(metrics) < 100_000
+    assert metrics[-1]["learning_rate"] < 0.2 * max(line["learning_rate"] for line in metrics)
+    assert (tmp_path / "limited" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--data_dir", "nowhere"], "nowhere"),
+        (["--sequence_length", "21"], "no episode in .* is as long as a window of 21 frames"),
+        (["--patch_size", "7"], "image_size=16 is not a whole number of patches"),
+        (["--train_fraction", "1.0"], "validation split"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, data_dir, configs, change, message):
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run", *change]
+    with pytest.raises((ValueError, OSError, StrictDataclassError), match=message):
+        train("tokenizer", *argv)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_and_tokenizer_that_do_not_fit_are_refused(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
+    large = write_moving_square(tmp_path / "large", size=24)
+    argv = ["--config", configs["dynamics"], "--output_dir", tmp_path / "run"]
+    with pytest.raises(ValueError, match="takes frames of 16 pixels but the data has 24"):
+        train("dynamics", *argv, "--data_dir", large, "--tokenizer", tokenizer_run)
+    with pytest.raises(ValueError, match="holds a dreamer_world, not a tokenizer"):
+        train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", dynamics_run)
+    with pytest.raises(FileNotFoundError, match=r"there is no tokenizer at .*nowhere"):
+        train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", tmp_path / "nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_architecture_is_not_resumed(tmp_path, data_dir, configs, tokenizer_run):
+    folder = tmp_path / "run"
+    shutil.copytree(tokenizer_run, folder)
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
+    with pytest.raises(ValueError, match="latent_dim=4, not 8"):
+        train("tokenizer", *argv, "--resume_from_checkpoint", "latest", "--latent_dim", "8")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        train("tokenizer", *argv)
