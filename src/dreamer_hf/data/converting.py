@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 import cv2
@@ -136,14 +136,18 @@ def convert(
     output_dir = Path(output_dir)
     step = options.frame_step(source.fps)
     options.check_actions(source.action_dim)
-    plan = _plan_shards(source, options, step)
+    if source.numbers is None and (job.num_jobs > 1 or job.merge):
+        raise ValueError("a stream cannot be split among jobs: convert it in one, or without streaming.")
+    plan = None if source.numbers is None else _plan_shards(source, options, step)
     arguments = _arguments(source, options)
     _open_folder(output_dir, arguments, job)
-    if not job.merge:
+    if plan is None:
+        num_shards = _convert_stream(source, output_dir, options, step)
+    elif not job.merge:
         todo = [shard for shard in range(job.job_index, len(plan), job.num_jobs) if not _is_done(output_dir, shard)]
         _convert_shards([(source, output_dir, options, shard, plan[shard]) for shard in todo], step, job.num_workers)
     if job.num_jobs == 1 or job.merge:
-        _merge(source, output_dir, options, len(plan), arguments)
+        _merge(source, output_dir, options, num_shards if plan is None else len(plan), arguments)
     return output_dir
 
 
@@ -168,7 +172,7 @@ def _arguments(source: EpisodeSource, options: ConversionOptions) -> dict:
     arguments = asdict(options)
     arguments.update(arguments.pop("transform"), absolute_action_dims=list(options.absolute_action_dims))
     arguments.update(image_key=source.image_key, action_key=source.action_key, source=source.description)
-    return arguments | {"episodes": _compact(source.numbers)}
+    return arguments | {"episodes": "stream" if source.numbers is None else _compact(source.numbers)}
 
 
 def _compact(numbers) -> str:
@@ -255,26 +259,46 @@ def _convert_shard_in_worker(*task) -> None:
             _frames_done.value += frames
 
 
+def _convert_stream(source: EpisodeSource, output_dir: Path, options: ConversionOptions, step: int) -> int:
+    """Reads a source that has no end in sight into one shard after another; returns their number."""
+    shard = next(number for number in count() if not _is_done(output_dir, number))
+    size = options.episodes_per_shard
+    episodes = source.read(range(shard * size, sys.maxsize), step)
+    with tqdm(desc="converting", unit="frame", unit_scale=True, smoothing=0.05) as progress:
+        while (first := next(episodes, None)) is not None:
+            for frames in _write_episodes(
+                source, output_dir, options, shard, chain([first], islice(episodes, size - 1))
+            ):
+                progress.update(frames * step)
+            shard += 1
+    return shard
+
+
 def _convert_shard(
     source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, numbers: list[int]
 ) -> Iterator[int]:
+    return _write_episodes(source, output_dir, options, shard, source.read(numbers, options.frame_step(source.fps)))
+
+
+def _write_episodes(
+    source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, episodes: Iterator[Episode]
+) -> Iterator[int]:
     """Writes one shard; yields the number of frames stored since the last time, for the progress bar."""
     path = output_dir / shard_name(shard)
-    with write_shard(
-        path, source.action_dim, compression=options.compression, chunk_length=options.chunk_length
-    ) as writer:
-        for episode in source.read(numbers, options.frame_step(source.fps)):
+    layout = {"compression": options.compression, "chunk_length": options.chunk_length}
+    with write_shard(path, source.action_dim, **layout) as writer:
+        for position, episode in enumerate(episodes):
             frames = _long_enough(episode, options.min_episode_length)
             if frames is None:
                 continue
-            if shard == 0 and episode.number == numbers[0]:
+            if shard == position == 0:
                 frames = _warn_of_stretching(frames, options.transform)
             writer.begin_episode(episode.number)
             while batch := list(islice(frames, 32)):
                 for frame in batch:
                     writer.add_frame(options.transform(frame))
                 yield len(batch)
-            writer.end_episode(options.prepare_actions(episode.actions))
+            writer.end_episode(options.prepare_actions(episode.actions()))
 
 
 def _long_enough(episode: Episode, min_length: int) -> Iterator[np.ndarray] | None:

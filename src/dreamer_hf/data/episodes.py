@@ -1,6 +1,6 @@
 """What every source of episodes offers to the converter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,12 +11,13 @@ import numpy as np
 class Episode:
     """One episode, already thinned out to the frames that are kept.
 
-    `frames` yields (H, W, 3) uint8 RGB and may be read once; `actions` is (frames, action_dim) float32 or None.
+    `frames` yields (H, W, 3) uint8 RGB and may be read once. `actions()`, called after that, gives (frames, action_dim)
+    float32, or None for an episode without actions.
     """
 
     number: int
     frames: Iterator[np.ndarray]
-    actions: np.ndarray | None
+    actions: Callable[[], np.ndarray | None]
 
 
 class EpisodeSource(Protocol):
@@ -30,13 +31,16 @@ class EpisodeSource(Protocol):
     action_key: str | None
     description: dict
     """Where the data came from (repository, revision, folder): stored as `source` in the metadata."""
-    numbers: Sequence[int]
-    """The episodes that can be read."""
+    numbers: Sequence[int] | None
+    """The episodes that can be read; None for a stream, which can only be read from its start."""
     lengths: Sequence[int] | None
     """Frames of each, before thinning out; None where only reading tells."""
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
-        """Yields these episodes in order, keeping the first of every `frame_step` frames and its action."""
+        """Yields these episodes in order, keeping the first of every `frame_step` frames and its action.
+
+        A stream takes `range(first, sys.maxsize)` and yields what follows. An episode must be used up before the next.
+        """
         ...
 
 

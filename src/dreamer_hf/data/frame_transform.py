@@ -65,6 +65,28 @@ def _resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def as_rgb(picture, where: str) -> np.ndarray:
+    """Any stored picture as (H, W, 3) uint8 RGB: an array with 1, 3 or 4 channels, or encoded bytes (PNG, JPEG, ...).
+
+    Raises:
+        ValueError: it is neither, or cannot be decoded; `where` says which one.
+    """
+    if isinstance(picture, bytes | bytearray):
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) if picture else None
+        if image is None:
+            raise ValueError(f"{where}: a picture cannot be decoded: repair it, or leave the episode out.")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    array = np.asarray(picture)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"{where}: a picture of shape {array.shape} and type {array.dtype} is none of (height, width, 1, 3 or 4) "
+            "uint8: choose another image key."
+        )
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array[..., :3])
+
+
 def side_by_side(frames: list[np.ndarray]) -> np.ndarray:
     """Puts the pictures of several cameras in one row, each scaled to the height of the first."""
     height = frames[0].shape[0]

@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-import cv2
 import httpx
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from .episodes import Episode, parse_range
-from .frame_transform import side_by_side
+from .frame_transform import as_rgb, side_by_side
 from .video_decoding import decode_frames
 
 MIGRATION = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="
@@ -71,7 +71,9 @@ class LeRobotSource:
             actions = self._actions(path, group)
             for number in group:
                 kept = -(-int(self._table["length"][number]) // frame_step)
-                yield Episode(number, islice(pictures, kept), actions[number][::frame_step])
+                yield Episode(
+                    number, islice(pictures, kept), partial(actions[number].__getitem__, np.s_[::frame_step])
+                )
 
     def files(self) -> list[str]:
         """Paths, relative to the root, of the data and video files that the chosen episodes need."""
@@ -157,7 +159,7 @@ class LeRobotSource:
             for number, item in zip(batch["episode_index"].to_pylist(), batch[camera].to_pylist(), strict=True):
                 if seen[number] % frame_step == 0:
                     encoded = item["bytes"] if item["bytes"] is not None else (self.root / item["path"]).read_bytes()
-                    yield decode_image(encoded, f"{path}, episode {number}")
+                    yield as_rgb(encoded, f"{path}, episode {number}")
                 seen[number] += 1
         for number, count in seen.items():
             self._check_count(path, number, count)
@@ -259,18 +261,6 @@ def flatten_names(names, action_dim: int) -> list[str] | None:
     if not isinstance(names, list) or len(names) != action_dim:
         return None
     return [str(name) for name in names]
-
-
-def decode_image(encoded: bytes, where: str) -> np.ndarray:
-    """Decodes PNG or JPEG bytes to (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: the bytes are no picture; `where` says which.
-    """
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
-    if image is None:
-        raise ValueError(f"{where}: a picture cannot be decoded: repair it, or leave the episode out with --episodes.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _rows(path: Path, numbers: Sequence[int], column: str) -> Iterator[pa.RecordBatch]:

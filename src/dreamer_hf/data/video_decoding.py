@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -33,6 +34,48 @@ def decode_frames(path: str | Path, times: np.ndarray, tolerance: float) -> Iter
             yield from _wanted_frames(container, stream, times, tolerance, path)
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"{path} cannot be decoded ({error}): download or record it again.") from error
+
+
+def decode_every(source: str | Path | BinaryIO, step: int, name: str) -> Iterator[np.ndarray]:
+    """Yields the first of every `step` frames of a video or animation, each (H, W, 3) uint8 RGB.
+
+    Args:
+        source: path, or an open binary file.
+        name: what to call it in errors.
+
+    Raises:
+        ValueError: it cannot be decoded to its end, or holds no frame.
+    """
+    to_rgb, number = VideoReformatter(), -1
+    try:
+        with av.open(source if hasattr(source, "read") else str(source)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for number, frame in enumerate(container.decode(stream)):
+                if frame.is_corrupt:
+                    raise ValueError(
+                        f"{name} has a damaged frame ({number}): repair it, or take it out of the folder."
+                    )
+                if number % step == 0:
+                    yield to_rgb.reformat(frame, format="rgb24").to_ndarray()
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{name} cannot be decoded ({error}): repair it, or take it out of the folder.") from error
+    if number < 0:
+        raise ValueError(f"{name} holds no frame: repair it, or take it out of the folder.")
+
+
+def frame_rate(path: str | Path) -> float | None:
+    """Frames a second of a video file, None where it does not say.
+
+    Raises:
+        ValueError: the file is no video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            rate = container.streams.video[0].average_rate
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{path} is no video ({error}): repair it, or take it out of the folder.") from error
+    return float(rate) if rate else None
 
 
 def _wanted_frames(container, stream, times: np.ndarray, tolerance: float, path: Path) -> Iterator[np.ndarray]:

@@ -1,0 +1,258 @@
+"""Reads RLDS datasets (as `tensorflow-datasets` lays them out) without TensorFlow.
+
+Formats: tfrecord, whose checksums are tested here, and array_record, which tests its own. Needs the extra `rlds`.
+"""
+
+import logging
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from .episodes import Episode, parse_range
+from .frame_transform import as_rgb, side_by_side
+
+logger = logging.getLogger(__name__)
+
+
+class CorruptRecord(ValueError):
+    """A record that is damaged, so far as its checksum or its content tells."""
+
+
+@dataclass(frozen=True)
+class RecordRange:
+    """Successive records of one file: `first` to `first + count`."""
+
+    path: Path
+    first: int
+    count: int
+
+
+@dataclass
+class RldsSource:
+    """Episodes of an RLDS dataset; an `EpisodeSource`.
+
+    Args:
+        rlds_dir: the folder that holds `dataset_info.json`, or one above it that leads to a single version.
+        split: a split expression: "train", "success+failure", "train[:10%]".
+        image_key: path of the pictures within a step, "observation/image"; several, separated by commas, are shown side
+            by side.
+        action_key: path of the actions within a step.
+        fps: frames a second, if known: RLDS does not say.
+        episodes: which ones of the split, like "0:100"; None: all.
+        skip_corrupt: leave out damaged records and say how many, instead of refusing them.
+
+    Raises:
+        FileNotFoundError, ValueError: no dataset there, no such split or feature (those that exist are named).
+    """
+
+    rlds_dir: Path
+    split: str = "train"
+    image_key: str | None = None
+    action_key: str = "action"
+    fps: float | None = None
+    episodes: str | None = None
+    skip_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        self.rlds_dir = _find_dataset(Path(self.rlds_dir))
+        info = self._info()
+        self._ranges = _split_ranges(info, self.split, self.rlds_dir)
+        self.numbers = parse_range(self.episodes, sum(part.count for part in self._ranges))
+        self.lengths = None
+        specs = _flatten(info.features["steps"].feature if "steps" in info.features else {})
+        if not specs:
+            raise ValueError(f"{self.rlds_dir} holds no episodes of steps: is it an RLDS dataset?")
+        self._choose_image(specs)
+        self.action_dim = self._width_of_actions(specs)
+        self.action_names = None
+        self.description = {"format": "rlds", "name": info.full_name, "split": self.split}
+
+    def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
+        """See `EpisodeSource.read`."""
+        features, skipped = self._info().features, 0
+        for number, read_record in self._records(numbers):
+            try:
+                steps = _parse(features, read_record(), number)
+                pictures, actions = self._kept_steps(steps, number, frame_step)
+            except CorruptRecord as error:
+                if not self.skip_corrupt:
+                    raise
+                skipped += 1
+                logger.warning(f"skipping: {error}")
+            else:
+                yield Episode(number, iter(pictures), partial(np.asarray, actions))
+        if skipped:
+            logger.warning(f"skipped {skipped} corrupt records of episodes {numbers[0]} to {numbers[-1]}")
+
+    def _info(self):
+        return _builder(self.rlds_dir).info
+
+    def _choose_image(self, specs: dict) -> None:
+        pictures = sorted(name for name, feature in specs.items() if _may_be_picture(feature))
+        if self.image_key is None:
+            if len(pictures) != 1:
+                raise ValueError(f"choose pictures with --image_key, one or several of: {', '.join(pictures)}.")
+            self.image_key = pictures[0]
+        for key in self.image_key.split(","):
+            if key not in pictures:
+                raise ValueError(f"steps have no pictures {key!r}; --image_key can be: {', '.join(pictures)}.")
+
+    def _width_of_actions(self, specs: dict) -> int:
+        vectors = sorted(name for name, feature in specs.items() if _is_vector(feature))
+        if self.action_key not in vectors:
+            raise ValueError(f"steps have no numbers {self.action_key!r}; --action_key can be: {', '.join(vectors)}.")
+        return int(np.prod(specs[self.action_key].shape))
+
+    def _records(self, numbers: Sequence[int]):
+        """For each episode its number and what reads its record; files are opened once, in order."""
+        start = 0
+        for part in self._ranges:
+            wanted = [number for number in numbers if start <= number < start + part.count]
+            if wanted:
+                read_file = _tfrecords if "tfrecord" in part.path.name else _array_records
+                positions = [part.first + number - start for number in wanted]
+                yield from zip(wanted, read_file(part.path, positions), strict=True)
+            start += part.count
+
+    def _kept_steps(self, steps, number: int, frame_step: int) -> tuple[list[np.ndarray], np.ndarray]:
+        pictures, actions = [], []
+        for position in range(0, len(steps), frame_step):
+            try:
+                step = _flatten(steps[position])
+            except Exception as error:  # Pillow, OpenCV and tfds each have their own.
+                raise CorruptRecord(f"episode {number}, step {position} cannot be decoded ({error}).") from error
+            views = [as_rgb(step[key], f"episode {number}, step {position}") for key in self.image_key.split(",")]
+            pictures.append(side_by_side(views))
+            actions.append(np.ravel(step[self.action_key]))
+        return pictures, np.array(actions, np.float32).reshape(len(actions), self.action_dim)
+
+
+def _builder(folder: Path):
+    # tensorflow-datasets asks Google's servers about every dataset otherwise.
+    os.environ.setdefault("NO_GCE_CHECK", "true")
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(str(folder))
+    except Exception as error:
+        raise ValueError(
+            f"{folder} cannot be opened as a dataset ({_first_line(error)}): download it again."
+        ) from error
+
+
+def _find_dataset(folder: Path) -> Path:
+    found = sorted(path.parent for path in folder.glob("**/dataset_info.json"))
+    if len(found) != 1:
+        listed = ", ".join(str(path) for path in found) or "none"
+        raise FileNotFoundError(f"{folder} must lead to one folder with a dataset_info.json, but these do: {listed}.")
+    return found[0]
+
+
+def _split_ranges(info, split: str, folder: Path) -> list[RecordRange]:
+    try:
+        instructions = info.splits[split].file_instructions
+    except Exception as error:
+        raise ValueError(f"{folder} has no split {split!r}; it has: {', '.join(sorted(info.splits))}.") from error
+    ranges = [RecordRange(Path(item.filename), item.skip, item.examples_in_shard) for item in instructions]
+    ranges = [
+        RecordRange(folder / part.path.name, part.first, item.take if item.take >= 0 else part.count - part.first)
+        for part, item in zip(ranges, instructions, strict=True)
+    ]
+    for part in ranges:
+        if not any(kind in part.path.name for kind in ("tfrecord", "array_record")):
+            raise ValueError(f"{part.path.name} is neither tfrecord nor array_record: convert the dataset with tfds.")
+        if not part.path.is_file():
+            raise FileNotFoundError(f"{part.path} is missing: download the dataset again.")
+    if not ranges:
+        raise ValueError(f"split {split!r} of {folder} is empty: choose another with --split.")
+    return ranges
+
+
+def _tfrecords(path: Path, positions: Sequence[int]):
+    """Yields, for each of these records (increasing), a function that returns its bytes or raises `CorruptRecord`."""
+    wanted, last, broken = set(positions), positions[-1], False
+    with open(path, "rb") as file:
+        for position in range(last + 1):
+            header = b"" if broken else file.read(12)
+            broken = len(header) < 12 or _masked_crc(header[:8]) != struct.unpack("<I", header[8:])[0]
+            length = 0 if broken else struct.unpack("<Q", header[:8])[0]
+            if position not in wanted:
+                file.seek(length + 4, os.SEEK_CUR)
+                continue
+            body = b"" if broken else file.read(length + 4)
+            yield partial(_checked, body, length, f"{path}, record {position}")
+
+
+def _checked(body: bytes, length: int, where: str) -> bytes:
+    if len(body) != length + 4 or _masked_crc(body[:length]) != struct.unpack("<I", body[length:])[0]:
+        raise CorruptRecord(f"{where} is corrupt: download the file again, or give --skip_corrupt.")
+    return body[:length]
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _array_records(path: Path, positions: Sequence[int]):
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    try:
+        reader = ArrayRecordReader(str(path))
+        count = reader.num_records()
+    except Exception as error:
+        raise CorruptRecord(f"{path} is corrupt ({_first_line(error)}): download it again.") from error
+    for position in positions:
+        yield partial(_read_array_record, reader, position, count, f"{path}, record {position}")
+    reader.close()
+
+
+def _read_array_record(reader, position: int, count: int, where: str) -> bytes:
+    try:
+        if position < count:
+            return reader.read([position])[0]
+        reason = f"the file holds {count}"
+    except Exception as error:
+        reason = _first_line(error)
+    raise CorruptRecord(f"{where} is corrupt ({reason}): download the file again, or give --skip_corrupt.")
+
+
+def _parse(features, record: bytes, number: int):
+    try:
+        return features.deserialize_example_np(record)["steps"]
+    except Exception as error:
+        raise CorruptRecord(f"episode {number} cannot be decoded ({_first_line(error)}).") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _flatten(tree, prefix: str = "") -> dict:
+    """Nested dictionaries (or tfds' FeaturesDict) with their keys joined by slashes."""
+    flat = {}
+    for key in tree:
+        value = tree[key]
+        nested = isinstance(value, dict) or hasattr(value, "items")
+        flat.update(_flatten(value, f"{prefix}{key}/") if nested else {f"{prefix}{key}": value})
+    return flat
+
+
+def _may_be_picture(feature) -> bool:
+    shape = feature.shape
+    is_array = len(shape) == 3 and feature.np_dtype == np.uint8
+    return is_array or (shape == () and type(feature).__name__ in ("Image", "Text", "Tensor") and _is_text(feature))
+
+
+def _is_text(feature) -> bool:
+    return feature.np_dtype in (np.object_, np.bytes_, np.str_)
+
+
+def _is_vector(feature) -> bool:
+    return len(feature.shape) <= 1 and not _is_text(feature) and None not in feature.shape

@@ -1,0 +1,176 @@
+import av
+import cv2
+import datasets
+import numpy as np
+import pytest
+
+from dreamer_hf.data import MixtureDataset, ShardDataset
+from dreamer_hf.data.converting import ConversionOptions, JobOptions, convert
+from dreamer_hf.data.table_source import TableSource, load_table
+from dreamer_hf.data.video_source import VideoSource
+
+
+def frames_of(episode, count=10, size=(16, 24)):
+    frames = np.zeros((count, *size, 3), np.uint8)
+    frames[..., 0] = 20 * episode
+    frames[..., 2] = 25 * np.arange(count)[:, None, None]
+    return frames
+
+
+def write_video(path, frames, codec, pixels, fps=10):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixels
+        if codec == "libx264":
+            stream.options = {"crf": "0"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels)))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    (folder / "more").mkdir(parents=True)
+    write_video(folder / "a.mp4", frames_of(0), "libx264", "yuv444p")
+    write_video(folder / "b.gif", frames_of(1), "gif", "rgb8")
+    write_video(folder / "more" / "c.mp4", frames_of(2, count=7), "libx264", "yuv444p")
+    np.save(folder / "a.npy", np.arange(20, dtype=np.float64).reshape(10, 2))
+    (folder / "more" / "c.csv").write_text("gas,wheel\n" + "\n".join(f"{i},{-i}" for i in range(7)))
+    return folder
+
+
+def episodes(folder, **options):
+    dataset = ShardDataset(folder, None, split="all", action_offset=0, **options)
+    return [dataset.episode(i) for i in range(dataset.num_episodes)]
+
+
+def test_videos_with_and_without_actions(videos, tmp_path):
+    out = convert(VideoSource(videos), tmp_path / "out", ConversionOptions(target_fps=5), JobOptions(num_workers=1))
+    found = episodes(out)
+    assert [len(item["actions"]) for item in found] == [5, 5, 4]
+    for number, item in enumerate(found):
+        shown = item["pixel_values_videos"].permute(0, 2, 3, 1).numpy().astype(float)
+        original = frames_of(number, len(shown) * 2)[::2]
+        # A GIF has 256 colors and dithers: only its mean is right.
+        difference = (shown - original).mean((1, 2)) if number == 1 else shown - original
+        assert np.abs(difference).max() < (20 if number == 1 else 6)
+    assert found[0]["actions"][:, 0].tolist() == [0, 4, 8, 12, 16] and found[2]["actions"][3].tolist() == [6, -6]
+    assert [bool(item["action_mask"].any()) for item in found] == [True, False, True]
+    assert ShardDataset(out, 2).action_names == ["gas", "wheel"]
+
+
+def test_unlabelled_videos_mix_with_labelled_data(videos, tmp_path):
+    labelled = convert(VideoSource(videos, episodes="0"), tmp_path / "labelled", ConversionOptions())
+    unlabelled = convert(VideoSource(videos, episodes="1"), tmp_path / "unlabelled", ConversionOptions())
+    datasets_ = [ShardDataset(folder, 4, split="all") for folder in (labelled, unlabelled)]
+    assert datasets_[1].action_dim == 0 and datasets_[1].action_stats is None
+    mixture = MixtureDataset(datasets_)
+    item = mixture[len(datasets_[0]) + 2]
+    assert item["actions"].shape == (4, 2) and not item["action_mask"].any() and mixture.action_dim == 2
+
+
+def test_bad_videos_and_actions_are_named(videos, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no videos"):
+        VideoSource(tmp_path / "nothing")
+    np.save(videos / "a.npy", np.zeros((9, 2)))
+    with pytest.raises(ValueError, match=r"episode 0 has actions of shape \(9, 2\)"):
+        convert(VideoSource(videos), tmp_path / "out", ConversionOptions())
+    np.save(videos / "a.npy", np.zeros((10, 3)))
+    with pytest.raises(ValueError, match="bring them to one width"):
+        VideoSource(videos)
+    (videos / "more" / "c.csv").write_text("gas,wheel\n1,fast")
+    with pytest.raises(ValueError, match=r"c\.csv holds no table of actions"):
+        VideoSource(videos)
+    (videos / "more" / "c.csv").unlink()
+    (videos / "b.gif").write_bytes(b"GIF89a nonsense")
+    with pytest.raises(ValueError, match=r"b.gif"):
+        convert(VideoSource(videos), tmp_path / "other", ConversionOptions())
+    write_video(videos / "b.mp4", frames_of(1), "libx264", "yuv444p", fps=30)
+    (videos / "b.gif").unlink()
+    with pytest.raises(ValueError, match="give the common rate with --fps"):
+        VideoSource(videos)
+
+
+def frame_table():
+    rows = {"picture": [], "act": [], "ep": []}
+    for episode in range(5):
+        for step, frame in enumerate(frames_of(episode, 6 + episode)):
+            rows["picture"].append({"bytes": cv2.imencode(".png", frame[..., ::-1])[1].tobytes(), "path": None})
+            rows["act"].append([float(episode), float(step)])
+            rows["ep"].append(f"episode {episode}")
+    features = {
+        "picture": datasets.Image(),
+        "act": datasets.List(datasets.Value("float32")),
+        "ep": datasets.Value("string"),
+    }
+    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+
+def check_frames(folder, numbers):
+    found = episodes(folder)
+    assert [int(item["actions"][0, 0]) for item in found] == numbers
+    for number, item in zip(numbers, found, strict=True):
+        shown = item["pixel_values_videos"].permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(shown, frames_of(number, 6 + number))
+        assert item["actions"][:, 1].tolist() == list(range(6 + number))
+
+
+def test_image_tables_local_saved_and_streamed(tmp_path):
+    table = frame_table()
+    columns = ("picture", "act", "ep")
+    convert(TableSource(table, *columns, episodes="1:4"), tmp_path / "local", ConversionOptions(episodes_per_shard=2))
+    check_frames(tmp_path / "local", [1, 2, 3])
+    table.save_to_disk(tmp_path / "saved")
+    saved = TableSource(load_table(str(tmp_path / "saved"), "train"), *columns)
+    convert(saved, tmp_path / "disk", ConversionOptions(episodes_per_shard=2), JobOptions(num_workers=2))
+    check_frames(tmp_path / "disk", [0, 1, 2, 3, 4])
+    stream = TableSource(table.to_iterable_dataset(), *columns)
+    convert(stream, tmp_path / "stream", ConversionOptions(episodes_per_shard=2))
+    check_frames(tmp_path / "stream", [0, 1, 2, 3, 4])
+
+
+def test_an_interrupted_stream_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    source = TableSource(frame_table().to_iterable_dataset(), "picture", "act", "ep")
+    out = convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=2))
+    conversion_plan = (tmp_path / "plan", ConversionOptions(episodes_per_shard=2))
+    calls = []
+
+    def fail_in_third_shard(path, *args, **kwargs):
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return write_shard(path, *args, **kwargs)
+
+    from dreamer_hf.data import converting
+
+    write_shard = converting.write_shard
+    monkeypatch.setattr(converting, "write_shard", fail_in_third_shard)
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, *conversion_plan)
+    monkeypatch.setattr(converting, "write_shard", write_shard)
+    convert(source, *conversion_plan, JobOptions(resume=True))
+    assert ShardDataset(out, 2, split="all").source_episodes.tolist() == [0, 1, 2, 3, 4]
+    check_frames(tmp_path / "plan", [0, 1, 2, 3, 4])
+
+
+def test_video_tables(videos, tmp_path):
+    rows = {"clip": [str(videos / "a.mp4"), str(videos / "more" / "c.mp4")], "act": [[[1.0]] * 10, [[2.0]] * 7]}
+    table = datasets.Dataset.from_dict(rows).cast_column("clip", datasets.Video())
+    found = episodes(
+        convert(TableSource(table, "clip", "act", fps=10), tmp_path / "out", ConversionOptions(target_fps=5))
+    )
+    assert [item["actions"].squeeze(1).tolist() for item in found] == [[1.0] * 5, [2.0] * 4]
+
+
+def test_unknown_columns_and_scattered_episodes_are_refused(tmp_path):
+    table = frame_table()
+    with pytest.raises(ValueError, match="no column 'frame'; --image_column can be: picture, act, ep"):
+        TableSource(table, "frame", "act", "ep")
+    with pytest.raises(ValueError, match="images need --episode_column"):
+        TableSource(table, "picture", "act")
+    with pytest.raises(ValueError, match="do not stand together"):
+        TableSource(table.shuffle(seed=0), "picture", "act", "ep")
+    with pytest.raises(FileNotFoundError, match="cannot be loaded"):
+        load_table(str(tmp_path / "nowhere"), "train")
