@@ -1,43 +1,46 @@
-"""Dreamer 4 world models as first-class Hugging Face models (arXiv 2509.24527)."""
+"""Dreamer 4 world models as first-class Hugging Face models (arXiv 2509.24527).
 
-from transformers import AutoConfig, AutoModel, AutoVideoProcessor
+Names are imported when they are first used: `import dreamer_hf` alone loads neither torch nor transformers.
+"""
 
-from .cache_dreamer import DreamerCache
-from .configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig, DreamerWorldConfig
-from .generation_dreamer import DreamerGenerateOutput, RolloutNoise
-from .modeling_dreamer_dynamics import DreamerDynamicsModel, DreamerDynamicsOutput
-from .modeling_dreamer_tokenizer import DreamerTokenizerModel, DreamerTokenizerOutput
-from .modeling_dreamer_world import DreamerWorldModel, DreamerWorldOutput
-from .rollout import DreamerLatentRollout, DreamerRollout, DreamerRolloutOutput
-from .video_processing_dreamer import DreamerVideoProcessor
+from importlib import import_module
+
+from .auto_registration import register_auto_classes
 
 __version__ = "0.1.0"
 
-_MODELS = {
-    DreamerTokenizerConfig: DreamerTokenizerModel,
-    DreamerDynamicsConfig: DreamerDynamicsModel,
-    DreamerWorldConfig: DreamerWorldModel,
+_MODULE_OF = {
+    "DreamerCache": "cache_dreamer",
+    "DreamerDynamicsConfig": "configuration_dreamer",
+    "DreamerDynamicsModel": "modeling_dreamer_dynamics",
+    "DreamerDynamicsOutput": "modeling_dreamer_dynamics",
+    "DreamerGenerateOutput": "generation_dreamer",
+    "DreamerLatentRollout": "rollout",
+    "DreamerRollout": "rollout",
+    "DreamerRolloutOutput": "rollout",
+    "DreamerTokenizerConfig": "configuration_dreamer",
+    "DreamerTokenizerModel": "modeling_dreamer_tokenizer",
+    "DreamerTokenizerOutput": "modeling_dreamer_tokenizer",
+    "DreamerVideoProcessor": "video_processing_dreamer",
+    "DreamerWorldConfig": "configuration_dreamer",
+    "DreamerWorldModel": "modeling_dreamer_world",
+    "DreamerWorldOutput": "modeling_dreamer_world",
+    "RolloutNoise": "generation_dreamer",
 }
-for _config, _model in _MODELS.items():
-    AutoConfig.register(_config.model_type, _config, exist_ok=True)
-    AutoModel.register(_config, _model, exist_ok=True)
-    AutoVideoProcessor.register(_config, DreamerVideoProcessor, exist_ok=True)
 
-__all__ = [
-    "DreamerCache",
-    "DreamerDynamicsConfig",
-    "DreamerDynamicsModel",
-    "DreamerDynamicsOutput",
-    "DreamerGenerateOutput",
-    "DreamerLatentRollout",
-    "DreamerRollout",
-    "DreamerRolloutOutput",
-    "DreamerTokenizerConfig",
-    "DreamerTokenizerModel",
-    "DreamerTokenizerOutput",
-    "DreamerVideoProcessor",
-    "DreamerWorldConfig",
-    "DreamerWorldModel",
-    "DreamerWorldOutput",
-    "RolloutNoise",
-]
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})
+
+
+register_auto_classes()

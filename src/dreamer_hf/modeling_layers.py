@@ -23,7 +23,7 @@ from .configuration_dreamer import DreamerTransformerConfig
 
 
 class DreamerRMSNorm(nn.Module):
-    """Root mean square norm over the last axis, computed in float32 whatever the input's dtype."""
+    """Root mean square norm over the last axis, computed in float32 (or better) whatever the input's dtype."""
 
     def __init__(self, hidden_size: int, eps: float):
         super().__init__()
@@ -31,7 +31,9 @@ class DreamerRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        normed = nn.functional.rms_norm(hidden_states.float(), self.weight.shape, self.weight.float(), self.eps)
+        dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+        weight = self.weight.to(dtype)
+        normed = nn.functional.rms_norm(hidden_states.to(dtype), weight.shape, weight, self.eps)
         return normed.to(hidden_states.dtype)
 
 

@@ -39,7 +39,7 @@ def read_state_dict(path: str | Path) -> StateDict:
         raise FileNotFoundError(f"there is no file {path}: give the path of a published .pt checkpoint.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path} is not a checkpoint that can be read safely ({reason}): download it again."
@@ -146,7 +146,7 @@ def _convert_layer(reader: PublishedReader, source: str, config: DreamerTransfor
     }
     if config.qk_norm:
         heads = config.num_attention_heads
-        converted["self_attn.query_scale"] = reader.take(f"{attention}g", 1, heads, 1).flatten()
+        converted["self_attn.query_scale"] = reader.take(f"{attention}g", 1, heads, 1, 1).flatten()
     return converted
 
 

@@ -1,0 +1,200 @@
+"""Rollouts: cached equals uncached, state lives in the rollout, and there is no horizon."""
+
+import time
+
+import psutil
+import pytest
+import torch
+from tiny import rand, randn, tiny_dynamics, tiny_world
+
+WINDOW = 3
+
+# What differs from the published models, and how many context frames the rollout starts from.
+WORLDS = {
+    "one group": ({}, {"num_hidden_layers": 4}, 7),
+    "several groups": ({"num_encoder_layers": 8, "num_decoder_layers": 8}, {"num_hidden_layers": 12}, 5),
+    "three action tokens": ({}, {"num_action_tokens": 3}, 1),
+    "all options": ({}, {"num_key_value_heads": 2, "qk_norm": True, "attn_logit_softcapping": 2.0}, 2),
+    "offset 0": ({}, {"num_hidden_layers": 4, "action_offset": 0}, 3),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_cached_equals_uncached_past_five_windows(world):
+    *changes, context_frames = world
+    world = tiny_world(*changes)
+    frames = rand(2, context_frames, 3, 16, 16)
+    actions, context_actions = randn(2, 5 * WINDOW + 2, 2), randn(2, context_frames, 2, seed=1)
+    masks = {
+        "action_mask": rand(2, actions.shape[1], seed=2) < 0.7,
+        "context_action_mask": rand(2, context_frames, seed=3) < 0.7,
+    }
+    outputs = [
+        world.generate(
+            frames, actions, context_actions, use_cache=use_cache, generator=torch.Generator().manual_seed(0), **masks
+        )
+        for use_cache in (True, False)
+    ]
+    torch.testing.assert_close(outputs[0].latents, outputs[1].latents, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(outputs[0].pixel_values_videos, outputs[1].pixel_values_videos, atol=1e-4, rtol=1e-4)
+
+
+def dream(rollout, actions):
+    """Steps through actions (B,F,a); returns latents (B,F,N_z,d_z)."""
+    return torch.stack([rollout.step(actions[:, i]).latents for i in range(actions.shape[1])], dim=1)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_merged_and_separate_commit_are_equal():
+    world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 12, 2)
+    merged, separate = (
+        dream(world.start_rollout(frames, generator=seeded(), merge_commit=merge), actions) for merge in (True, False)
+    )
+    torch.testing.assert_close(merged, separate, atol=1e-4, rtol=1e-4)
+
+
+def test_every_step_size_of_the_grid_is_cached_right():
+    dynamics, latents, actions = tiny_dynamics(), randn(1, 2, 3, 5), randn(1, 8, 2)
+    for steps in (1, 2, 16):
+        arguments = {"num_inference_steps": steps, "context_signal_level": 0.5}
+        cached = dynamics.generate(latents, actions, generator=seeded(), **arguments).latents
+        uncached = dynamics.generate(latents, actions, generator=seeded(), use_cache=False, **arguments).latents
+        torch.testing.assert_close(cached, uncached, atol=1e-4, rtol=1e-4)
+
+
+def test_two_rollouts_on_one_model_do_not_disturb_each_other():
+    world, actions = tiny_world(), randn(1, 9, 2)
+    starts = [rand(1, 4, 3, 16, 16, seed=seed) for seed in (1, 2)]
+    alone = [dream(world.start_rollout(start, generator=seeded()), actions) for start in starts]
+    rollouts = [world.start_rollout(start, generator=seeded()) for start in starts]
+    interleaved = [[rollout.step(actions[:, i]).latents for rollout in rollouts] for i in range(9)]
+    for index in range(2):
+        assert torch.equal(alone[index], torch.stack([pair[index] for pair in interleaved], dim=1))
+
+
+def test_clone_branches_the_future():
+    world, actions = tiny_world(), randn(1, 12, 2)
+    rollout = world.start_rollout(rand(1, 4, 3, 16, 16), generator=seeded())
+    dream(rollout, actions[:, :5])
+    branch = rollout.clone()
+    other = dream(branch, -actions[:, 5:])
+    went_on = dream(rollout, actions[:, 5:])
+    straight = dream(world.start_rollout(rand(1, 4, 3, 16, 16), generator=seeded()), actions)
+    assert torch.equal(went_on, straight[:, 5:])
+    assert not torch.allclose(other, went_on, atol=1e-3)
+    assert branch.frame_index == rollout.frame_index == 16
+
+
+def test_reset_starts_over():
+    world, actions = tiny_world(), randn(2, 7, 2)
+    first_start, second_start = rand(2, 4, 3, 16, 16, seed=1), rand(2, 2, 3, 16, 16, seed=2)
+    noise = randn(2, 4, 3, 5), randn(2, 2, 3, 5)
+    rollout = world.start_rollout(first_start, generator=seeded(), context_noise=noise[0])
+    first = dream(rollout, actions)
+    rollout.latent_rollout.generator = seeded()
+    rollout.reset(context_noise=noise[0])
+    assert torch.equal(dream(rollout, actions), first)
+    rollout.latent_rollout.generator = seeded()
+    rollout.reset(second_start, context_noise=noise[1])
+    assert rollout.frame_index == 2
+    fresh = world.start_rollout(second_start, generator=seeded(), context_noise=noise[1])
+    assert torch.equal(dream(rollout, actions), dream(fresh, actions))
+
+
+@pytest.mark.parametrize("context_frames", [1, 9])
+@pytest.mark.parametrize("steps_before", [0, 1, 7])
+def test_one_row_restarts_alone(context_frames, steps_before):
+    """The restarted row equals a fresh rollout, and the other rows go on as if nothing had happened."""
+    world, frames = tiny_world(), rand(3, 5, 3, 16, 16)
+    new_start, new_actions = rand(1, context_frames, 3, 16, 16, seed=9), randn(1, context_frames, 2, seed=8)
+    context_noise = randn(1, context_frames, 3, 5, seed=7)
+    before, after = randn(3, steps_before, 2), randn(3, 8, 2, seed=1)
+    noise = [(randn(3, 3, 5, seed=100 + i), randn(3, 3, 5, seed=200 + i)) for i in range(steps_before + 8)]
+
+    def steps(rollout, actions, noise, rows=slice(None)):
+        outputs = [
+            rollout.step(actions[rows, i], start_noise=start[rows], commit_noise=commit[rows])
+            for i, (start, commit) in enumerate(noise)
+        ]
+        latents = [output.latents for output in outputs]
+        return (torch.stack(latents, dim=1), outputs[-1].pixel_values) if outputs else None
+
+    rollout = world.start_rollout(frames, context_noise=randn(3, 5, 3, 5))
+    undisturbed = rollout.clone()
+    steps(rollout, before, noise[:steps_before])
+    rollout.reset(new_start, new_actions, rows=[1], context_noise=context_noise)
+    latents, pixels = steps(rollout, after, noise[steps_before:])
+
+    fresh = world.start_rollout(new_start, new_actions, context_noise=context_noise)
+    fresh_latents, fresh_pixels = steps(fresh, after, noise[steps_before:], rows=[1])
+    torch.testing.assert_close(latents[1:2], fresh_latents, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(pixels[1:2], fresh_pixels, atol=1e-4, rtol=1e-4)
+
+    expected, expected_pixels = steps(undisturbed, torch.cat([before, after], dim=1), noise)
+    for row in (0, 2):
+        torch.testing.assert_close(latents[row], expected[row, steps_before:], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(pixels[row], expected_pixels[row], atol=1e-5, rtol=1e-5)
+
+
+def test_actions_steer_from_the_frame_they_are_given_for():
+    world, frames, actions = tiny_world(), rand(1, 4, 3, 16, 16), randn(1, 6, 2)
+    changed = actions.clone()
+    changed[:, 3] += 1
+    first, second = (world.generate(frames, a, generator=seeded()).latents for a in (actions, changed))
+    assert torch.equal(first[:, :3], second[:, :3])
+    assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-4)
+
+
+def test_ten_thousand_steps_in_flat_memory_and_time():
+    world = tiny_world({}, {"num_hidden_layers": 4})
+    rollout = world.start_rollout(rand(1, 2, 3, 16, 16), generator=seeded(), num_inference_steps=1)
+    action = torch.zeros(1, 2)
+    process = psutil.Process()
+    output, times, memory = None, [], []
+    for _ in range(10):
+        begin = time.perf_counter()
+        for _ in range(1000):
+            output = rollout.step(action)
+        times.append(time.perf_counter() - begin)
+        memory.append(process.memory_info().rss)
+    assert rollout.frame_index == 10_002
+    assert output.pixel_values.isfinite().all()
+    cache = rollout.latent_rollout._cache
+    assert all(layer.keys.shape[2] == WINDOW + 1 for layer in cache.ring_layers)
+    # Ten thousand frames of this world, kept, would be 80 MB.
+    assert memory[-1] - memory[1] < 8 * 2**20
+    # The machine is noisy: compare the fastest thousands of both halves.
+    assert min(times[5:]) < 1.5 * min(times[:5])
+
+
+def test_positions_far_out_are_as_exact_as_the_first():
+    """A rollout that starts at frame 10 million dreams what one that starts at 0 dreams."""
+    dynamics, latents, actions = tiny_dynamics(), randn(1, 2, 3, 5), randn(1, 8, 2)
+    near, far = (
+        dynamics.start_rollout(latents, generator=seeded(), context_noise=randn(1, 2, 3, 5)) for _ in range(2)
+    )
+    far._cache = dynamics.new_cache(1, start_position=10_000_000)
+    far._prime(far._context, randn(1, 2, 3, 5), far._cache)
+    torch.testing.assert_close(dream(near, actions), dream(far, actions), atol=1e-4, rtol=1e-4)
+
+
+def test_refusals():
+    world, frames = tiny_world(), rand(1, 2, 3, 16, 16)
+    with pytest.raises(ValueError, match="power of two from 1 to 16"):
+        world.start_rollout(frames, num_inference_steps=3)
+    with pytest.raises(ValueError, match="power of two from 1 to 16"):
+        world.start_rollout(frames, num_inference_steps=32)
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
+        world.start_rollout(frames, context_signal_level=1.0)
+    with pytest.raises(ValueError, match=r"frames have shape \(1, 2, 3, 8, 8\)"):
+        world.start_rollout(frames[..., :8, :8])
+    rollout = world.start_rollout(frames)
+    with pytest.raises(ValueError, match=r"actions have shape \(1, 1, 7\)"):
+        rollout.step(torch.zeros(1, 7))
+    with pytest.raises(ValueError, match="noise has shape"):
+        rollout.step(torch.zeros(1, 2), start_noise=torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="action_mask has shape"):
+        rollout.step(torch.zeros(1, 2), action_mask=torch.ones(2, dtype=torch.bool))
