@@ -40,10 +40,14 @@ class VideoRecorder:
 
     def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
         """Appends one step: the frame that the action led to. `after` is uint8 (H, W, 3) RGB."""
+        self.add_picture(after)
+
+    def add_picture(self, picture: np.ndarray) -> None:
+        """Appends one frame, uint8 (H, W, 3) RGB."""
         if self._container is None:
-            self._open(*after.shape[:2])
-        picture = cv2.resize(after, (self._stream.width, self._stream.height), interpolation=cv2.INTER_NEAREST)
-        self._mux(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+            self._open(*picture.shape[:2])
+        enlarged = cv2.resize(picture, (self._stream.width, self._stream.height), interpolation=cv2.INTER_NEAREST)
+        self._mux(av.VideoFrame.from_ndarray(enlarged, format="rgb24"))
         self.num_frames += 1
 
     def cut(self) -> None:

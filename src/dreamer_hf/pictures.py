@@ -1,0 +1,58 @@
+"""Films of dreams beside reality, as MP4 and GIF.
+
+Shapes: T frames, H, W pixels; pictures are uint8 RGB, (H,W,3).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+MARGIN = 8
+TITLE_HEIGHT = 28
+BACKGROUND = 24
+INK = (235, 235, 235)
+DREAM_INK = (120, 200, 255)
+
+
+def to_uint8(frames: torch.Tensor) -> np.ndarray:
+    """(T,3,H,W) float in [0, 1] -> (T,H,W,3) uint8."""
+    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def side_by_side(columns: dict[str, torch.Tensor], num_context_frames: int, height: int = 256) -> list[np.ndarray]:
+    """Enlarges films of equal length (T,3,H,W) and puts them beside each other under their titles.
+
+    While the first `num_context_frames` frames last, every title says that they are given, not dreamt.
+    """
+    films = {title: to_uint8(frames) for title, frames in columns.items()}
+    length = len(next(iter(films.values())))
+    return [_picture({title: film[t] for title, film in films.items()}, t, num_context_frames, height) for t in range(length)]
+
+
+def _picture(frames: dict[str, np.ndarray], time: int, num_context_frames: int, height: int) -> np.ndarray:
+    tiles = [cv2.resize(frame, (height, height), interpolation=cv2.INTER_NEAREST) for frame in frames.values()]
+    width = len(tiles) * (height + MARGIN) + MARGIN
+    picture = np.full((height + 2 * MARGIN + TITLE_HEIGHT, width, 3), BACKGROUND, np.uint8)
+    for index, (title, tile) in enumerate(zip(frames, tiles)):
+        left = MARGIN + index * (height + MARGIN)
+        picture[MARGIN + TITLE_HEIGHT : MARGIN + TITLE_HEIGHT + height, left : left + height] = tile
+        given = index > 0 and time < num_context_frames
+        text = f"{title} (given)" if given else title
+        ink = DREAM_INK if index > 0 and not given else INK
+        cv2.putText(picture, text, (left, MARGIN + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)
+    step = f"{time - num_context_frames + 1:+d}"
+    cv2.putText(picture, step, (width - 56, MARGIN + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    return picture
+
+
+def save_gif(path: str | Path, pictures: Sequence[np.ndarray], fps: float) -> None:
+    """Writes an endless GIF."""
+    first, *others = (Image.fromarray(picture) for picture in pictures)
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, optimize=True)
+
+
+__all__ = ["save_gif", "side_by_side", "to_uint8"]
