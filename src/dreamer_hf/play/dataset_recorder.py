@@ -15,8 +15,8 @@ class DatasetRecorder:
     """Writes steps to a LeRobotDataset (v3.0) folder that appears under its name when the recorder is closed.
 
     As in recorded data, row t holds a frame and, with `action_offset` 1, the action given while it was shown (with 0,
-    the action dreamt together with it). A reset or a rewind ends the episode: no row is thrown away, and no episode
-    jumps in time.
+    the action dreamt together with it). A reset or a rewind ends the episode, so that no episode jumps in time. Only an
+    episode of a single row is left out: LeRobot 0.6 cannot store one.
 
     Args:
         path: the folder to make; it must not exist yet.
@@ -42,27 +42,33 @@ class DatasetRecorder:
         self._create = _import_create()
         self.space, self.fps, self.action_offset = space, round(fps), action_offset
         self._dataset = None
-        self._rows_in_episode = 0
+        self._first_row: dict | None = None  # of an episode that may not get a second one
+        self._in_episode = False
 
     def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
         """Appends one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,)."""
+        row = {IMAGE_KEY: before if self.action_offset == 1 else after, "action": action, "task": TASK}
+        if not self._in_episode and self._first_row is None:
+            self._first_row = row
+            return
         if self._dataset is None:
-            self._dataset = self._open(before.shape)
-        frame = before if self.action_offset == 1 else after
-        self._dataset.add_frame({IMAGE_KEY: frame, "action": action, "task": TASK})
-        self._rows_in_episode += 1
+            self._dataset = self._open(row[IMAGE_KEY].shape)
+        if not self._in_episode:
+            self._dataset.add_frame(self._first_row)
+        self._dataset.add_frame(row)
+        self._in_episode, self._first_row = True, None
 
     def cut(self) -> None:
         """Ends the episode."""
-        if self._rows_in_episode:
+        if self._in_episode:
             self._dataset.save_episode()
-            self._rows_in_episode = 0
+        self._in_episode, self._first_row = False, None
 
     def close(self) -> None:
-        """Finishes the dataset and gives the folder its name; without a row there is no folder."""
+        """Finishes the dataset and gives the folder its name; without an episode there is no folder."""
+        self.cut()
         if self._dataset is None:
             return
-        self.cut()
         self._dataset.finalize()
         self._dataset = None
         self.partial_path.rename(self.path)

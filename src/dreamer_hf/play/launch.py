@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from transformers import AutoConfig
 
-from ..start_frames import load_start_frames, read_start_frames
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..start_frames import StartFrames, load_start_frames, read_start_frames
 from .actions import ActionSpace, make_control
 from .dataset_recorder import DatasetRecorder
 from .headless import run_headless
@@ -51,20 +53,21 @@ def play(options: PlayOptions) -> None:
         _play_in_window(options)
 
 
-def load_world(path_or_repo: str, device: str | None = None):
+def load_world(path_or_repo: str, device: str | None = None) -> DreamerWorldModel:
     """Loads a `DreamerWorldModel` in eval mode onto a device (the GPU if there is one and none is named).
 
     Raises:
         ValueError: when there is no such world, or no such device.
     """
-    from ..modeling_dreamer_world import DreamerWorldModel
-
     try:
-        world = DreamerWorldModel.from_pretrained(path_or_repo)
-        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    except (OSError, RuntimeError, AssertionError) as error:
+        kind = AutoConfig.from_pretrained(path_or_repo).model_type
+        if kind != "dreamer_world":
+            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+        world = DreamerWorldModel.from_pretrained(path_or_repo).eval()
+        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"cannot load a world from {path_or_repo!r}: {reason}") from error
+        raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
 
 
 def _check(options: PlayOptions) -> None:
@@ -78,7 +81,7 @@ def _check(options: PlayOptions) -> None:
         raise ValueError("a mouse needs a window to point at: leave out --headless or choose another --input.")
 
 
-def _load(options: PlayOptions):
+def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames]:
     world = load_world(options.model, options.device)
     starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(options.model)
     starts.check_fits(world.config)

@@ -3,17 +3,16 @@
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..rollout import DreamerRollout
 from ..start_frames import StartFrames
 from .actions import ActionSpace
 from .sources import ActionSource
-
-if TYPE_CHECKING:
-    from ..modeling_dreamer_world import DreamerWorldModel
 
 REWIND_FRAMES = 10  # also the distance between snapshots
 KEPT_SNAPSHOTS = 6
@@ -37,7 +36,7 @@ class Snapshot(NamedTuple):
     """One moment, with all that is needed to go on from it in exactly the same way, and what was done after it."""
 
     step: int
-    rollout: object
+    rollout: DreamerRollout
     frame: np.ndarray
     action: np.ndarray
     actions_after: list[np.ndarray]
@@ -65,7 +64,7 @@ class PlaySession:
 
     def __init__(
         self,
-        world: "DreamerWorldModel",
+        world: DreamerWorldModel,
         starts: StartFrames,
         source: ActionSource,
         recorders: Sequence[Recorder] = (),

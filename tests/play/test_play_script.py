@@ -1,0 +1,142 @@
+"""`examples/play.py` as a user runs it: a process of its own, on a saved world."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
+
+
+def environment(**changes) -> dict[str, str]:
+    """This process's, with one thread, and without what would tell a screen from none."""
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    return {k: v for k, v in os.environ.items() if k not in hidden} | {"OMP_NUM_THREADS": "1"} | changes
+
+
+def play(*arguments, **changes) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(**changes))
+
+
+def count_frames(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_headless_play_prints_the_rate_and_leaves_the_recording(world_folder, tmp_path):
+    np.savetxt(tmp_path / "script.csv", np.full((7, 2), 250.0), delimiter=",")
+    result = play(
+        "--model", world_folder, "--headless", "--input", "script", "--script", tmp_path / "script.csv",
+        "--record", tmp_path / "dream.mp4", "--num_inference_steps", 2, "--seed", 3,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "7 frames in" in result.stdout and "frames/s" in result.stdout
+    assert count_frames(tmp_path / "dream.mp4") == 7
+
+
+def test_a_stopped_player_keeps_the_recording(world_folder, tmp_path):
+    """In a window that nobody sees, stopped by a shutdown, which the script takes for Ctrl-C."""
+    command = [sys.executable, SCRIPT, "--model", world_folder, "--record", tmp_path / "dream.mp4"]
+    env = environment(SDL_VIDEODRIVER="dummy")
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    partial = tmp_path / "dream.partial.mp4"
+    deadline = time.monotonic() + 100
+    while not (partial.exists() and partial.stat().st_size > 2000):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert "recorded to" in output and count_frames(tmp_path / "dream.mp4") > 0
+
+
+def test_without_a_display_it_says_what_to_do(world_folder):
+    result = play("--model", world_folder)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: there is no display") and len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys, world_folder):
+    """Runs the script in this process, which spares its start-up; returns its exit status, output and errors."""
+
+    def run(*arguments, model=world_folder):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--model", *map(str, (model, *arguments))])
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_headless_play_without_joystick_goes_on_with_the_keyboard(run_here, tmp_path):
+    status, output, _ = run_here("--headless", "--steps", 5, "--input", "joystick", "--record", tmp_path / "dream.mp4")
+    assert status == 0 and "No joystick is plugged in" in output
+    assert count_frames(tmp_path / "dream.mp4") == 5
+
+
+def test_windowed_play_in_every_way(run_here, world_folder):
+    for way in (("--input", "keyboard"), ("--input", "mouse"), ("--script", "sweep", "--scale", 3), ("--invert", 1)):
+        assert run_here("--steps", 2, *way)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("sentence", "arguments"),
+    [
+        ("exists: record under another name", ("--record", "{tmp}/taken.mp4")),
+        ("this world takes (steps, 2)", ("--script", "{tmp}/wide.npy")),
+        ("no script at", ("--script", "{tmp}/nowhere.npy")),
+        ("no start frames at", ("--start", "{tmp}/nowhere.png")),
+        ("metadata.json is missing", ("--start", "{tmp}")),
+        ("power of two", ("--num_inference_steps", 3)),
+        ("a mouse needs a window", ("--input", "mouse")),
+        ("exclude each other", ("--input", "keyboard", "--script", "circle")),
+        ("--invert", ("--input", "keyboard", "--invert", 2)),
+        ("--steps 0", ("--steps", 0)),
+        ("--scale 0", ("--scale", 0)),
+        ("cannot load a world", ("--device", "quantum")),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(run_here, tmp_path, sentence, arguments):
+    (tmp_path / "taken.mp4").write_text("precious")
+    np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
+    arguments = [str(argument).format(tmp=tmp_path) for argument in arguments]
+    steps = () if "--steps" in arguments else ("--steps", 2)
+    assert_refused(run_here("--headless", *steps, *arguments), sentence)
+    assert (tmp_path / "taken.mp4").read_text() == "precious"
+
+
+def test_headless_play_needs_an_end(run_here):
+    assert_refused(run_here("--headless"), "add --steps")
+
+
+def test_what_is_no_world_is_refused(run_here, world, tmp_path):
+    assert_refused(run_here("--headless", model=tmp_path / "nowhere"), "cannot load a world")
+    (tmp_path / "empty").mkdir()
+    assert_refused(run_here("--headless", model=tmp_path / "empty"), "cannot load a world")
+    world.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    assert_refused(run_here("--headless", model=tmp_path / "tokenizer"), "it is a dreamer_tokenizer")
+    world.save_pretrained(tmp_path / "world")
+    assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "world"), "carries no start_frames")
+
+
+def assert_refused(result, sentence):
+    status, _, errors = result
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert status == 2 and len(lines) == 1 and sentence in lines[0], result
+    assert "Traceback" not in errors
