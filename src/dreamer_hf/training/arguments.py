@@ -36,6 +36,9 @@ class TrainerArguments:
     gradient_accumulation_steps: int = _key(1, "batches of one optimizer step")
     sequence_length: int = _key(16, "frames of a window")
     stride: int = _key(1, "frames between the starts of neighboring windows")
+    long_sequence_length: int | None = _key(None, "frames of the long windows, if some batches are to have such")
+    long_fraction: float = _key(0.1, "share of the long windows' batches among those of video")
+    image_fraction: float = _key(0.0, "share of batches whose frames are separate images, to learn first frames")
 
     optimizer: Literal["adamw", "muon"] = _key("adamw", "muon: hidden matrices with Muon, everything else with AdamW")
     learning_rate: float = _key(3e-4, "peak learning rate of AdamW")
@@ -74,8 +77,9 @@ class TrainerArguments:
         for name in self._positive_keys():
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} is impossible: give a number above 0.")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay={self.ema_decay} is no decay: give at least 0 and below 1.")
+        for name in ("ema_decay", "long_fraction", "image_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is impossible: give at least 0 and below 1.")
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("--push_to_hub needs --hub_model_id: name the repository to upload to.")
 

@@ -4,14 +4,20 @@ Shapes: B windows, T frames, H, W pixels.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from ..data import ShardDataset, WindowBatchSampler, collate_windows
+from ..data import AlternatingBatchSampler, ShardDataset, collate_windows
+from ..data.sampler import WeightedSchedule
 from .arguments import TrainerArguments
 from .randomness import RowNumbers
+
+if TYPE_CHECKING:
+    from .latents import LatentDataset
 
 
 def open_splits(arguments: TrainerArguments) -> tuple[ShardDataset, ShardDataset]:
@@ -40,46 +46,81 @@ def open_splits(arguments: TrainerArguments) -> tuple[ShardDataset, ShardDataset
     return splits[0], splits[1]
 
 
+@dataclass(frozen=True)
+class BatchKind:
+    """One shape that batches come in: `batch_size` windows of `window_size` frames, in a share of all batches."""
+
+    window_size: int
+    batch_size: int
+    share: float
+
+
+def batch_kinds(arguments: TrainerArguments) -> list[BatchKind]:
+    """Short windows, long ones and separate images (arXiv 2509.24527, section 3.4), each with about as many frames."""
+    length, size = arguments.sequence_length, arguments.per_device_batch_size
+    images = BatchKind(1, length * size, arguments.image_fraction)
+    kinds = [images] if images.share > 0 else []
+    long_share = 0.0
+    if arguments.long_sequence_length is not None:
+        long_share = (1 - images.share) * arguments.long_fraction
+        long_size = max(1, length * size // arguments.long_sequence_length)
+        kinds.append(BatchKind(arguments.long_sequence_length, long_size, long_share))
+    return [BatchKind(length, size, 1 - images.share - long_share), *kinds]
+
+
 class BatchStream:
     """The training batches of one process.
 
-    The stream of windows is shuffled by the seed and cut into batches by `WindowBatchSampler`; its positions are the
-    row numbers of `randomness`. It can begin at any optimizer step.
+    The kind of a batch and its windows depend on the seed and the batch's number alone, the same kind on all
+    processes. A row of randomness is numbered within its kind by its position in that kind's stream of windows. The
+    stream can begin at any optimizer step.
 
     Args:
-        dataset: windows.
+        dataset: windows, with a method `with_window`.
         arguments: keys of the run.
         process, num_processes: which of how many processes this is.
         device: where batches go.
     """
 
     def __init__(
-        self, dataset: Dataset, arguments: TrainerArguments, process: int, num_processes: int, device: torch.device
+        self,
+        dataset: "ShardDataset | LatentDataset",
+        arguments: TrainerArguments,
+        process: int,
+        num_processes: int,
+        device: torch.device,
     ):
-        self.dataset, self.arguments, self.device = dataset, arguments, device
+        self.arguments, self.device = arguments, device
         self.process, self.num_processes = process, num_processes
+        self.kinds = batch_kinds(arguments)
+        self.datasets = [dataset.with_window(kind.window_size, arguments.stride) for kind in self.kinds]
 
     def batches(self, start_step: int) -> Iterator[tuple[dict[str, torch.Tensor], RowNumbers]]:
         """Yields batches on the device with the numbers of their rows, for ever, from `start_step` on."""
-        arguments, size = self.arguments, self.arguments.per_device_batch_size
-        accumulated = arguments.gradient_accumulation_steps
+        accumulated = self.arguments.gradient_accumulation_steps
         first_batch = start_step * accumulated
+        schedule = WeightedSchedule([kind.share for kind in self.kinds], self.arguments.seed)
         for number, batch in enumerate(self._loader(first_batch), start=first_batch):
-            first_row = (number * self.num_processes + self.process) * size
+            kind, earlier = schedule.at(number)
             batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-            yield batch, RowNumbers(arguments.seed, number // accumulated, first_row, size)
+            if self.kinds[kind].window_size == 1:  # an image is a first frame: no command led to it
+                batch["action_mask"] = torch.zeros_like(batch["action_mask"])
+            size = self.kinds[kind].batch_size
+            first_row = (earlier * self.num_processes + self.process) * size
+            yield batch, RowNumbers(self.arguments.seed, number // accumulated, kind, first_row, size)
 
     def _loader(self, first_batch: int) -> DataLoader:
-        sampler = WindowBatchSampler(
-            len(self.dataset),
-            self.arguments.per_device_batch_size,
-            self.arguments.seed,
-            self.process,
-            self.num_processes,
+        sampler = AlternatingBatchSampler(
+            sizes=[len(dataset) for dataset in self.datasets],
+            weights=[kind.share for kind in self.kinds],
+            batch_sizes=[kind.batch_size for kind in self.kinds],
+            seed=self.arguments.seed,
+            rank=self.process,
+            world_size=self.num_processes,
             start_step=first_batch,
         )
         return DataLoader(
-            self.dataset,
+            ConcatDataset(self.datasets),
             batch_sampler=sampler,
             collate_fn=collate_windows,
             num_workers=self.arguments.dataloader_num_workers,

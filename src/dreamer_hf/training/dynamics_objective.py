@@ -18,11 +18,11 @@ from .arguments import DynamicsArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .latents import LatentDataset
-from .randomness import RowNumbers, row_generator
+from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Scalars
 
-EVALUATION_STREAM = 1
-"""Stream of the draws of evaluations: the same in every evaluation of a run, apart from the training draws."""
+EVALUATION = 1_000_000
+"""In place of a kind of batch: evaluations have draws of their own, the same ones each time."""
 
 
 class DynamicsObjective:
@@ -98,7 +98,7 @@ class DynamicsObjective:
         evaluation = DynamicsEvaluation()
         for number, batch in enumerate(self.eval_batches):
             batch = {name: value.to(self.device) for name, value in batch.items()}
-            generator = row_generator(self.arguments.seed, number, self.device, EVALUATION_STREAM)
+            generator = seeded_generator(self.device, self.arguments.seed, EVALUATION, number)
             evaluation.add(model, self.tokenizer, batch, generator)
         return evaluation.values()
 

@@ -3,6 +3,8 @@
 Shapes: T frames of a window, N latent tokens, C latent channels, A action dimensions.
 """
 
+import copy
+
 import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -31,12 +33,19 @@ class LatentDataset(Dataset):
         positions = range(dataset.num_episodes)
         bar = tqdm(positions, desc="encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         self.episodes = [_encoded(dataset.episode(position), tokenizer) for position in bar]
-        size, stride = dataset.window_size, dataset.stride
-        lengths = [len(episode["latents"]) for episode in self.episodes]
+        self._set_window(dataset.window_size, dataset.stride)
+
+    def with_window(self, window_size: int, stride: int = 1) -> "LatentDataset":
+        """The same episodes in windows of another size; nothing is encoded again."""
+        other = copy.copy(self)
+        other._set_window(window_size, stride)
+        return other
+
+    def _set_window(self, window_size: int, stride: int) -> None:
         self.windows = [
-            (episode, slice(start, start + size))
-            for episode, length in enumerate(lengths)
-            for start in range(0, length - size + 1, stride)
+            (number, slice(start, start + window_size))
+            for number, episode in enumerate(self.episodes)
+            for start in range(0, len(episode["latents"]) - window_size + 1, stride)
         ]
 
     def __len__(self) -> int:

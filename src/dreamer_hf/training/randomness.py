@@ -1,8 +1,8 @@
 """Random draws that belong to a row of the data stream, not to a process or to the moment.
 
-Rows (windows of frames) are numbered through the whole run: row `i` of step `s` is `s * rows_per_step + i`, over all
-accumulated batches and all processes. A draw depends on the seed and that number alone. So a resumed run, and one on
-another number of processes, makes the very same draws, and there is no generator state to save.
+Rows (windows of frames) are numbered through the whole run, over all batches and all processes, each kind of batch by
+itself. A draw depends on the seed, the kind and that number alone. So a resumed run, and one on another number of
+processes, makes the very same draws, and there is no generator state to save.
 """
 
 from collections.abc import Iterator
@@ -19,25 +19,27 @@ class RowNumbers:
     Args:
         seed: of the run.
         step: optimizer steps finished before this batch.
+        kind: the kind of batch; rows of different kinds have nothing in common.
         first_row: number of the batch's first row.
         num_rows: rows of the batch.
     """
 
     seed: int
     step: int
+    kind: int
     first_row: int
     num_rows: int
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.first_row, self.first_row + self.num_rows))
 
-    def generators(self, device: torch.device | str, stream: int = 0) -> Iterator[tuple[int, torch.Generator]]:
-        """Yields `(row number, generator on the device)`; another `stream` gives independent draws."""
+    def generators(self, device: torch.device | str) -> Iterator[tuple[int, torch.Generator]]:
+        """Yields `(row number, generator on the device)`."""
         for row in self:
-            yield row, row_generator(self.seed, row, device, stream)
+            yield row, seeded_generator(device, self.seed, self.kind, row)
 
 
-def row_generator(seed: int, row: int, device: torch.device | str, stream: int = 0) -> torch.Generator:
-    """A generator for the draws of one row."""
-    mixed = np.random.SeedSequence([seed, stream, row]).generate_state(1, np.uint64)[0]
+def seeded_generator(device: torch.device | str, *seeds: int) -> torch.Generator:
+    """A generator whose draws depend on these numbers alone."""
+    mixed = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(mixed) >> 1)  # torch takes 63 bits without sign trouble

@@ -1,0 +1,28 @@
+import torch
+
+from conftest import write_moving_square
+from dreamer_hf import DreamerTokenizerModel
+from dreamer_hf.data import ShardDataset
+from dreamer_hf.training.data import as_pixels
+from dreamer_hf.training.latents import LatentDataset
+
+
+def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
+    data = ShardDataset(write_moving_square(tmp_path / "data", episodes=2, length=70), 5, stride=3, split="all")
+    tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_run).eval()
+    cached = LatentDataset(data, tokenizer, progress=False)
+    assert len(cached) == len(data)
+    with torch.no_grad():
+        episodes = [
+            tokenizer.encode(as_pixels(data.episode(i)["pixel_values_videos"])[None]).latents[0] for i in (0, 1)
+        ]
+    per_episode = len(data) // 2
+    for index in (0, 7, per_episode - 1, per_episode, len(data) - 1):
+        episode, window = divmod(index, per_episode)
+        item = cached[index]
+        assert item["latents"].dtype == torch.float16
+        expected = episodes[episode][3 * window : 3 * window + 5]
+        torch.testing.assert_close(item["latents"].float(), expected, atol=1e-3, rtol=1e-3)
+        for name in ("actions", "action_mask"):
+            assert torch.equal(item[name], data[index][name])
+    assert len(cached.with_window(1)) == 140
