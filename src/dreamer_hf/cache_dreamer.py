@@ -28,14 +28,14 @@ class TimePlan:
         positions: (T,) int64, the frames' positions.
         mask: (1 or B,1,T,K) additive mask of the time attention.
         slots: slots of the ring that the pass writes, or None without a cache.
-        written: the frames of the pass that go into those slots.
+        written: the frames of the pass that go into those slots, or None without a cache.
         in_place: attention reads the ring alone (True), or the ring followed by the frames of the pass (False).
     """
 
     positions: torch.Tensor
     mask: torch.Tensor
     slots: torch.Tensor | None = None
-    written: slice = slice(None)
+    written: slice | None = None
     in_place: bool = False
 
 

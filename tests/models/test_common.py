@@ -1,0 +1,226 @@
+"""What transformers' own tests ask of every model, for ours."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
+from transformers import AutoModel
+
+
+def tokenizer_inputs(rows=2):
+    return {"pixel_values_videos": rand(rows, 4, 3, 16, 16)}
+
+
+def dynamics_inputs(rows=2):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "latents": randn(rows, 4, 3, 5),
+        "signal_level_ids": torch.randint(16, (rows, 4), generator=generator),
+        "step_size_ids": torch.randint(5, (rows, 4), generator=generator),
+        "actions": randn(rows, 4, 2, seed=1),
+        "action_mask": rand(rows, 4, seed=2) < 0.5,
+    }
+
+
+def world_inputs(rows=2):
+    given = dynamics_inputs(rows)
+    noise = given.pop("latents")
+    return tokenizer_inputs(rows) | given | {"noise": noise}
+
+
+CASES = {
+    "tokenizer": (tiny_tokenizer, tokenizer_inputs),
+    "dynamics": (tiny_dynamics, dynamics_inputs),
+    "world": (tiny_world, world_inputs),
+}
+# Layers whose outputs are recorded: the tokenizer's encoder and decoder, the dynamics model's eight.
+LAYERS = {"tokenizer": 8, "dynamics": 8}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    make_model, make_inputs = CASES[request.param]
+    return request.param, make_model(), make_inputs
+
+
+def first_output(model, inputs):
+    with torch.no_grad():
+        return model(**inputs)[0]
+
+
+def test_saved_and_loaded_model_is_the_same(case, tmp_path):
+    _, model, make_inputs = case
+    model.save_pretrained(tmp_path)
+    for loaded in (type(model).from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):
+        assert type(loaded) is type(model) and not loaded.training
+        torch.testing.assert_close(first_output(loaded, make_inputs()), first_output(model, make_inputs()), atol=0, rtol=0)
+
+
+def test_missing_weights_are_initialized_and_told(case, tmp_path):
+    _, model, make_inputs = case
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    dropped = [name for index, name in enumerate(sorted(weights)) if index % 3 == 0]
+    save_file({k: v for k, v in weights.items() if k not in dropped}, tmp_path / "model.safetensors", {"format": "pt"})
+    loaded, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert set(info["missing_keys"]) == set(dropped)
+    assert first_output(loaded, make_inputs()).isfinite().all()
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.isfinite().all() and (tensor.abs() < 100).all(), name
+        assert name in dropped or torch.equal(tensor, weights[name])
+
+
+def test_new_weights_are_all_drawn(case):
+    """A model built anew holds no uninitialized memory: two of one seed agree, and no value is wild."""
+    _, model, _ = case
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        states.append(dict(type(model)(model.config).named_parameters()))
+    for name, parameter in states[0].items():
+        assert torch.equal(parameter, states[1][name]), name
+        assert parameter.abs().max() < 100, name
+
+
+def test_buffers_survive_loading(tmp_path):
+    stats = {"mean": [1.0, -2.0], "std": [3.0, 0.0]}
+    images = {"image_mean": [0.9, 0.5, 0.2], "image_std": [0.1, 0.5, 0.3]}
+    tiny_world(images, {"action_stats": stats}).save_pretrained(tmp_path)
+    world = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert torch.allclose(world.tokenizer.image_mean.flatten(), torch.tensor([0.9, 0.5, 0.2]).to(world.tokenizer.image_mean))
+    assert torch.allclose(world.tokenizer.image_std.flatten(), torch.tensor([0.1, 0.5, 0.3]).to(world.tokenizer.image_std))
+    encoder = world.dynamics.action_encoder
+    assert encoder.action_mean.tolist() == [1.0, -2.0]
+    assert encoder.action_std.tolist() == [3.0, 1.0], "a component that never moves must not be divided by zero"
+
+
+def test_tuples_and_dictionaries_agree(case):
+    _, model, make_inputs = case
+    with torch.no_grad():
+        dictionary = model(**make_inputs())
+        plain = model(**make_inputs(), return_dict=False)
+    assert isinstance(plain, tuple) and len(plain) == len(dictionary.to_tuple())
+    for ours, theirs in zip(plain, dictionary.to_tuple()):
+        assert torch.equal(ours, theirs)
+
+
+def test_rows_of_a_batch_do_not_see_each_other(case):
+    _, model, make_inputs = case
+    together = first_output(model, make_inputs())
+    for row in range(2):
+        alone = first_output(model, {name: value[row : row + 1] for name, value in make_inputs().items()})
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_time_is_causal(case):
+    """The last frame changes nothing before it."""
+    _, model, make_inputs = case
+    inputs = make_inputs()
+    key = next(iter(inputs))
+    changed = inputs | {key: torch.cat([inputs[key][:, :-1], inputs[key][:, -1:] + 0.3], dim=1)}
+    before, after = first_output(model, inputs), first_output(model, changed)
+    assert torch.equal(before[:, :-1], after[:, :-1])
+    assert not torch.allclose(before[:, -1], after[:, -1])
+
+
+def test_eval_mode_is_deterministic(case):
+    _, model, make_inputs = case
+    assert torch.equal(first_output(model, make_inputs()), first_output(model, make_inputs()))
+
+
+def test_attention_can_be_switched_and_agrees(case):
+    _, model, make_inputs = case
+    outputs = {}
+    for implementation in ("sdpa", "eager", "sdpa"):
+        model.set_attn_implementation(implementation)
+        outputs[implementation] = first_output(model, make_inputs())
+    torch.testing.assert_close(outputs["sdpa"], outputs["eager"], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_hidden_states_and_attentions_on_request(name):
+    make_model, make_inputs = CASES[name]
+    model = make_model()
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        output = model(**make_inputs(), output_hidden_states=True, output_attentions=True)
+        quiet = model(**make_inputs())
+    assert len(output.hidden_states) == LAYERS[name] + 1 and len(output.attentions) == LAYERS[name]
+    assert quiet.hidden_states is None and quiet.attentions is None
+    for weights in output.attentions:
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradient_checkpointing_changes_no_gradient(name):
+    make_model, make_inputs = CASES[name]
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        torch.manual_seed(0)  # the tokenizer draws its mask
+        model(**make_inputs())[0].square().mean().backward()
+        gradients.append({key: p.grad for key, p in model.named_parameters()})
+    for key, gradient in gradients[0].items():
+        assert gradient is not None, key
+        torch.testing.assert_close(gradient, gradients[1][key], atol=1e-6, rtol=1e-5)
+
+
+def test_bfloat16(case, tmp_path):
+    _, model, make_inputs = case
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    close, exact = first_output(loaded, make_inputs()).float(), first_output(model, make_inputs())
+    assert (close - exact).square().mean().sqrt() < 0.1 * exact.std()
+
+
+def test_one_graph(case):
+    """Nothing in a forward pass breaks a graph (traced without the minutes of code generation)."""
+    name, model, make_inputs = case
+    compiled = torch.compile(model.forward, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**make_inputs())[0], model(**make_inputs())[0], atol=1e-5, rtol=1e-5)
+
+
+def test_masking_happens_in_training_alone():
+    model = tiny_tokenizer()
+    frames = rand(8, 4, 3, 16, 16)
+    assert model(frames).patch_mask is None
+    model.train()
+    mask = model(frames).patch_mask
+    assert mask.shape == (8, 4, 4) and 0.1 < mask.float().mean() < 0.9
+    ratios = model.sample_patch_mask(500, 8).float().mean(-1)
+    assert ratios.max() == 1.0 and ratios.min() == 0.0
+    assert abs(ratios.mean() - 0.45) < 0.03
+    assert not torch.equal(model.encode(frames).latents, model(frames).latents), "encode never masks"
+
+
+def test_frame_by_frame_equals_the_whole_video():
+    model, frames = tiny_tokenizer(num_encoder_layers=8, num_decoder_layers=8), rand(2, 17, 3, 16, 16)
+    with torch.no_grad():
+        latents = model.encode(frames).latents
+        decoded = model.decode(latents).pixel_values_videos
+        for chunks in ((1,) * 17, (2,) * 8 + (1,), (5, 1, 1, 7, 3), (17,)):
+            encoder, decoder = model.new_encoder_cache(2), model.new_decoder_cache(2)
+            pieces = [model.encode(piece, past_key_values=encoder).latents for piece in frames.split(chunks, dim=1)]
+            films = [model.decode(piece, past_key_values=decoder).pixel_values_videos for piece in latents.split(chunks, dim=1)]
+            torch.testing.assert_close(torch.cat(pieces, dim=1), latents, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(torch.cat(films, dim=1), decoded, atol=1e-5, rtol=1e-5)
+            assert encoder.get_seq_length() == decoder.get_seq_length() == 17
+
+
+def test_a_pass_that_commits_nothing_leaves_the_past_alone():
+    model, inputs = tiny_dynamics(), dynamics_inputs()
+    inputs.pop("action_mask")
+    first, rest = ({name: value[:, part] for name, value in inputs.items()} for part in (slice(0, 3), slice(3, 4)))
+    with torch.no_grad():
+        cache = model.new_cache(2)
+        model(**first, past_key_values=cache)
+        for num_frames in (1, 2, 3):  # one, two, and more than the ring holds beside a full window
+            wide = {name: value[:, :1].expand(-1, num_frames, *value.shape[2:]) for name, value in first.items()}
+            model(**wide, past_key_values=cache, num_commit_frames=0)
+            assert cache.get_seq_length() == 3
+        cached = model(**rest, past_key_values=cache).latents
+        torch.testing.assert_close(cached, model(**inputs).latents[:, 3:], atol=1e-5, rtol=1e-5)
