@@ -154,8 +154,12 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         if isinstance(module, DreamerEncoder):
             init.normal_(module.mask_token)
             init.normal_(module.latent_tokens)
+            # Latents start in the linear part of the tanh: saturated ones carry no gradient, and training then stops
+            # at the mean image (docs/decisions/0001). The decoder makes up for their size.
+            init.normal_(module.latent_proj.weight, std=0.2 * self.config.hidden_size**-0.5)
         elif isinstance(module, DreamerDecoder):
             init.normal_(module.patch_queries)
+            init.normal_(module.latent_embed.weight, std=2 * self.config.latent_dim**-0.5)
             init.zeros_(module.pixel_head.weight)
         elif isinstance(module, DreamerTokenizerModel):
             init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
