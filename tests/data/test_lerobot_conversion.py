@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer_hf.data import ShardDataset
+from dreamer_hf.data import LeRobotWindows, ShardDataset
 from dreamer_hf.data.converting import ConversionOptions, JobOptions, convert
 from dreamer_hf.data.episodes import parse_range
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.lerobot_source import LeRobotSource, flatten_names, open_lerobot
 from dreamer_hf.data.shard_writer import ShardWriter
-from tiny_data import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, write_tiny_lerobot
+from tiny_data import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 
 SCRIPT = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
 
@@ -117,8 +117,6 @@ def test_rotated_video_files_are_followed(tmp_path):
 
 
 def test_pictures_in_parquet_are_exact_and_cameras_stand_side_by_side(image_lerobot, tmp_path):
-    from tiny_data import tiny_frame
-
     source = LeRobotSource(image_lerobot, TINY_REPO_ID, image_key="front,back", episodes="1:4")
     items = whole(convert(source, tmp_path / "out", ConversionOptions(target_fps=5)))
     assert sorted(items) == [1, 2, 3]
@@ -312,7 +310,9 @@ def test_actions_that_are_no_numbers_are_named(tiny_lerobot, tmp_path):
 
 
 def test_a_dataset_that_is_nowhere_is_one_sentence():
-    with pytest.raises(FileNotFoundError, match=r"nobody/nothing is neither on this machine nor on the Hub \("):
+    with pytest.raises(
+        FileNotFoundError, match=r"nobody/nothing is neither a folder here nor a dataset on the Hub \("
+    ):
         open_lerobot("nobody/nothing")
 
 
@@ -346,3 +346,24 @@ def test_metadata_says_where_the_data_came_from(tiny_shards):
     )
     assert metadata["source"]["repo_id"] == TINY_REPO_ID and metadata["conversion"]["episodes"] == "0:6"
     assert metadata["frames_per_shard"] == [64, 60, 66]
+
+
+@pytest.mark.parametrize("frame_step", [1, 2])
+def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_path, frame_step):
+    options = {"window_size": 7, "stride": 3, "split": "train", "train_fraction": 0.6, "action_offset": 1}
+    direct = LeRobotWindows(TINY_REPO_ID, local_dir=tiny_lerobot, frame_step=frame_step, **options)
+    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, ConversionOptions(target_fps=10 / frame_step))
+    shards = ShardDataset(tmp_path, **options)
+    assert len(direct) == len(shards) and direct.fps == shards.fps and direct.image_size == shards.image_size
+    np.testing.assert_allclose(direct.action_stats["std"], shards.action_stats["std"], rtol=1e-6)
+    for index in range(0, len(direct), 4):
+        assert all(torch.equal(value, shards[index][key]) for key, value in direct[index].items())
+
+
+def test_windows_without_conversion_out_of_pictures(image_lerobot):
+    data = LeRobotWindows(TINY_REPO_ID, 5, local_dir=image_lerobot, image_key="front", split="all")
+    item = data.window(2, 9, 5)
+    positions = list(tiny_episodes())[2][0][9:14]
+    np.testing.assert_array_equal(
+        item["pixel_values_videos"].permute(0, 2, 3, 1).numpy(), [tiny_frame(position) for position in positions]
+    )

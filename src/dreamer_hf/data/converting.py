@@ -228,8 +228,8 @@ _frames_done = None
 
 
 def _convert_in_processes(tasks: list[tuple], step: int, num_workers: int, progress: tqdm) -> None:
-    # Forked where that is safe (no thread runs yet): spawned workers would each import torch once more.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    # Spawned, not forked: the threads of OpenCV, Arrow and HDF5 do not survive a fork.
+    context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     with ProcessPoolExecutor(num_workers, context, _set_up_worker, (counter,)) as pool:
         pending: set[Future] = {pool.submit(_convert_shard_in_worker, *task) for task in tasks}

@@ -8,16 +8,15 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import HfApi
 
 from .episodes import Episode, parse_range
 from .frame_transform import as_rgb, side_by_side
+from .shard_folder import HUB_ERRORS, download_dataset
 from .video_decoding import decode_frames
 
 MIGRATION = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="
@@ -65,15 +64,25 @@ class LeRobotSource:
         """See `EpisodeSource.read`."""
         if not numbers:
             return
-        per_camera = [self._camera_frames(camera, numbers, frame_step) for camera in self.cameras]
-        pictures = (side_by_side(list(group)) for group in zip(*per_camera, strict=True))
+        kept = {number: range(0, int(self._table["length"][number]), frame_step) for number in numbers}
+        pictures = self._pictures(kept)
         for path, group in _runs(numbers, self.data_path):
             actions = self._actions(path, group)
             for number in group:
-                kept = -(-int(self._table["length"][number]) // frame_step)
-                yield Episode(
-                    number, islice(pictures, kept), partial(actions[number].__getitem__, np.s_[::frame_step])
-                )
+                values = partial(actions[number].__getitem__, np.s_[::frame_step])
+                yield Episode(number, islice(pictures, len(kept[number])), values)
+
+    def frames(self, number: int, kept: range) -> Iterator[np.ndarray]:
+        """Yields chosen frames of one episode, (H, W, 3) uint8 RGB."""
+        return self._pictures({number: kept})
+
+    def actions(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """The actions of these episodes, each (frames, action_dim) float32."""
+        return [
+            actions
+            for path, group in _runs(numbers, self.data_path)
+            for actions in self._actions(path, group).values()
+        ]
 
     def files(self) -> list[str]:
         """Paths, relative to the root, of the data and video files that the chosen episodes need."""
@@ -123,16 +132,22 @@ class LeRobotSource:
     def _is_video(self, camera: str) -> bool:
         return self.info["features"][camera]["dtype"] == "video"
 
-    def _camera_frames(self, camera: str, numbers: Sequence[int], frame_step: int) -> Iterator[np.ndarray]:
-        """Yields the kept frames of these episodes one after another, opening each file once."""
+    def _pictures(self, kept: dict[int, range]) -> Iterator[np.ndarray]:
+        """Yields the kept frames of these episodes one after another, all cameras side by side."""
+        per_camera = [self._camera_frames(camera, kept) for camera in self.cameras]
+        return (side_by_side(list(group)) for group in zip(*per_camera, strict=True))
+
+    def _camera_frames(self, camera: str, kept: dict[int, range]) -> Iterator[np.ndarray]:
+        """Yields the kept frames of one camera, opening each file once."""
+        numbers = list(kept)
         if not self._is_video(camera):
             for path, group in _runs(numbers, self.data_path):
-                yield from self._stored_images(path, camera, group, frame_step)
+                yield from self._stored_images(path, camera, group, kept)
             return
         tolerance = 0.49 / self.fps
         for path, group in _runs(numbers, lambda number: self._video_path(camera, number)):
             starts = self._table[f"videos/{camera}/from_timestamp"]
-            times = [starts[n] + np.arange(0, self._table["length"][n], frame_step) / self.fps for n in group]
+            times = [starts[number] + np.array(kept[number]) / self.fps for number in group]
             yield from decode_frames(path, np.concatenate(times), tolerance)
 
     def _video_path(self, camera: str, number: int) -> Path:
@@ -153,11 +168,13 @@ class LeRobotSource:
             self._check_count(path, number, len(values))
         return actions
 
-    def _stored_images(self, path: Path, camera: str, numbers: Sequence[int], frame_step: int) -> Iterator[np.ndarray]:
+    def _stored_images(
+        self, path: Path, camera: str, numbers: Sequence[int], kept: dict[int, range]
+    ) -> Iterator[np.ndarray]:
         seen = dict.fromkeys(numbers, 0)
         for batch in _rows(path, numbers, camera):
             for number, item in zip(batch["episode_index"].to_pylist(), batch[camera].to_pylist(), strict=True):
-                if seen[number] % frame_step == 0:
+                if seen[number] in kept[number]:
                     encoded = item["bytes"] if item["bytes"] is not None else (self.root / item["path"]).read_bytes()
                     yield as_rgb(encoded, f"{path}, episode {number}")
                 seen[number] += 1
@@ -225,32 +242,19 @@ def open_lerobot(
     root = local_root(repo_id, local_dir)
     if root is not None:
         return LeRobotSource(root, repo_id, image_key, action_key, episodes, revision)
-    revision, root = _download(repo_id, revision, ["meta/*"])
-    source = LeRobotSource(root, repo_id, image_key, action_key, episodes, revision)
-    _download(repo_id, revision, source.files())
+    root = download_dataset(repo_id, ["meta/*"], revision or _newest_revision(repo_id))
+    source = LeRobotSource(root, repo_id, image_key, action_key, episodes, revision=root.name)
+    download_dataset(repo_id, source.files(), root.name)
     return source
 
 
-def _download(repo_id: str, revision: str | None, patterns: list[str]) -> tuple[str, Path]:
-    """Fetches files of a dataset repository; returns the commit and the folder."""
+def _newest_revision(repo_id: str) -> str:
+    """lerobot's tag of the format where there is one, else main."""
     try:
-        if revision is None:
-            tags = [ref.name for ref in HfApi().list_repo_refs(repo_id, repo_type="dataset").tags]
-            revision = "v3.0" if "v3.0" in tags else "main"
-        root = Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns=patterns))
-    except (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        HFValidationError,
-        httpx.HTTPError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(
-            f"the dataset {repo_id} is neither on this machine nor on the Hub ({reason}): give its folder with "
-            "--local_dir, or check the name and `hf auth login`."
-        ) from error
-    return root.name, root
+        tags = [ref.name for ref in HfApi().list_repo_refs(repo_id, repo_type="dataset").tags]
+    except HUB_ERRORS:
+        return "main"  # Perhaps in the cache; else the download says what is wrong.
+    return "v3.0" if "v3.0" in tags else "main"
 
 
 def flatten_names(names, action_dim: int) -> list[str] | None:
