@@ -4,12 +4,12 @@ import argparse
 import signal
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.play import INPUTS, PlayOptions, play
-from dreamer_hf.play.actions import CONTROLS
+from dreamer_hf.play.launch import play
+from dreamer_hf.play.options import CONTROLS, INPUTS, PlayOptions
 
 
 def parse_args() -> PlayOptions:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
     parser.add_argument("--start", help="shard folder, video or image to begin from; default: the world's own starts")
     hand = parser.add_argument_group("hand")
@@ -19,7 +19,7 @@ def parse_args() -> PlayOptions:
         "--control",
         choices=CONTROLS,
         default="auto",
-        help="direct: the stick is the action; target: the stick moves the action; auto: what suits the world",
+        help="direct: the stick is the action; target: the stick moves the action; auto (default): what suits the world",
     )
     hand.add_argument(
         "--invert", type=int, nargs="+", default=(), metavar="DIM", help="action dimensions to turn around"
@@ -28,10 +28,16 @@ def parse_args() -> PlayOptions:
     record.add_argument("--record", metavar="FILE.mp4", help="record the dream as a video")
     record.add_argument("--record_dataset", metavar="FOLDER", help="record the dream as a LeRobotDataset")
     run = parser.add_argument_group("run")
-    run.add_argument("--headless", action="store_true", help="no window; prints the frame rate; scripted if not told")
+    run.add_argument(
+        "--headless",
+        action="store_true",
+        help="no window; prints the frame rate; scripted unless --input says otherwise",
+    )
     run.add_argument("--steps", type=int, help="frames to dream, then end; default: until the player quits")
-    run.add_argument("--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two")
-    run.add_argument("--seed", type=int, default=0, help="of the noise")
+    run.add_argument(
+        "--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two; default: 4"
+    )
+    run.add_argument("--seed", type=int, default=0, help="of the noise; default: 0")
     run.add_argument("--scale", type=int, help="screen pixels for each dreamt pixel; default: about 576 in all")
     run.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")
     return PlayOptions(**vars(parser.parse_args()))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dreamer_hf.play import ActionSpace, DatasetRecorder
+from dreamer_hf.play.actions import ActionSpace
+from dreamer_hf.play.dataset_recorder import DatasetRecorder
 
 SIZE = 64  # the AV1 encoder takes nothing smaller
 

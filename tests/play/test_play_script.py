@@ -126,11 +126,11 @@ def test_headless_play_needs_an_end(run_here):
 
 
 def test_what_is_no_world_is_refused(run_here, world, tmp_path):
-    assert_refused(run_here("--headless", model=tmp_path / "nowhere"), "cannot load a world")
+    assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "nowhere"), "cannot load a world")
     (tmp_path / "empty").mkdir()
-    assert_refused(run_here("--headless", model=tmp_path / "empty"), "cannot load a world")
+    assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "empty"), "cannot load a world")
     world.tokenizer.save_pretrained(tmp_path / "tokenizer")
-    assert_refused(run_here("--headless", model=tmp_path / "tokenizer"), "it is a dreamer_tokenizer")
+    assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "tokenizer"), "it is a dreamer_tokenizer")
     world.save_pretrained(tmp_path / "world")
     assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "world"), "carries no start_frames")
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from dreamer_hf.play import VideoRecorder
+from dreamer_hf.play.recorder import VideoRecorder
 
 ACTION = np.zeros(2, dtype=np.float32)
 
@@ -48,8 +48,9 @@ def test_what_a_killed_process_leaves_plays(tmp_path):
     recorder = VideoRecorder(tmp_path / "dream.mp4", fps=5)
     for time in range(18):
         recorder.add(None, ACTION, moving_square(time))
-    frames, _ = read_video(recorder.partial_path)  # never closed
+    frames, _ = read_video(recorder.partial_path)  # not closed yet
     assert len(frames) >= 10
+    recorder.close()
 
 
 def test_nothing_recorded_leaves_no_file(tmp_path):

@@ -5,7 +5,9 @@ import pytest
 import torch
 from tiny_world import IMAGE_SIZE, make_starts, make_world
 
-from dreamer_hf.play import ActionSpace, PatternActions, PlaySession, ScriptedActions
+from dreamer_hf.play.actions import ActionSpace
+from dreamer_hf.play.session import PlaySession
+from dreamer_hf.play.sources import PatternActions, ScriptedActions
 
 
 def space_of(world) -> ActionSpace:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-CONTROLS = ("auto", "direct", "target")
+from .options import CONTROLS
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,8 @@
-"""From a user's options to a running game."""
+"""The way from a player's options to a game, quick to say no: what takes seconds to import comes last."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-import torch
-from transformers import AutoConfig
-
-from ..modeling_dreamer_world import DreamerWorldModel
-from ..start_frames import StartFrames, load_start_frames, read_start_frames
-from .actions import ActionSpace, make_control
-from .dataset_recorder import DatasetRecorder
-from .headless import run_headless
-from .recorder import VideoRecorder
-from .session import DEFAULT_FPS, PlaySession, Recorder
-from .sources import DeviceActions, InputDevice, load_script
-
-INPUTS = ("joystick", "keyboard", "mouse", "script")
-
-
-@dataclass
-class PlayOptions:
-    """What a player chooses; `examples/play.py --help` explains each."""
-
-    model: str
-    input: str | None = None
-    script: str | None = None
-    control: str = "auto"
-    invert: tuple[int, ...] = ()
-    record: str | None = None
-    record_dataset: str | None = None
-    start: str | None = None
-    headless: bool = False
-    steps: int | None = None
-    seed: int = 0
-    num_inference_steps: int = 4
-    scale: int | None = None
-    device: str | None = None
+from .options import PlayOptions
 
 
 def play(options: PlayOptions) -> None:
@@ -46,116 +11,13 @@ def play(options: PlayOptions) -> None:
     Raises:
         ValueError, OSError: for anything in the options that cannot be done, in one sentence.
     """
-    _check(options)
+    options.check()
     if options.headless:
-        _play_headless(options)
-    else:
-        _play_in_window(options)
-
-
-def load_world(path_or_repo: str, device: str | None = None) -> DreamerWorldModel:
-    """Loads a `DreamerWorldModel` in eval mode onto a device (the GPU if there is one and none is named).
-
-    Raises:
-        ValueError: when there is no such world, or no such device.
-    """
-    try:
-        kind = AutoConfig.from_pretrained(path_or_repo).model_type
-        if kind != "dreamer_world":
-            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
-        world = DreamerWorldModel.from_pretrained(path_or_repo).eval()
-        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
-
-
-def _check(options: PlayOptions) -> None:
-    if options.steps is not None and options.steps < 1:
-        raise ValueError(f"--steps {options.steps} dreams nothing: give at least 1.")
-    if options.scale is not None and options.scale < 1:
-        raise ValueError(f"--scale {options.scale} shows nothing: give at least 1.")
-    if options.script and options.input not in (None, "script"):
-        raise ValueError(f"--script and --input {options.input} exclude each other: choose one.")
-    if options.headless and options.input == "mouse":
-        raise ValueError("a mouse needs a window to point at: leave out --headless or choose another --input.")
-
-
-def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames]:
-    world = load_world(options.model, options.device)
-    starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(options.model)
-    starts.check_fits(world.config)
-    return world, starts
-
-
-def _play_headless(options: PlayOptions) -> None:
-    world, starts = _load(options)
-    space = ActionSpace.from_config(world.config.dynamics_config)
-    if options.input in ("joystick", "keyboard"):
         os.environ["SDL_VIDEODRIVER"] = "dummy"
-        from .devices import make_poll, open_device
-
-        device = open_device(options.input, space)
-        source, poll = _hand(options, world, space, device), make_poll(device)
     else:
-        source, poll = load_script(options.script, space), None
-    steps = options.steps or source.length
-    if steps is None:
-        raise ValueError("--headless has no end here: add --steps N, or a --script file, which ends by itself.")
-    with _session(options, world, starts, source) as session:
-        report = run_headless(session, steps, poll)
-        print(f"{report} (the world's own rate is {session.fps:g})")
+        from .window import open_display
 
+        open_display()
+    from .game import play_headless, play_in_window  # torch and the models
 
-def _play_in_window(options: PlayOptions) -> None:
-    from .devices import open_device
-    from .window import PlayWindow, open_display
-    from .windowed import WindowedGame
-
-    open_display()  # before the world is loaded: where there is no display, that is known at once
-    world, starts = _load(options)
-    space = ActionSpace.from_config(world.config.dynamics_config)
-    window = PlayWindow(
-        world.config.tokenizer_config.image_size, space, options.scale, title=f"Dream of {options.model}"
-    )
-    scripted = options.script is not None or options.input == "script"
-    device = None if scripted else open_device(options.input, space, window.picture)
-    source = load_script(options.script, space) if scripted else _hand(options, world, space, device)
-    try:
-        with _session(options, world, starts, source) as session:
-            WindowedGame(session, window, device, options.steps).run()
-    finally:
-        window.close()
-
-
-def _hand(options: PlayOptions, world, space: ActionSpace, device: InputDevice) -> DeviceActions:
-    if any(index not in range(space.size) for index in options.invert):
-        raise ValueError(
-            f"--invert {options.invert} names no action dimension: use numbers from 0 to {space.size - 1}."
-        )
-    fps = world.config.dynamics_config.fps or DEFAULT_FPS
-    return DeviceActions(device, make_control(space, fps, options.control, device.pointer), options.invert)
-
-
-@contextmanager
-def _session(options: PlayOptions, world, starts, source) -> Iterator[PlaySession]:
-    """A session whose recordings are finished, and named to the player, however it ends."""
-    recorders = _recorders(options, world.config.dynamics_config)
-    try:
-        with PlaySession(world, starts, source, recorders, options.num_inference_steps, options.seed) as session:
-            yield session
-    finally:
-        for recorder in recorders:
-            if recorder.path.exists():
-                print(f"recorded to {recorder.path}")
-
-
-def _recorders(options: PlayOptions, config) -> list[Recorder]:
-    fps = float(config.fps or DEFAULT_FPS)
-    recorders: list[Recorder] = []
-    if options.record:
-        recorders.append(VideoRecorder(options.record, fps))
-    if options.record_dataset:
-        space = ActionSpace.from_config(config)
-        recorders.append(DatasetRecorder(options.record_dataset, space, fps, config.action_offset))
-    return recorders
+    (play_headless if options.headless else play_in_window)(options)

@@ -8,18 +8,11 @@ import numpy as np
 
 from .actions import ActionSpace, Control
 from .commands import Command
-
-PATTERNS = ("circle", "sweep")
+from .options import PATTERNS
 
 
 class ActionSource(Protocol):
-    """Gives the action of each step. `step` counts from 0 at the start frames, so a rewind simply counts back.
-
-    Attributes:
-        length: the number of actions, None when there is no end.
-    """
-
-    length: int | None
+    """Gives the action of each step. `step` counts from 0 at the start frames, so a rewind simply counts back."""
 
     def action(self, step: int) -> np.ndarray | None:
         """The raw action (A,) float32 of a step, or None when there are no more."""
@@ -49,8 +42,6 @@ class InputDevice(Protocol):
 class DeviceActions:
     """The actions of a person: a device's axes, some of them inverted, through a control."""
 
-    length = None
-
     def __init__(self, device: InputDevice, control: Control, invert: Sequence[int] = ()):
         self.device = device
         self.control = control
@@ -70,7 +61,6 @@ class ScriptedActions:
 
     def __init__(self, actions: np.ndarray):
         self.actions = np.asarray(actions, dtype=np.float32)
-        self.length = len(self.actions)
 
     def action(self, step: int) -> np.ndarray | None:
         return self.actions[step] if step < len(self.actions) else None
@@ -88,8 +78,6 @@ class PatternActions:
         period: steps for one turn.
         reach: half the width of the movement, as a part of half the range.
     """
-
-    length = None
 
     def __init__(self, space: ActionSpace, pattern: str = "circle", period: int = 40, reach: float = 0.6):
         if pattern not in PATTERNS:

@@ -1,0 +1,111 @@
+"""A session built from a player's options, played to its end and put away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import AutoConfig
+
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..start_frames import StartFrames, load_start_frames, read_start_frames
+from .actions import ActionSpace, make_control
+from .dataset_recorder import DatasetRecorder
+from .headless import run_headless
+from .options import PlayOptions
+from .recorder import VideoRecorder
+from .session import DEFAULT_FPS, PlaySession, Recorder
+from .sources import DeviceActions, InputDevice, load_script
+
+
+def load_world(path_or_repo: str, device: str | None = None) -> DreamerWorldModel:
+    """Loads a `DreamerWorldModel` in eval mode onto a device (the GPU if there is one and none is named).
+
+    Raises:
+        ValueError: when there is no such world, or no such device.
+    """
+    try:
+        kind = AutoConfig.from_pretrained(path_or_repo).model_type
+        if kind != "dreamer_world":
+            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+        world = DreamerWorldModel.from_pretrained(path_or_repo).eval()
+        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
+
+
+def load_world_and_starts(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames]:
+    world = load_world(options.model, options.device)
+    starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(options.model)
+    starts.check_fits(world.config)
+    return world, starts
+
+
+def play_headless(options: PlayOptions) -> None:
+    """Dreams without a window and prints the frame rate; scripted, unless the options name a device."""
+    world, starts = load_world_and_starts(options)
+    space = ActionSpace.from_config(world.config.dynamics_config)
+    if options.input in ("joystick", "keyboard"):
+        from .devices import make_poll, open_device
+
+        device = open_device(options.input, space)
+        source, poll = _hand(options, world, space, device), make_poll(device)
+    else:
+        source, poll = load_script(options.script, space), None
+    with _session(options, world, starts, source) as session:
+        report = run_headless(session, options.steps, poll)
+        print(f"{report} (the world's own rate is {session.fps:g})")
+
+
+def play_in_window(options: PlayOptions) -> None:
+    """Plays in a window on the display that is open already."""
+    from .devices import open_device
+    from .window import PlayWindow
+    from .windowed import WindowedGame
+
+    world, starts = load_world_and_starts(options)
+    space = ActionSpace.from_config(world.config.dynamics_config)
+    window = PlayWindow(
+        world.config.tokenizer_config.image_size, space, options.scale, title=f"Dream of {options.model}"
+    )
+    scripted = options.script is not None or options.input == "script"
+    device = None if scripted else open_device(options.input, space, window.picture)
+    source = load_script(options.script, space) if scripted else _hand(options, world, space, device)
+    try:
+        with _session(options, world, starts, source) as session:
+            WindowedGame(session, window, device, options.steps).run()
+    finally:
+        window.close()
+
+
+def _hand(options: PlayOptions, world, space: ActionSpace, device: InputDevice) -> DeviceActions:
+    if any(index not in range(space.size) for index in options.invert):
+        raise ValueError(
+            f"--invert {options.invert} names no action dimension: use numbers from 0 to {space.size - 1}."
+        )
+    fps = world.config.dynamics_config.fps or DEFAULT_FPS
+    return DeviceActions(device, make_control(space, fps, options.control, device.pointer), options.invert)
+
+
+@contextmanager
+def _session(options: PlayOptions, world, starts, source) -> Iterator[PlaySession]:
+    """A session whose recordings are finished, and named to the player, however it ends."""
+    recorders = _recorders(options, world.config.dynamics_config)
+    try:
+        with PlaySession(world, starts, source, recorders, options.num_inference_steps, options.seed) as session:
+            yield session
+    finally:
+        for recorder in recorders:
+            if recorder.path.exists():
+                print(f"recorded to {recorder.path}")
+
+
+def _recorders(options: PlayOptions, config) -> list[Recorder]:
+    fps = float(config.fps or DEFAULT_FPS)
+    recorders: list[Recorder] = []
+    if options.record:
+        recorders.append(VideoRecorder(options.record, fps))
+    if options.record_dataset:
+        space = ActionSpace.from_config(config)
+        recorders.append(DatasetRecorder(options.record_dataset, space, fps, config.action_offset))
+    return recorders

@@ -1,0 +1,40 @@
+"""What a player can choose."""
+
+from dataclasses import dataclass
+
+CONTROLS = ("auto", "direct", "target")
+PATTERNS = ("circle", "sweep")
+INPUTS = ("joystick", "keyboard", "mouse", "script")
+
+
+@dataclass
+class PlayOptions:
+    """What a player chooses; `examples/play.py --help` explains each."""
+
+    model: str
+    input: str | None = None
+    script: str | None = None
+    control: str = "auto"
+    invert: tuple[int, ...] = ()
+    record: str | None = None
+    record_dataset: str | None = None
+    start: str | None = None
+    headless: bool = False
+    steps: int | None = None
+    seed: int = 0
+    num_inference_steps: int = 4
+    scale: int | None = None
+    device: str | None = None
+
+    def check(self) -> None:
+        """Raises a ValueError for options that exclude each other."""
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"--steps {self.steps} dreams nothing: give at least 1.")
+        if self.scale is not None and self.scale < 1:
+            raise ValueError(f"--scale {self.scale} shows nothing: give at least 1.")
+        if self.script and self.input not in (None, "script"):
+            raise ValueError(f"--script and --input {self.input} exclude each other: choose one.")
+        if self.headless and self.input == "mouse":
+            raise ValueError("a mouse needs a window to point at: leave out --headless or choose another --input.")
+        if self.headless and self.steps is None and self.script in (None, *PATTERNS):
+            raise ValueError("--headless has no end here: add --steps N, or a --script file, which ends by itself.")
