@@ -126,7 +126,7 @@ def test_headless_play_needs_an_end(run_here):
 
 
 def test_what_is_no_world_is_refused(run_here, world, tmp_path):
-    assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "nowhere"), "cannot load a world")
+    assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "nowhere"), "there is no such folder")
     (tmp_path / "empty").mkdir()
     assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "empty"), "cannot load a world")
     world.tokenizer.save_pretrained(tmp_path / "tokenizer")

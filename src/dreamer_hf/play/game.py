@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig
@@ -31,6 +32,8 @@ def load_world(path_or_repo: str, device: str | None = None) -> DreamerWorldMode
         return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
         reason = str(error).strip().splitlines()[0]
+        if not Path(path_or_repo).exists():
+            reason = "there is no such folder, and the Hub gives no such repository."
         raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
 
 

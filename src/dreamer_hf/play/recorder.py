@@ -73,7 +73,8 @@ class VideoRecorder:
         # A key frame every second bounds what a killed process loses; one thread leaves the others to the model.
         self._stream.codec_context.gop_size = max(1, round(self.fps))
         self._stream.codec_context.thread_count = 1
-        self._stream.options = {"crf": "16", "preset": "veryfast", "tune": "zerolatency"}
+        # x264 reports to the terminal, when another library has turned FFmpeg's messages on, unless told "log=0".
+        self._stream.options = {"crf": "16", "preset": "veryfast", "tune": "zerolatency", "x264-params": "log=0"}
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
