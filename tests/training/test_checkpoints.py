@@ -13,7 +13,7 @@ from dreamer_hf.training.checkpoints import (
     list_checkpoints,
     publish,
 )
-from dreamer_hf.training.metrics import MetricsLog, psnr
+from dreamer_hf.training.metrics import MetricsLog
 
 STATE = TrainerState(step=3, seconds=1.0, seed=0, rows_per_step=8, model_config={"hidden_size": 16})
 
@@ -111,8 +111,3 @@ def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     log.append(4, {"loss": 0.5})
     lines = [json.loads(line) for line in log.path.read_text().splitlines()]
     assert lines == [{"step": s, "loss": s / 3} for s in (1, 2, 3)] + [{"step": 4, "loss": 0.5}]
-
-
-def test_psnr():
-    assert psnr(0.01) == pytest.approx(20)
-    assert psnr(1.0) == pytest.approx(0)

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 
+import cv2
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoVideoProcessor
 
 from conftest import (
@@ -34,6 +36,8 @@ def test_tokenizer_run_leaves_a_model_metrics_and_checkpoints(tokenizer_run):
     assert [line["step"] for line in metrics] == list(range(1, 17))
     assert {"loss", "mse", "learning_rate", "frames_per_second"} <= metrics[0].keys()
     assert [line["step"] for line in metrics if "eval_psnr" in line] == [8, 16]
+    names = [path.name for path in sorted((tokenizer_run / "pictures").iterdir())]
+    assert names == [f"masked_reconstructed_real-{step:07d}.png" for step in (8, 16)]
     assert [path.name for path in list_checkpoints(tokenizer_run)] == [f"checkpoint-{s}" for s in (5, 10, 15, 16)]
 
 
@@ -48,7 +52,10 @@ def test_dynamics_run_leaves_a_world_that_dreams(dynamics_run, tokenizer_run):
     starts = load_start_frames(dynamics_run)
     rollout = world.start_rollout(starts.pixel_values_videos[:1] / 255, starts.actions[:1], starts.action_mask[:1])
     assert rollout.step(torch.ones(1, 2)).pixel_values.shape == (1, 3, 16, 16)
-    assert {"flow_loss", "bootstrap_loss", "eval_flow_loss"} <= read_metrics(dynamics_run)[-1].keys()
+    measured = {"eval_flow_loss", "eval_psnr_1", "eval_ssim_3", "eval_repeat_psnr_3", "eval_action_shuffle_ratio"}
+    assert {"flow_loss", "bootstrap_loss", *measured} <= read_metrics(dynamics_run)[-1].keys()
+    picture = cv2.imread(str(dynamics_run / "pictures" / "real_dreamt_misled-0000008.png"))
+    assert picture.shape == (6 * 20, 3 * 20, 3)  # two windows of three rows, three dreamt frames each
 
 
 def test_a_killed_run_resumes_with_the_same_losses_to_the_last_bit(tmp_path, data_dir, configs, tokenizer_run):
@@ -127,6 +134,27 @@ def test_time_limit_ends_the_run_with_an_annealed_learning_rate(tmp_path, data_d
     assert 2 < len(metrics) < 100_000
     assert metrics[-1]["learning_rate"] < 0.2 * max(line["learning_rate"] for line in metrics)
     assert (tmp_path / "limited" / "model.safetensors").exists()
+
+
+def test_a_finished_run_can_be_resumed_and_prolonged(tmp_path, data_dir, configs, tokenizer_run, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(tokenizer_run, folder)
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
+    train("tokenizer", *argv, "--resume_from_checkpoint", "latest")
+    assert loss_curve(folder) == loss_curve(tokenizer_run)
+    assert "dB for the mean image" in capsys.readouterr().out
+    train("tokenizer", *argv, "--resume_from_checkpoint", "latest", "--max_train_steps", 18)
+    assert [line["step"] for line in read_metrics(folder)] == list(range(1, 19))
+
+
+def test_tensorboard_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, configs):
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    train("tokenizer", *argv, "--max_train_steps", 2, "--report_to", "tensorboard")
+    logs = EventAccumulator(str(tmp_path / "run" / "dreamer_hf")).Reload()
+    assert {"loss", "eval_psnr", "learning_rate"} <= set(logs.Tags()["scalars"])
+    assert logs.Tags()["images"] == ["masked_reconstructed_real"]
+    written = b"".join(path.read_bytes() for path in (tmp_path / "run" / "dreamer_hf").rglob("*") if path.is_file())
+    assert str(tmp_path).encode() not in written and str(data_dir).encode() not in written
 
 
 @pytest.mark.parametrize(

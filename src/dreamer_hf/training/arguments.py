@@ -43,6 +43,9 @@ class TrainerArguments:
     optimizer: Literal["adamw", "muon"] = _key("adamw", "muon: hidden matrices with Muon, everything else with AdamW")
     learning_rate: float = _key(3e-4, "peak learning rate of AdamW")
     muon_learning_rate: float = _key(1e-3, "peak learning rate of Muon, on the scale of AdamW's")
+    latent_learning_rate_ratio: float = _key(
+        1.0, "learning rate of the projections into and out of the latents, as a part of the others'"
+    )
     lr_warmup_steps: int = _key(100, "steps of linear warm-up")
     min_learning_rate_ratio: float = _key(0.1, "where the cosine ends, as a part of the peak")
     weight_decay: float = _key(0.01, "decoupled weight decay of matrices (norms, biases and embeddings have none)")
@@ -63,6 +66,9 @@ class TrainerArguments:
     logging_steps: int = _key(10, "steps between lines of metrics.jsonl")
     eval_steps: int = _key(500, "steps between evaluations on held-out windows; 0: only at the end")
     eval_windows: int = _key(32, "held-out windows of an evaluation")
+    lpips_net: Literal["vgg", "alex", "none"] = _key(
+        "vgg", "trunk of LPIPS, the perceptual loss and measure, used where its weights are on this machine"
+    )
     checkpointing_steps: int = _key(500, "steps between resumable checkpoints; 0: only at the end")
     checkpoints_total_limit: int | None = _key(None, "keep only the newest so many checkpoints")
     resume_from_checkpoint: str | None = _key(None, "`latest`, or the path of a checkpoint-<step> folder")
@@ -93,6 +99,7 @@ class TrainerArguments:
             "stride",
             "learning_rate",
             "muon_learning_rate",
+            "latent_learning_rate_ratio",
             "max_grad_norm",
             "logging_steps",
             "eval_windows",
@@ -116,7 +123,6 @@ class TokenizerArguments(TrainerArguments):
     image_stats: Literal["data", "default"] = _key(
         "data", "scale pixels by the data's mean and deviation (small tokenizers start with it), or to [-1, 1]"
     )
-    lpips_net: Literal["vgg", "alex", "none"] = _key("vgg", "trunk of the perceptual loss, used where its weights are")
 
     hidden_size: int | None = _key(None, "model: width of a token")
     intermediate_size: int | None = _key(None, "model: width of the MLP")

@@ -3,84 +3,99 @@
 Shapes: B windows, T frames, N latent tokens, C latent channels, A action dimensions, H, W pixels.
 """
 
-from dataclasses import dataclass
-
+import numpy as np
 import torch
+from torch import nn
 
 from ..losses import sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from .data import as_pixels
-from .metrics import psnr
+from .pictures import tile
+from .quality import VideoQuality
 
-MAX_HORIZON = 4
+MAX_HORIZON = 8
 
 
-@dataclass
 class DynamicsEvaluation:
-    """Sums over the batches that were added; `values` turns them into what is logged.
+    """Compares, over the batches that are added, dreams with what really followed.
 
-    The noise of a batch comes from the generator that it is added with: give the same ones in every evaluation.
+    Every window is cut in two: the first frames are the context, the last `MAX_HORIZON` (half the window, if that is
+    less) are dreamt, once with their own actions and once with those of another window. The noise comes from the
+    generator given with a batch: give the same ones in every evaluation.
+
+    Args:
+        dynamics, tokenizer: the models, in eval mode.
+        perceptual: an `lpips.LPIPS`, or None.
     """
 
-    flow: float = 0.0
-    flow_with_other_actions: float = 0.0
-    windows: int = 0
-    dream_error: torch.Tensor | float = 0.0
-    repeat_error: torch.Tensor | float = 0.0
+    def __init__(
+        self, dynamics: DreamerDynamicsModel, tokenizer: DreamerTokenizerModel, perceptual: nn.Module | None = None
+    ):
+        self.dynamics, self.tokenizer = dynamics, tokenizer
+        self.flow, self.windows = 0.0, 0
+        self.dreamt, self.misled, self.repeated = (VideoQuality(perceptual) for _ in range(3))
+        self.picture: np.ndarray | None = None
 
-    def add(
-        self,
-        dynamics: DreamerDynamicsModel,
-        tokenizer: DreamerTokenizerModel,
-        batch: dict[str, torch.Tensor],
-        generator: torch.Generator,
-    ) -> None:
+    @torch.no_grad()
+    def add(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
         """Adds a batch of windows: uint8 `pixel_values_videos` (B,T,3,H,W), `actions` (B,T,A), `action_mask` (B,T)."""
         pixels = as_pixels(batch["pixel_values_videos"])
-        latents = tokenizer.encode(pixels).latents
-        self.windows += len(pixels)
-        self._add_flow(dynamics, latents, batch, generator)
-        self._add_dream(dynamics, tokenizer, pixels, latents, batch, generator)
+        latents = self.tokenizer.encode(pixels).latents
+        self._add_flow(latents, batch, generator)
+        horizon = min(MAX_HORIZON, pixels.shape[1] // 2)
+        real, last = pixels[:, -horizon:], pixels[:, -horizon - 1 : -horizon]
+        noise = generator.get_state()
+        dreamt = self._dream(latents, batch["actions"], batch["action_mask"], horizon, generator)
+        generator.set_state(noise)  # the same noise: only the actions differ
+        actions, mask = batch["actions"].clone(), batch["action_mask"].clone()
+        actions[:, -horizon:], mask[:, -horizon:] = actions[:, -horizon:].roll(1, 0), mask[:, -horizon:].roll(1, 0)
+        misled = self._dream(latents, actions, mask, horizon, generator)
+        self.dreamt.add(dreamt, real)
+        self.misled.add(misled, real)
+        self.repeated.add(last.expand_as(real), real)
+        if self.picture is None:
+            self.picture = tile(
+                [row for window in range(min(2, len(real))) for row in (real[window], dreamt[window], misled[window])]
+            )
 
-    def _add_flow(self, dynamics, latents, batch, generator) -> None:
-        levels = dynamics.config.num_signal_levels
-        grid = [sample_training_row(latents.shape[1], levels, False, generator, latents.device) for _ in latents]
-        grid = [torch.stack(column) for column in zip(*grid)]
+    def _add_flow(self, latents: torch.Tensor, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
+        levels, frames = self.dynamics.config.num_signal_levels, latents.shape[1]
+        rows = [sample_training_row(frames, levels, False, generator, latents.device) for _ in latents]
+        grid = [torch.stack(column) for column in zip(*rows)]
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        actions, mask = batch["actions"], batch["action_mask"]
-        true = shortcut_forcing_loss(dynamics, latents, actions, mask, *grid, noise)
-        other = shortcut_forcing_loss(dynamics, latents, actions.roll(1, 0), mask.roll(1, 0), *grid, noise)
-        self.flow += true.loss.item() * len(latents)
-        self.flow_with_other_actions += other.loss.item() * len(latents)
+        loss = shortcut_forcing_loss(self.dynamics, latents, batch["actions"], batch["action_mask"], *grid, noise)
+        self.flow += loss.loss.item() * len(latents)
+        self.windows += len(latents)
 
-    def _add_dream(self, dynamics, tokenizer, pixels, latents, batch, generator) -> None:
-        """Dreams the last frames of each window from the first ones, and compares with repeating the last of those."""
-        horizon = min(MAX_HORIZON, pixels.shape[1] - 1)
-        past, future = slice(None, -horizon), slice(-horizon, None)
-        actions, mask = batch["actions"], batch["action_mask"]
-        dreamt = dynamics.generate(
-            latents[:, past],
-            actions[:, future],
-            context_actions=actions[:, past],
-            action_mask=mask[:, future],
-            context_action_mask=mask[:, past],
+    def _dream(
+        self,
+        latents: torch.Tensor,
+        actions: torch.Tensor,
+        mask: torch.Tensor,
+        horizon: int,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """The last `horizon` frames of each window, dreamt: (B,horizon,3,H,W)."""
+        context = latents[:, :-horizon]
+        dreamt = self.dynamics.generate(
+            context,
+            actions[:, -horizon:],
+            context_actions=actions[:, :-horizon],
+            action_mask=mask[:, -horizon:],
+            context_action_mask=mask[:, :-horizon],
             generator=generator,
         ).latents
-        frames = tokenizer.decode(torch.cat([latents[:, past].float(), dreamt], dim=1)).pixel_values_videos[:, future]
-        real, last = pixels[:, future], pixels[:, past][:, -1:]
-        self.dream_error += (frames.float() - real).square().mean(dim=(2, 3, 4)).sum(dim=0).cpu()
-        self.repeat_error += (last - real).square().mean(dim=(2, 3, 4)).sum(dim=0).cpu()
+        frames = self.tokenizer.decode(torch.cat([context.float(), dreamt], dim=1)).pixel_values_videos
+        return frames[:, -horizon:]
 
     def values(self) -> dict[str, float]:
-        """Flow loss; how many times larger it is with the actions of another window; PSNR of the first and the last
-        dreamt frame, each beside the PSNR of repeating the last real frame."""
-        values = {
-            "eval_flow_loss": self.flow / self.windows,
-            "eval_action_shuffle_ratio": self.flow_with_other_actions / self.flow,
-        }
-        horizon = len(self.dream_error)
+        """Flow loss; quality of the first and the last dreamt frame, beside the PSNR of repeating the last real one;
+        and how many times larger the dream's error is with the actions of another window."""
+        values = {"eval_flow_loss": self.flow / self.windows}
+        horizon = len(self.dreamt.totals["mse"])
         for step in sorted({1, horizon}):
-            values[f"eval_psnr_{step}"] = psnr(self.dream_error[step - 1].item() / self.windows)
-            values[f"eval_repeat_psnr_{step}"] = psnr(self.repeat_error[step - 1].item() / self.windows)
+            values |= {f"eval_{name}_{step}": value for name, value in self.dreamt.values(step - 1).items()}
+            values[f"eval_repeat_psnr_{step}"] = self.repeated.values(step - 1)["psnr"]
+        values["eval_action_shuffle_ratio"] = self.misled.mse() / self.dreamt.mse()
         return values

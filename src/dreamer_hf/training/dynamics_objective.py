@@ -18,8 +18,9 @@ from .arguments import DynamicsArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .latents import LatentDataset
+from .perceptual import load_perceptual
 from .randomness import RowNumbers, seeded_generator
-from .trainer import Batch, Scalars
+from .trainer import Batch, Evaluation, Scalars
 
 EVALUATION = 1_000_000
 """In place of a kind of batch: evaluations have draws of their own, the same ones each time."""
@@ -50,6 +51,7 @@ class DynamicsObjective:
             else self.train_data
         )
         self.stream = BatchStream(source, arguments, process, num_processes, device)
+        self.perceptual = load_perceptual(arguments.lpips_net, device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
 
     def _config(self) -> DreamerDynamicsConfig:
@@ -93,14 +95,14 @@ class DynamicsObjective:
         grid = sample_training_row(shape[0], levels, is_bootstrap, generator, self.device)
         return *grid, torch.randn(shape, generator=generator, device=self.device)
 
-    def evaluate(self, model: DreamerDynamicsModel) -> dict[str, float]:
-        """See `Objective` and `DynamicsEvaluation`."""
-        evaluation = DynamicsEvaluation()
+    def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
+        """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,
+        one of dreamt ones, and one dreamt with the actions of another window."""
+        evaluation = DynamicsEvaluation(model, self.tokenizer, self.perceptual)
         for number, batch in enumerate(self.eval_batches):
             batch = {name: value.to(self.device) for name, value in batch.items()}
-            generator = seeded_generator(self.device, self.arguments.seed, EVALUATION, number)
-            evaluation.add(model, self.tokenizer, batch, generator)
-        return evaluation.values()
+            evaluation.add(batch, seeded_generator(self.device, self.arguments.seed, EVALUATION, number))
+        return Evaluation(evaluation.values(), {"real_dreamt_misled": evaluation.picture})
 
     def save(self, folder: Path, model: DreamerDynamicsModel, state_dict: dict[str, torch.Tensor]) -> None:
         """See `Objective`; a `DreamerWorldModel` folder with its processor and held-out start frames."""
@@ -112,14 +114,13 @@ class DynamicsObjective:
         DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
         save_start_frames(folder, starts_from_dataset(self.test_data))
 
-    def summary(self, evaluation: dict[str, float]) -> str:
+    def summary(self, values: dict[str, float]) -> str:
         """See `Objective`."""
-        text = (
-            f"held-out dream: first frame {evaluation['eval_psnr_1']:.2f} dB, against "
-            f"{evaluation['eval_repeat_psnr_1']:.2f} dB for repeating the last frame; with other actions the flow loss is "
-            f"{evaluation['eval_action_shuffle_ratio']:.2f} times as large."
+        return (
+            f"held-out dream: first frame {values['eval_psnr_1']:.2f} dB, against {values['eval_repeat_psnr_1']:.2f} dB "
+            f"for repeating the last real one; with the actions of another window its error is "
+            f"{values['eval_action_shuffle_ratio']:.2f} times as large."
         )
-        return text
 
 
 def load_tokenizer(path: str, image_size: int) -> DreamerTokenizerModel:

@@ -1,4 +1,4 @@
-"""The record of a training run, one JSON object a line, and image quality in decibels."""
+"""The record of a training run: one JSON object a line."""
 
 import json
 import math
@@ -33,8 +33,3 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError):
         return math.inf  # the line that was being written when the kill came
-
-
-def psnr(mean_squared_error: float) -> float:
-    """Peak signal-to-noise ratio in dB of pixels on the [0, 1] scale."""
-    return -10 * math.log10(max(mean_squared_error, 1e-12))

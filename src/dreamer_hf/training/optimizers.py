@@ -17,7 +17,7 @@ def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torc
     parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     use_muon = arguments.optimizer == "muon"
     hidden = [p for name, p in parameters if use_muon and is_hidden_matrix(name, p)]
-    rest = [p for name, p in parameters if not (use_muon and is_hidden_matrix(name, p))]
+    rest = [(name, p) for name, p in parameters if not (use_muon and is_hidden_matrix(name, p))]
     optimizers = [_adamw(rest, arguments)]
     if hidden:
         # match_rms_adamw: an update of the size that AdamW's would have, so that one learning rate suits both.
@@ -36,11 +36,23 @@ def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 2 and ".layers." in name
 
 
-def _adamw(parameters: list[nn.Parameter], arguments: TrainerArguments) -> torch.optim.AdamW:
-    matrices = [p for p in parameters if p.ndim >= 2]
-    others = [p for p in parameters if p.ndim < 2]
+def is_latent_projection(name: str) -> bool:
+    """Whether a parameter leads into the latents or out of them.
+
+    Steps of full size drive small tokenizers' latents into the flat ends of the tanh, where no gradient leads back
+    (docs/decisions/0001).
+    """
+    return any(part in name for part in ("latent_proj", "latent_embed", "latent_tokens"))
+
+
+def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: TrainerArguments) -> torch.optim.AdamW:
+    groups = []
+    for into_latents, ratio in ((False, 1.0), (True, arguments.latent_learning_rate_ratio)):
+        chosen = [p for name, p in parameters if is_latent_projection(name) == into_latents]
+        groups.append({"params": [p for p in chosen if p.ndim >= 2], "lr_ratio": ratio})
+        groups.append({"params": [p for p in chosen if p.ndim < 2], "lr_ratio": ratio, "weight_decay": 0.0})
     return torch.optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+        [group for group in groups if group["params"]],
         lr=arguments.learning_rate,
         betas=(arguments.adam_beta1, arguments.adam_beta2),
         eps=arguments.adam_epsilon,
@@ -67,4 +79,4 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], arguments: Traine
     """Sets the peak learning rates of `build_optimizers`, times the factor."""
     for optimizer, peak in zip(optimizers, (arguments.learning_rate, arguments.muon_learning_rate)):
         for group in optimizer.param_groups:
-            group["lr"] = peak * factor
+            group["lr"] = peak * factor * group.get("lr_ratio", 1.0)

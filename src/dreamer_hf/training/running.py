@@ -67,5 +67,5 @@ def upload(arguments: TrainerArguments) -> None:
     api.upload_folder(
         repo_id=arguments.hub_model_id,
         folder_path=arguments.output_dir,
-        ignore_patterns=["checkpoint-*", "tmp-*", "dreamer_hf/*", "training_arguments.json"],
+        ignore_patterns=["checkpoint-*", "tmp-*", "dreamer_hf/*", "pictures/*", "training_arguments.json"],
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,10 +13,11 @@ from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
-from .metrics import psnr
 from .perceptual import load_perceptual
-from .randomness import RowNumbers
-from .trainer import Batch, Scalars
+from .pictures import tile
+from .quality import VideoQuality
+from .randomness import RowNumbers, seeded_generator
+from .trainer import Batch, Evaluation, Scalars
 
 PLATEAU_MARGIN = 1.0
 """Decibels above the mean image below which a tokenizer has learned nothing but the background."""
@@ -45,9 +47,7 @@ class TokenizerObjective:
         self.model = DreamerTokenizerModel(self._config(arguments, frames))
         if self.model.config.max_mask_ratio == 0:
             self.model.encoder.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
-        self.perceptual = load_perceptual(arguments.lpips_net)
-        if self.perceptual is not None:
-            self.perceptual.to(device)
+        self.perceptual = load_perceptual(arguments.lpips_net, device)
 
     def _config(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerConfig:
         values = {"image_size": self.train_data.image_size[0]} | arguments.model_values()
@@ -74,16 +74,28 @@ class TokenizerObjective:
         draw = self.model.sample_patch_mask
         return torch.cat([draw(1, num_frames, generator) for _, generator in rows.generators(self.device)])
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """See `Objective`; PSNR of the mean squared error over all held-out windows, nothing masked."""
-        error, floor, count = 0.0, 0.0, 0
+    def evaluate(self, model: DreamerTokenizerModel) -> Evaluation:
+        """See `Objective`; the reconstruction is measured with nothing masked. The picture has three rows: frames with
+        masked patches, their reconstructions, and the frames."""
+        quality, floor = VideoQuality(self.perceptual), VideoQuality()
         for batch in self.eval_batches:
             pixels = as_pixels(batch["pixel_values_videos"].to(self.device))
-            reconstruction = model(pixels).reconstruction.clamp(0, 1)
-            error += (reconstruction.float() - pixels).square().sum().item()
-            floor += (self.mean_image - pixels).square().sum().item()
-            count += pixels.numel()
-        return {"eval_psnr": psnr(error / count), "eval_mean_image_psnr": psnr(floor / count)}
+            quality.add(model(pixels).reconstruction.clamp(0, 1), pixels)
+            floor.add(self.mean_image.expand_as(pixels), pixels)
+        values = {f"eval_{name}": value for name, value in quality.values().items()}
+        values["eval_mean_image_psnr"] = floor.values()["psnr"]
+        return Evaluation(values, {"masked_reconstructed_real": self._picture(model)})
+
+    def _picture(self, model: DreamerTokenizerModel) -> np.ndarray:
+        pixels = as_pixels(self.eval_batches[0]["pixel_values_videos"].to(self.device))
+        mask = model.sample_patch_mask(*pixels.shape[:2], seeded_generator(self.device, 0))
+        reconstruction = model(pixels, patch_mask=mask).reconstruction
+        patches = model.config.image_size // model.config.patch_size
+        hidden = mask.unflatten(2, (patches, patches)).repeat_interleave(model.config.patch_size, 2)
+        hidden = hidden.repeat_interleave(model.config.patch_size, 3)[:, :, None]
+        masked = pixels.masked_fill(hidden, 0.5)
+        # The last frame of each window: the one that knows most of the past.
+        return tile([video[:8, -1] for video in (masked, reconstruction, pixels)])
 
     def save(self, folder: Path, model: DreamerTokenizerModel, state_dict: dict[str, torch.Tensor]) -> None:
         """See `Objective`; a `DreamerTokenizerModel` folder with its processor."""
@@ -91,9 +103,9 @@ class TokenizerObjective:
         size = model.config.image_size
         DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
 
-    def summary(self, evaluation: dict[str, float]) -> str:
+    def summary(self, values: dict[str, float]) -> str:
         """See `Objective`."""
-        ours, floor = evaluation["eval_psnr"], evaluation["eval_mean_image_psnr"]
+        ours, floor = values["eval_psnr"], values["eval_mean_image_psnr"]
         text = f"held-out reconstruction {ours:.2f} dB, against {floor:.2f} dB for the mean image."
         if ours < floor + PLATEAU_MARGIN:
             text += (

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -27,10 +30,27 @@ from .checkpoints import (
 from .ema import averaged_model
 from .metrics import MetricsLog
 from .optimizers import build_optimizers, learning_rate_factor, set_learning_rate
+from .pictures import save_picture
 from .randomness import RowNumbers
+
+PATH_KEYS = ("data_dir", "output_dir", "config", "tokenizer", "resume_from_checkpoint")
+"""Keys that may name private folders: trackers, which may be public, do not get them."""
 
 Batch = dict[str, torch.Tensor]
 Scalars = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on held-out data.
+
+    Attributes:
+        values: numbers, by the names that they are logged under.
+        pictures: uint8 (height, width, 3) RGB, by their names.
+    """
+
+    values: dict[str, float]
+    pictures: dict[str, np.ndarray]
 
 
 class Objective(Protocol):
@@ -50,14 +70,14 @@ class Objective(Protocol):
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         """Loss terms, and further values to log, NaN where the batch has none of the kind; means over the batch."""
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Values on held-out data, by the names that they are logged under. Every process calls it."""
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        """Measures the model on held-out data. Every process calls it."""
 
     def save(self, folder: Path, model: nn.Module, state_dict: Batch) -> None:
         """Writes the final model, ready for `from_pretrained`. Only the main process calls it."""
 
-    def summary(self, evaluation: dict[str, float]) -> str:
-        """What to tell the user at the end, such as a warning about a model that learned nothing."""
+    def summary(self, values: dict[str, float]) -> str:
+        """Turns the values of the last evaluation into what to tell the user at the end, perhaps a warning."""
 
 
 class Trainer:
@@ -98,20 +118,20 @@ class Trainer:
             self._resume(checkpoint)
         self._open_output_dir()
         batches = self.objective.batches(self.step)
-        evaluation: dict[str, float] = {}
         with self._progress_bar() as bar:
+            evaluated = self._evaluate(bar) if self._is_over else {}
             while not self._is_over:
                 metrics = self._optimizer_step(batches)
                 bar.update(1)
                 bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s")
                 if self._is_due(self.arguments.eval_steps):
-                    evaluation = self._evaluate(bar)
-                    self._record(metrics | evaluation)
+                    evaluated = self._evaluate(bar)
+                    self._record(metrics | evaluated)
                 elif self._is_due(self.arguments.logging_steps):
                     self._record(metrics)
                 if self._is_due(self.arguments.checkpointing_steps):
                     self._save_checkpoint()
-        self._finish(evaluation)
+        self._finish(evaluated)
 
     def _resume(self, checkpoint: Path) -> None:
         saved = read_state(checkpoint)
@@ -126,7 +146,8 @@ class Trainer:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(values, indent=2) + "\n")
             self.log.truncate(self.step)
-        simple = {key: value if isinstance(value, int | float | bool) else str(value) for key, value in values.items()}
+        public = {name: value for name, value in values.items() if name not in PATH_KEYS}
+        simple = {key: value if isinstance(value, int | float) else str(value) for key, value in public.items()}
         self.accelerator.init_trackers("dreamer_hf", config=simple)
 
     def _progress_bar(self) -> tqdm:
@@ -235,8 +256,17 @@ class Trainer:
         with torch.no_grad():
             evaluation = self.objective.evaluate(model)
         if self.accelerator.is_main_process:
-            bar.write(f"step {self.step}: " + ", ".join(f"{name} {value:.4g}" for name, value in evaluation.items()))
-        return evaluation
+            values = ", ".join(
+                f"{name.removeprefix('eval_')} {value:.4g}" for name, value in evaluation.values.items()
+            )
+            bar.write(f"step {self.step}: {values}", file=sys.stderr)
+            for name, picture in evaluation.pictures.items():
+                save_picture(self.output_dir / "pictures" / f"{name}-{self.step:07d}.png", picture)
+        for tracker in self.accelerator.trackers:
+            # TensorBoard must be told the order of the axes; the others know it.
+            order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({name: p[None] for name, p in evaluation.pictures.items()}, step=self.step, **order)
+        return evaluation.values
 
     def _record(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
@@ -253,7 +283,7 @@ class Trainer:
     def _save_checkpoint(self) -> None:
         save_checkpoint(self.accelerator, self.output_dir, self._state(), self.arguments.checkpoints_total_limit)
 
-    def _finish(self, evaluation: dict[str, float]) -> None:
+    def _finish(self, evaluated: dict[str, float]) -> None:
         state_dict = self.accelerator.get_state_dict(self.model)
         model = self._final_model()
         if self.average is not None:
@@ -262,4 +292,4 @@ class Trainer:
             publish(self.output_dir, lambda folder: self.objective.save(folder, model, state_dict))
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        self.accelerator.print(self.objective.summary(evaluation))
+        self.accelerator.print(self.objective.summary(evaluated))
