@@ -38,9 +38,9 @@ def test_muon_takes_the_matrices_of_the_layers_only(model):
     taken = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     assert len(taken) == 4 * 8  # qkv, o, gate-up and down of eight layers
     assert all(".layers." in name and name.endswith("proj.weight") for name in taken)
-    decayed, plain = adamw.param_groups
-    assert all(p.ndim >= 2 for p in decayed["params"])
-    assert all(p.ndim < 2 for p in plain["params"]) and plain["weight_decay"] == 0
+    for group in adamw.param_groups:
+        assert len({p.ndim >= 2 for p in group["params"]}) == 1, "matrices and the rest are apart"
+        assert (group["weight_decay"] > 0) == (group["params"][0].ndim >= 2)
 
 
 def test_learning_rate_warms_up_and_anneals():
@@ -61,6 +61,21 @@ def test_each_optimizer_gets_its_own_peak(model):
     set_learning_rate(optimizers, arguments, 0.5)
     rates = [{group["lr"] for group in optimizer.param_groups} for optimizer in optimizers]
     assert rates == [{0.05}, {0.1}]
+
+
+def test_projections_of_the_latents_learn_at_their_own_rate(model):
+    arguments = TokenizerArguments("d", "o", learning_rate=0.1, latent_learning_rate_ratio=0.1)
+    optimizers = build_optimizers(model, arguments)
+    set_learning_rate(optimizers, arguments, 0.5)
+    rate = {
+        id(p): group["lr"] for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+    }
+    slow = {name for name, p in model.named_parameters() if rate[id(p)] == pytest.approx(0.005)}
+    assert slow == {
+        "encoder.latent_tokens",
+        *(f"{side}.{part}" for side in ("encoder.latent_proj", "decoder.latent_embed") for part in ("weight", "bias")),
+    }
+    assert {round(value, 6) for value in rate.values()} == {0.05, 0.005}
 
 
 def test_averaged_weights_follow_the_model_and_forget_its_start():
