@@ -99,6 +99,7 @@ def test_the_final_model_appears_whole_or_not_at_all(tmp_path):
         publish(tmp_path, fail)
     assert (tmp_path / "config.json").read_text() == "new"
     assert (tmp_path / "samples" / "a.txt").read_text() == "new"
+    assert not (tmp_path / "tmp-final").exists()
 
 
 def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):

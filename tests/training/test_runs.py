@@ -1,6 +1,8 @@
 """The training scripts, really run: what they leave, that they resume exactly, and how they fail."""
 
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -134,6 +136,25 @@ def test_time_limit_ends_the_run_with_an_annealed_learning_rate(tmp_path, data_d
     assert 2 < len(metrics) < 100_000
     assert metrics[-1]["learning_rate"] < 0.2 * max(line["learning_rate"] for line in metrics)
     assert (tmp_path / "limited" / "model.safetensors").exists()
+
+
+def test_a_full_disk_stops_the_run_and_leaves_earlier_checkpoints(tmp_path, data_dir, configs):
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path]
+    train("tokenizer", *argv, "--max_train_steps", 1)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # files cannot grow: to the writer, a full disk
+    try:
+        with pytest.raises(
+            OSError, match=r"failed with .* MB free .*: free some space.*earlier checkpoints are intact"
+        ):
+            train("tokenizer", *argv, "--max_train_steps", 2, "--resume_from_checkpoint", "latest")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-1"]
+    assert not list(tmp_path.glob("tmp-*"))
+    train("tokenizer", *argv, "--max_train_steps", 2, "--resume_from_checkpoint", "latest")
 
 
 def test_a_finished_run_can_be_resumed_and_prolonged(tmp_path, data_dir, configs, tokenizer_run, capsys):

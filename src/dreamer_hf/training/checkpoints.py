@@ -8,11 +8,13 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from .arguments import TrainerArguments
 
@@ -123,15 +125,32 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, state: TrainerSt
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
+    with _disk_errors(temporary):
+        accelerator.save_state(str(temporary))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (temporary / STATE_FILE).write_text(json.dumps(dataclasses.asdict(state), indent=2))
-        _flush(temporary)
+        with _disk_errors(temporary):
+            (temporary / STATE_FILE).write_text(json.dumps(dataclasses.asdict(state), indent=2))
+            _flush(temporary)
         os.replace(temporary, final)
         _prune(output_dir, total_limit)
     accelerator.wait_for_everyone()
     return final
+
+
+@contextmanager
+def _disk_errors(temporary: Path) -> Iterator[None]:
+    """Turns what PyTorch and safetensors raise on a full disk into an `OSError`, and clears away the half-written."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        free = shutil.disk_usage(temporary).free
+        shutil.rmtree(temporary, ignore_errors=True)
+        detail = str(error).splitlines()[0]
+        raise OSError(
+            f"writing to {temporary.parent} failed with {free / 1e6:.0f} MB free ({detail}): free some space, then go "
+            "on with --resume_from_checkpoint latest; earlier checkpoints are intact."
+        ) from error
 
 
 def _flush(folder: Path) -> None:
@@ -158,8 +177,9 @@ def publish(output_dir: Path, write: Callable[[Path], None]) -> None:
     temporary = output_dir / "tmp-final"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    write(temporary)
-    _flush(temporary)
+    with _disk_errors(temporary):
+        write(temporary)
+        _flush(temporary)
     for path in sorted(temporary.iterdir()):
         target = output_dir / path.name
         if target.is_dir():
