@@ -8,6 +8,7 @@ from pathlib import Path
 from .converting import ConversionOptions, JobOptions, convert
 from .episodes import EpisodeSource
 from .frame_transform import FrameTransform
+from .shard_format import METADATA_NAME
 from .shard_writer import CHUNK_LENGTH, CODECS
 
 
@@ -48,6 +49,9 @@ def converter_parser(description: str) -> argparse.ArgumentParser:
     work.add_argument("--num_jobs", type=int, default=1, help="split the shards among this many cluster jobs")
     work.add_argument("--job_index", type=int, default=0, help="which of the jobs this is, from 0")
     work.add_argument("--merge", action="store_true", help="after all jobs: check the shards and write the metadata")
+    share = parser.add_argument_group("sharing")
+    share.add_argument("--push_to_hub", metavar="REPO", help="upload the finished folder as this dataset repository")
+    share.add_argument("--private", action="store_true", help="make the repository private")
     return parser
 
 
@@ -65,4 +69,10 @@ def run_conversion(source: EpisodeSource, args: argparse.Namespace) -> Path:
         chunk_length=args.chunk_length,
     )
     job = JobOptions(args.num_workers, args.resume, args.num_jobs, args.job_index, args.merge)
-    return convert(source, args.output_dir, options, job)
+    if not (args.push_to_hub and args.resume and (args.output_dir / METADATA_NAME).exists()):
+        convert(source, args.output_dir, options, job)
+    if args.push_to_hub and (args.num_jobs == 1 or args.merge):
+        from .hub import push_shards  # imports torch, which conversion alone does without
+
+        logging.info(f"pushed to {push_shards(args.output_dir, args.push_to_hub, args.private)}")
+    return args.output_dir

@@ -76,3 +76,8 @@ def read_json(path: str | Path) -> dict:
 
 def _checksum(content: dict) -> str:
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def first_line(error: Exception) -> str:
+    """The gist of an error of many lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

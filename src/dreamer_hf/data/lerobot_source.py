@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 
 from .episodes import Episode, parse_range
+from .files import first_line
 from .frame_transform import as_rgb, side_by_side
 from .shard_folder import HUB_ERRORS, download_dataset
 from .video_decoding import decode_frames
@@ -205,7 +206,7 @@ def read_info(root: Path, repo_id: str) -> dict:
         complete = all(key in info for key in ("fps", "features", "data_path")) and float(info["fps"]) > 0
         complete = complete and all({"dtype", "shape"} <= set(item) for item in info["features"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): download the dataset again.") from error
+        raise ValueError(f"{path} is damaged ({first_line(error)}): download the dataset again.") from error
     if version.startswith(("v1", "v2")):
         raise ValueError(
             f"{repo_id} is a LeRobot dataset of format {version}; migrate it to v3.0 with `{MIGRATION}{repo_id}`."
@@ -277,7 +278,7 @@ def _rows(path: Path, numbers: Sequence[int], column: str) -> Iterator[pa.Record
             for batch in file.iter_batches(ROWS_PER_BATCH, groups, [column, "episode_index"], use_threads=False):
                 yield batch.filter(pc.is_in(batch["episode_index"], pa.array(numbers, pa.int64())))
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): download the dataset again.") from error
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): download the dataset again.") from error
 
 
 def _row_groups_of(file: pq.ParquetFile, numbers: Sequence[int]) -> list[int]:
@@ -315,7 +316,7 @@ def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, partitioning=None, use_threads=False)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): download the dataset again.") from error
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): download the dataset again.") from error
 
 
 def _listed(names: Sequence[str]) -> str:

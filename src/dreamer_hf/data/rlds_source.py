@@ -15,6 +15,7 @@ import google_crc32c
 import numpy as np
 
 from .episodes import Episode, parse_range
+from .files import first_line
 from .frame_transform import as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class RldsSource:
             try:
                 step = _flatten(steps[position])
             except Exception as error:  # Pillow, OpenCV and tfds each have their own.
-                raise CorruptRecord(f"episode {number}, step {position} cannot be decoded ({error}).") from error
+                raise CorruptRecord(f"episode {number}, step {position} cannot be decoded ({first_line(error)}).") from error
             views = [as_rgb(step[key], f"episode {number}, step {position}") for key in self.image_key.split(",")]
             pictures.append(side_by_side(views))
             actions.append(np.ravel(step[self.action_key]))
@@ -142,7 +143,7 @@ def _builder(folder: Path):
         return tfds.builder_from_directory(str(folder))
     except Exception as error:
         raise ValueError(
-            f"{folder} cannot be opened as a dataset ({_first_line(error)}): download it again."
+            f"{folder} cannot be opened as a dataset ({first_line(error)}): download it again."
         ) from error
 
 
@@ -207,7 +208,7 @@ def _array_records(path: Path, positions: Sequence[int]):
         reader = ArrayRecordReader(str(path))
         count = reader.num_records()
     except Exception as error:
-        raise CorruptRecord(f"{path} is corrupt ({_first_line(error)}): download it again.") from error
+        raise CorruptRecord(f"{path} is corrupt ({first_line(error)}): download it again.") from error
     for position in positions:
         yield partial(_read_array_record, reader, position, count, f"{path}, record {position}")
     reader.close()
@@ -219,7 +220,7 @@ def _read_array_record(reader, position: int, count: int, where: str) -> bytes:
             return reader.read([position])[0]
         reason = f"the file holds {count}"
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
     raise CorruptRecord(f"{where} is corrupt ({reason}): download the file again, or give --skip_corrupt.")
 
 
@@ -227,11 +228,7 @@ def _parse(features, record: bytes, number: int):
     try:
         return features.deserialize_example_np(record)["steps"]
     except Exception as error:
-        raise CorruptRecord(f"episode {number} cannot be decoded ({_first_line(error)}).") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CorruptRecord(f"episode {number} cannot be decoded ({first_line(error)}).") from error
 
 
 def _flatten(tree, prefix: str = "") -> dict:

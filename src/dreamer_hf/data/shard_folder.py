@@ -8,6 +8,7 @@ import httpx
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from .files import first_line
 from .shard_format import INDEX_NAME, METADATA_NAME, ShardIndex, ShardMetadata, read_shard_index, shard_name
 
 HUB_ERRORS = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError, httpx.HTTPError)
@@ -85,8 +86,3 @@ def download_dataset(repo_id: str, patterns: list[str], revision: str | None = N
             f"{repo_id} is neither a folder here nor a dataset on the Hub ({first_line(error)}): check the name, the "
             "connection, and `hf auth login` if it is private."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """The gist of an error of many lines."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ Folders without an index, or with the sparse metadata of other writers, are read
 
 import ast
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the Zstd and LZ4 filters with HDF5)
 import numpy as np
 
-from .files import read_json, replacing, write_json
+from .files import first_line, read_json, replacing, write_json
 
 FORMAT_VERSION = 1
 METADATA_NAME = "metadata.json"
@@ -141,8 +142,10 @@ class ShardIndex:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 index = cls(**{item.name: arrays[item.name] for item in fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise ValueError(f"{path} is damaged ({error}): delete it, and the shards are read instead.") from error
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path} is damaged ({first_line(error)}): delete it, and the shards are read instead."
+            ) from error
         sizes = {len(getattr(index, item.name)) for item in fields(cls)}
         if len(sizes) > 1 or np.any(np.diff(index.shards) < 0) or np.any(index.lengths < 0):
             raise ValueError(f"{path} contradicts itself: delete it, and the shards are read instead.")
@@ -181,7 +184,6 @@ def open_shard(path: Path) -> h5py.File:
 
 def damaged_shard(path: Path, error: Exception) -> ValueError:
     """The one sentence for every way in which a shard can be unreadable."""
-    detail = str(error).splitlines()[0]
     return ValueError(
-        f"{path} is truncated or damaged ({detail}): restore it, or delete it and convert with --resume."
+        f"{path} is truncated or damaged ({first_line(error)}): restore it, or delete it and convert with --resume."
     )

@@ -14,7 +14,7 @@ from .files import replacing
 from .shard_format import ACTIONS, FORMAT_VERSION, IMAGES, LABELLED, LATENTS, LENGTHS, SOURCE_EPISODES
 
 CODECS: Mapping[str, Mapping] = {
-    "zstd": hdf5plugin.Zstd(clevel=3),
+    "zstd": hdf5plugin.Zstd(clevel=1),
     "lz4": hdf5plugin.LZ4(),
     "gzip": {"compression": "gzip", "compression_opts": 1},
     "none": {},

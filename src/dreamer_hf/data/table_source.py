@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 
 from .episodes import Episode, parse_range
+from .files import first_line
 from .frame_transform import as_rgb
 from .video_decoding import decode_every
 
@@ -152,7 +153,7 @@ def load_table(path: str, split: str, config: str | None = None, streaming: bool
     except KeyError as error:
         raise ValueError(f"{path} has no split {error}: choose another with --split.") from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
-        raise FileNotFoundError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): check its name.") from error
+        raise FileNotFoundError(f"{path} cannot be loaded ({first_line(error)}): check its name.") from error
 
 
 def _without_decoding(dataset, column: str, feature):

@@ -8,6 +8,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from .files import first_line
+
 
 def decode_frames(path: str | Path, times: np.ndarray, tolerance: float) -> Iterator[np.ndarray]:
     """Yields the frames shown at `times`, each (H, W, 3) uint8 RGB.
@@ -33,7 +35,7 @@ def decode_frames(path: str | Path, times: np.ndarray, tolerance: float) -> Iter
             stream.codec_context.thread_count = 1  # Processes are the unit of parallel work here.
             yield from _wanted_frames(container, stream, times, tolerance, path)
     except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} cannot be decoded ({error}): download or record it again.") from error
+        raise ValueError(f"{path} cannot be decoded ({first_line(error)}): download or record it again.") from error
 
 
 def decode_every(source: str | Path | BinaryIO, step: int, name: str) -> Iterator[np.ndarray]:
@@ -59,7 +61,9 @@ def decode_every(source: str | Path | BinaryIO, step: int, name: str) -> Iterato
                 if number % step == 0:
                     yield to_rgb.reformat(frame, format="rgb24").to_ndarray()
     except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{name} cannot be decoded ({error}): repair it, or take it out of the folder.") from error
+        raise ValueError(
+            f"{name} cannot be decoded ({first_line(error)}): repair it, or take it out of the folder."
+        ) from error
     if number < 0:
         raise ValueError(f"{name} holds no frame: repair it, or take it out of the folder.")
 
@@ -74,7 +78,9 @@ def frame_rate(path: str | Path) -> float | None:
         with av.open(str(path)) as container:
             rate = container.streams.video[0].average_rate
     except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} is no video ({error}): repair it, or take it out of the folder.") from error
+        raise ValueError(
+            f"{path} is no video ({first_line(error)}): repair it, or take it out of the folder."
+        ) from error
     return float(rate) if rate else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .episodes import Episode, parse_range
+from .files import first_line
 from .video_decoding import decode_every, frame_rate
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".mov", ".mkv", ".webm", ".avi")
@@ -102,7 +103,7 @@ def read_actions(video: Path) -> tuple[np.ndarray, list[str] | None] | None:
         return actions.astype(np.float32), names
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(
-            f"{table} holds no table of actions, a row a frame ({error}): repair or remove it."
+            f"{table} holds no table of actions, a row a frame ({first_line(error)}): repair or remove it."
         ) from error
 
 
