@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamer_hf.data.converting import ConversionOptions, convert
+from dreamer_hf.data.conversion_options import ConversionOptions
+from dreamer_hf.data.converting import convert
 from dreamer_hf.data.lerobot_source import LeRobotSource
 from dreamer_hf.data.rlds_source import RldsSource
 from dreamer_hf.data.shard_dataset import ShardDataset

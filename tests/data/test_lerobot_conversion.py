@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from dreamer_hf.data import LeRobotWindows, ShardDataset
-from dreamer_hf.data.converting import ConversionOptions, JobOptions, convert
+from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
+from dreamer_hf.data.converting import convert
 from dreamer_hf.data.episodes import parse_range
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.lerobot_source import LeRobotSource, flatten_names, open_lerobot

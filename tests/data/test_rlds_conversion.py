@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.data.converting import ConversionOptions, JobOptions, convert
+from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
+from dreamer_hf.data.converting import convert
 from dreamer_hf.data.rlds_source import RldsSource
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rlds"

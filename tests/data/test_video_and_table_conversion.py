@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from dreamer_hf.data import MixtureDataset, ShardDataset
-from dreamer_hf.data.converting import ConversionOptions, JobOptions, convert
+from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
+from dreamer_hf.data.converting import convert
 from dreamer_hf.data.table_source import TableSource, load_table
 from dreamer_hf.data.video_source import VideoSource
 

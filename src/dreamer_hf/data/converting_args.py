@@ -5,7 +5,8 @@ import logging
 import os
 from pathlib import Path
 
-from .converting import ConversionOptions, JobOptions, convert
+from .conversion_options import ConversionOptions, JobOptions
+from .converting import convert
 from .episodes import EpisodeSource
 from .frame_transform import FrameTransform
 from .shard_format import METADATA_NAME

@@ -127,7 +127,9 @@ class RldsSource:
             try:
                 step = _flatten(steps[position])
             except Exception as error:  # Pillow, OpenCV and tfds each have their own.
-                raise CorruptRecord(f"episode {number}, step {position} cannot be decoded ({first_line(error)}).") from error
+                raise CorruptRecord(
+                    f"episode {number}, step {position} cannot be decoded ({first_line(error)})."
+                ) from error
             views = [as_rgb(step[key], f"episode {number}, step {position}") for key in self.image_key.split(",")]
             pictures.append(side_by_side(views))
             actions.append(np.ravel(step[self.action_key]))
