@@ -109,6 +109,10 @@ def test_bootstrap_passes_run_only_over_the_rows_that_need_them_and_in_eval_mode
     result = shortcut_forcing_loss(model, **flow_only)
     assert passes == [(6, True, True)]
     assert result.bootstrap_loss.isnan()
+    passes.clear()
+    in_step = shortcut_forcing_loss(model, **flow_only, in_step_with_others=True)
+    assert passes == [(1, False, False), (1, False, False), (6, True, True)]
+    assert torch.equal(in_step.loss, result.loss)
 
 
 def test_flow_loss_of_a_model_that_predicts_zero_is_the_weighted_energy_of_the_latents():

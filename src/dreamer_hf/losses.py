@@ -119,6 +119,7 @@ def shortcut_forcing_loss(
     signal_level_ids: torch.Tensor,
     step_size_ids: torch.Tensor,
     noise: torch.Tensor,
+    in_step_with_others: bool = False,
 ) -> ShortcutForcingLoss:
     """Shortcut forcing (section 3.2): flow matching at the finest step, self-consistency at every coarser one.
 
@@ -136,6 +137,8 @@ def shortcut_forcing_loss(
         signal_level_ids: (B,T) int64, as `scheduling_shortcut` counts them.
         step_size_ids: (B,T) int64, likewise.
         noise: (B,T,N,C) standard normal.
+        in_step_with_others: make the two extra passes even if no row needs them (over one row), because the model's
+            parameters are sharded and the other processes' passes wait for this one's part.
     """
     # Targets bypass DDP's wrapper: it broadcasts buffers, and a process without such rows would not take part.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
@@ -145,6 +148,8 @@ def shortcut_forcing_loss(
     noisy = add_noise(latents, noise, levels)
     coarse = step_size_ids > 0
     rows = coarse.any(dim=1).nonzero()[:, 0]
+    if in_step_with_others and len(rows) == 0:
+        rows = rows.new_zeros(1)
     # A step of the target that leads to x is a clean prediction too: comparing those needs no division by (1 - tau).
     target = latents
     if len(rows) > 0:

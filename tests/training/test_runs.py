@@ -3,9 +3,11 @@
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import pytest
@@ -15,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModel, AutoVideoProcessor
 
 from conftest import (
+    EXAMPLES,
     loss_curve,
     read_metrics,
     run_script,
@@ -26,6 +29,12 @@ from conftest import (
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.start_frames import load_start_frames
 from dreamer_hf.training.checkpoints import list_checkpoints
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 def test_tokenizer_run_leaves_a_model_metrics_and_checkpoints(tokenizer_run):
@@ -94,21 +103,26 @@ def test_dynamics_resume_repeats_the_curve(tmp_path, data_dir, configs, tokenize
     assert loss_curve(copy) == loss_curve(folder)
 
 
-def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run):
+@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run, sharded):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
-    train("dynamics", *argv, "--output_dir", tmp_path / "one", "--max_train_steps", 4)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    script = script_command("dynamics", *argv, "--per_device_batch_size", 2, "--max_train_steps", 4)[1:]
-    result = subprocess.run(
-        [*launcher, *script, "--output_dir", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        env=script_environment(),
-    )
+    argv += ["--max_train_steps", 4]
+    train("dynamics", *argv, "--output_dir", tmp_path / "one")
+    launcher = [str(EXAMPLES / "launch" / "torchrun.sh")]
+    wrapper = [str(Path(__file__).parent / "fsdp2_on_cpu.py")] if sharded else []
+    script = script_command("dynamics", *argv, "--per_device_batch_size", 2, "--output_dir", tmp_path / "two")[1:]
+    environment = script_environment() | {"NUM_PROCESSES": "2", "MASTER_PORT": str(free_port())}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    result = subprocess.run([*launcher, *wrapper, *script], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     one, two = loss_curve(tmp_path / "one"), loss_curve(tmp_path / "two")
     for name in ("loss", "grad_norm"):
         assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
+    was_sharded = (tmp_path / "two" / "checkpoint-4" / "pytorch_model_fsdp_0").exists()
+    assert was_sharded == sharded
+    worlds = [DreamerWorldModel.from_pretrained(tmp_path / name).state_dict() for name in ("one", "two")]
+    for name, weight in worlds[0].items():
+        torch.testing.assert_close(worlds[1][name], weight, atol=2e-3, rtol=1e-2)
 
 
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, data_dir, configs):

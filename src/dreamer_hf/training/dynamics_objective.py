@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig
 
 from ..configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig
@@ -79,7 +80,9 @@ class DynamicsObjective:
         for row, generator in rows.generators(self.device):
             draws.append(self._draw(latents.shape[1:], is_bootstrap_row(row, fraction), generator))
         levels, steps, noise = (torch.stack(column) for column in zip(*draws))
-        result = shortcut_forcing_loss(model, latents, batch["actions"], batch["action_mask"], levels, steps, noise)
+        in_step = isinstance(model, FSDPModule) and fraction > 0
+        actions, mask = batch["actions"], batch["action_mask"]
+        result = shortcut_forcing_loss(model, latents, actions, mask, levels, steps, noise, in_step)
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
     def _latents(self, batch: Batch) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from huggingface_hub import HfApi
 
 from .arguments import TrainerArguments
@@ -57,7 +57,21 @@ def make_accelerator(arguments: TrainerArguments) -> Accelerator:
             f"{started} processes were started but Accelerate sees {accelerator.num_processes}, so each would train "
             "alone: on a CPU set ACCELERATE_USE_CPU=true and start them with torchrun --nproc_per_node."
         )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        _check_sharding(accelerator, arguments)
     return accelerator
+
+
+def _check_sharding(accelerator: Accelerator, arguments: TrainerArguments) -> None:
+    """Refuses what needs whole parameters where every process holds only a part of each."""
+    if not accelerator.is_fsdp2:
+        raise ValueError("only version 2 of FSDP is supported: set fsdp_version: 2 in the Accelerate config.")
+    if arguments.optimizer == "muon":
+        raise ValueError("--optimizer muon needs whole matrices, which FSDP cuts up: choose adamw, or DDP.")
+    if arguments.ema_decay:
+        raise ValueError(
+            "--ema_decay keeps a whole copy of the weights, which FSDP cuts up: leave it out, or use DDP."
+        )
 
 
 def upload(arguments: TrainerArguments) -> None:
