@@ -57,12 +57,18 @@ class DynamicsObjective:
 
     def _config(self) -> DreamerDynamicsConfig:
         data, latents = self.train_data, self.tokenizer.config
+        if data.action_dim == 0:
+            raise ValueError(
+                f"no episode in {data.data_dir} has actions: a world needs data that have some to be steered."
+            )
+        # The data also count what the statistics were made of.
+        stats = data.action_stats and {name: data.action_stats[name] for name in ("mean", "std", "min", "max")}
         return DreamerDynamicsConfig(
             num_latent_tokens=latents.num_latent_tokens,
             latent_dim=latents.latent_dim,
             action_dim=data.action_dim,
             action_offset=data.action_offset,
-            action_stats=data.action_stats,
+            action_stats=stats,
             action_names=data.action_names,
             fps=data.fps,
             **self.arguments.model_values(),
