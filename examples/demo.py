@@ -18,7 +18,6 @@ from pathlib import Path
 from dreamer_hf.cli import run_script
 
 ROOT = Path(__file__).parents[1]
-ACCELERATE = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,15 @@ def stages(output_dir: Path, episodes: int, tokenizer_minutes: float, dynamics_m
     return [
         Stage(
             "record play in gym-pusht as a LeRobotDataset",
-            ("examples/record_pusht.py", "--repo_id", "demo/pusht", "--root", str(episodes_dir), "--episodes", str(episodes)),
+            (
+                "examples/record_pusht.py",
+                "--repo_id",
+                "demo/pusht",
+                "--root",
+                str(episodes_dir),
+                "--episodes",
+                str(episodes),
+            ),
             episodes_dir / "meta/info.json",
         ),
         Stage(
@@ -53,7 +60,7 @@ def stages(output_dir: Path, episodes: int, tokenizer_minutes: float, dynamics_m
         Stage(
             "train a tokenizer",
             (
-                *(*ACCELERATE, "examples/train_tokenizer.py", *training, "--output_dir", str(tokenizer)),
+                *("examples/train_tokenizer.py", *training, "--output_dir", str(tokenizer)),
                 *("--max_train_minutes", str(tokenizer_minutes)),
             ),
             tokenizer / "model.safetensors",
@@ -61,7 +68,7 @@ def stages(output_dir: Path, episodes: int, tokenizer_minutes: float, dynamics_m
         Stage(
             "train a dynamics model on its latents",
             (
-                *(*ACCELERATE, "examples/train_dynamics.py", *training, "--output_dir", str(world)),
+                *("examples/train_dynamics.py", *training, "--output_dir", str(world)),
                 *("--tokenizer", str(tokenizer), "--max_train_minutes", str(dynamics_minutes)),
             ),
             world / "model.safetensors",
@@ -83,14 +90,18 @@ def run_stage(number: int, count: int, stage: Stage) -> None:
     started = time.perf_counter()
     done = subprocess.run((sys.executable, *stage.command), cwd=ROOT)
     if done.returncode:
-        raise ValueError(f"stage {number} ({stage.title}) failed: its message stands above; run the demo again to go on.")
+        raise ValueError(
+            f"stage {number} ({stage.title}) failed: its message stands above; run the demo again to go on."
+        )
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
-    parser.add_argument("--episodes", type=int, default=160, help="episodes of 100 frames to record (default %(default)s)")
+    parser.add_argument(
+        "--episodes", type=int, default=160, help="episodes of 100 frames to record (default %(default)s)"
+    )
     parser.add_argument("--tokenizer_minutes", type=float, default=5, help="of training (default %(default)s)")
     parser.add_argument("--dynamics_minutes", type=float, default=4, help="of training (default %(default)s)")
     return parser.parse_args()

@@ -27,8 +27,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="world: a folder or a Hub repository")
     parser.add_argument("--data_dir", required=True, help="shard folder whose held-out episodes are dreamt")
     parser.add_argument("--output_dir", required=True, help="new or empty folder for the films and figures")
-    parser.add_argument("--num_context_frames", type=int, default=8, help="frames that are given (default %(default)s)")
-    parser.add_argument("--num_dreamt_frames", type=int, default=32, help="frames that are dreamt (default %(default)s)")
+    parser.add_argument(
+        "--num_context_frames", type=int, default=8, help="frames that are given (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num_dreamt_frames", type=int, default=32, help="frames that are dreamt (default %(default)s)"
+    )
     parser.add_argument("--num_episodes", type=int, default=16, help="held-out episodes at most (default %(default)s)")
     parser.add_argument("--num_filmed", type=int, default=3, help="of these, how many are shown (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the dreams' noise (default %(default)s)")

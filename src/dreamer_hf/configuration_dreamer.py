@@ -117,8 +117,8 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     num_latent_tokens: int = 256
     latent_dim: int = 32
     max_mask_ratio: float = 0.9
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
+    image_mean: list[float | int] | None = None
+    image_std: list[float | int] | None = None
 
     def __post_init__(self, **kwargs):
         self.image_mean = [0.5] * self.num_channels if self.image_mean is None else self.image_mean
@@ -193,7 +193,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     action_num_classes: list[int] | None = None
     num_signal_levels: int = 128
     action_offset: int = 1
-    action_stats: dict[str, list[float]] | None = None
+    action_stats: dict[str, list[float | int]] | None = None
     action_names: list[str] | None = None
     fps: float | int | None = None
 

@@ -87,9 +87,7 @@ def compare_dreams(
         dreams.append(output.pixel_values_videos.cpu())
     latents = world.tokenizer.encode(frames.to(world.device)).latents
     reconstructed = world.tokenizer.decode(latents).pixel_values_videos.cpu()
-    return DreamComparison(
-        frames[:, past], frames[:, future], *dreams, reconstructed[:, future], actions[:, future]
-    )
+    return DreamComparison(frames[:, past], frames[:, future], *dreams, reconstructed[:, future], actions[:, future])
 
 
 def check_data_fits(world: DreamerWorldModel, data: EpisodeWindows) -> None:

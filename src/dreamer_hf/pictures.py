@@ -30,7 +30,10 @@ def side_by_side(columns: dict[str, torch.Tensor], num_context_frames: int, heig
     """
     films = {title: to_uint8(frames) for title, frames in columns.items()}
     length = len(next(iter(films.values())))
-    return [_picture({title: film[t] for title, film in films.items()}, t, num_context_frames, height) for t in range(length)]
+    return [
+        _picture({title: film[t] for title, film in films.items()}, t, num_context_frames, height)
+        for t in range(length)
+    ]
 
 
 def _picture(frames: dict[str, np.ndarray], time: int, num_context_frames: int, height: int) -> np.ndarray:

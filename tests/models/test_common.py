@@ -53,7 +53,9 @@ def test_saved_and_loaded_model_is_the_same(case, tmp_path):
     model.save_pretrained(tmp_path)
     for loaded in (type(model).from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):
         assert type(loaded) is type(model) and not loaded.training
-        torch.testing.assert_close(first_output(loaded, make_inputs()), first_output(model, make_inputs()), atol=0, rtol=0)
+        torch.testing.assert_close(
+            first_output(loaded, make_inputs()), first_output(model, make_inputs()), atol=0, rtol=0
+        )
 
 
 def test_missing_weights_are_initialized_and_told(case, tmp_path):
@@ -87,8 +89,12 @@ def test_buffers_survive_loading(tmp_path):
     images = {"image_mean": [0.9, 0.5, 0.2], "image_std": [0.1, 0.5, 0.3]}
     tiny_world(images, {"action_stats": stats}).save_pretrained(tmp_path)
     world = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert torch.allclose(world.tokenizer.image_mean.flatten(), torch.tensor([0.9, 0.5, 0.2]).to(world.tokenizer.image_mean))
-    assert torch.allclose(world.tokenizer.image_std.flatten(), torch.tensor([0.1, 0.5, 0.3]).to(world.tokenizer.image_std))
+    assert torch.allclose(
+        world.tokenizer.image_mean.flatten(), torch.tensor([0.9, 0.5, 0.2]).to(world.tokenizer.image_mean)
+    )
+    assert torch.allclose(
+        world.tokenizer.image_std.flatten(), torch.tensor([0.1, 0.5, 0.3]).to(world.tokenizer.image_std)
+    )
     encoder = world.dynamics.action_encoder
     assert encoder.action_mean.tolist() == [1.0, -2.0]
     assert encoder.action_std.tolist() == [3.0, 1.0], "a component that never moves must not be divided by zero"
@@ -205,7 +211,10 @@ def test_frame_by_frame_equals_the_whole_video():
         for chunks in ((1,) * 17, (2,) * 8 + (1,), (5, 1, 1, 7, 3), (17,)):
             encoder, decoder = model.new_encoder_cache(2), model.new_decoder_cache(2)
             pieces = [model.encode(piece, past_key_values=encoder).latents for piece in frames.split(chunks, dim=1)]
-            films = [model.decode(piece, past_key_values=decoder).pixel_values_videos for piece in latents.split(chunks, dim=1)]
+            films = [
+                model.decode(piece, past_key_values=decoder).pixel_values_videos
+                for piece in latents.split(chunks, dim=1)
+            ]
             torch.testing.assert_close(torch.cat(pieces, dim=1), latents, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(torch.cat(films, dim=1), decoded, atol=1e-5, rtol=1e-5)
             assert encoder.get_seq_length() == decoder.get_seq_length() == 17

@@ -73,7 +73,12 @@ def test_golden_rollout(golden, merge_commit):
 def published_layers(prefix, groups, width, key_width, inner, heads=None):
     tensors = {}
     for name in (f"{prefix}layers.{g}.layers.{j}." for g in range(groups) for j in range(4)):
-        for key, shape in {"q": (width, width), "k": (key_width, width), "v": (key_width, width), "o": (width, width)}.items():
+        for key, shape in {
+            "q": (width, width),
+            "k": (key_width, width),
+            "v": (key_width, width),
+            "o": (width, width),
+        }.items():
             tensors[f"{name}attn.attn.W_{key}.weight"] = randn(*shape) * 0.1
         for norm in ("norm1", "norm2"):
             tensors[f"{name}{norm}.weight"] = torch.ones(width)
@@ -166,7 +171,9 @@ class Exploit:
 def faulty_files(folder):
     """name -> (file, what its refusal must say)."""
     tensors = published_dynamics()
-    missing = {k: v for k, v in tensors.items() if not k.endswith(("output_projector.weight", "1.layers.2.norm1.weight"))}
+    missing = {
+        k: v for k, v in tensors.items() if not k.endswith(("output_projector.weight", "1.layers.2.norm1.weight"))
+    }
     cases = {
         "missing": (missing, ["missing", "output_projector.weight", "layers.1.layers.2.norm1.weight"]),
         "left over": ({**tensors, "model.extra": torch.ones(1)}, ["left over", "extra"]),

@@ -214,8 +214,9 @@ def test_data_and_tokenizer_that_do_not_fit_are_refused(tmp_path, data_dir, conf
     argv = ["--config", configs["dynamics"], "--output_dir", tmp_path / "run"]
     with pytest.raises(ValueError, match="takes frames of 16 pixels but the data has 24"):
         train("dynamics", *argv, "--data_dir", large, "--tokenizer", tokenizer_run)
-    with pytest.raises(ValueError, match="holds a dreamer_world, not a tokenizer"):
-        train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", dynamics_run)
+    DreamerWorldModel.from_pretrained(dynamics_run).dynamics.save_pretrained(tmp_path / "dynamics")
+    with pytest.raises(ValueError, match="holds a dreamer_dynamics, not a tokenizer"):
+        train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", tmp_path / "dynamics")
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer at .*nowhere"):
         train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", tmp_path / "nowhere")
     assert not (tmp_path / "run").exists()

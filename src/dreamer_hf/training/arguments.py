@@ -28,6 +28,9 @@ class TrainerArguments:
     preset: str | None = _key(None, "name of a preset in examples/configs: sets model and training keys")
     config: str | None = _key(None, "YAML file with these same keys; it overrides the preset, flags override both")
 
+    pretrained: str | None = _key(
+        None, "start from the weights of this model, or of this world's part (folder or repository), not from new ones"
+    )
     max_train_steps: int = _key(10_000, "optimizer steps")
     max_train_minutes: float | None = _key(
         None, "stop earlier, after this many minutes of training, with the learning rate annealed by then"

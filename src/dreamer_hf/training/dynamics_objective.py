@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoConfig
 
-from ..configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig
+from ..configuration_dreamer import DreamerDynamicsConfig
 from ..losses import DYNAMICS_LOSS_WEIGHTS, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
@@ -20,6 +19,7 @@ from .data import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .latents import LatentDataset
 from .perceptual import load_perceptual
+from .pretrained import DYNAMICS, TOKENIZER, load_for_finetuning, load_model
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
 
@@ -45,7 +45,7 @@ class DynamicsObjective:
         self.arguments, self.device = arguments, device
         self.train_data, self.test_data = open_splits(arguments)
         self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data.image_size[0]).to(device)
-        self.model = DreamerDynamicsModel(self._config())
+        self.model = self._new_model()
         source = (
             LatentDataset(self.train_data, self.tokenizer, progress=process == 0)
             if arguments.cache_latents
@@ -55,23 +55,26 @@ class DynamicsObjective:
         self.perceptual = load_perceptual(arguments.lpips_net, device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
 
-    def _config(self) -> DreamerDynamicsConfig:
+    def _new_model(self) -> DreamerDynamicsModel:
         data, latents = self.train_data, self.tokenizer.config
         if data.action_dim == 0:
             raise ValueError(
                 f"no episode in {data.data_dir} has actions: a world needs data that have some to be steered."
             )
+        values = {
+            "num_latent_tokens": latents.num_latent_tokens,
+            "latent_dim": latents.latent_dim,
+            "action_dim": data.action_dim,
+            "action_offset": data.action_offset,
+            "fps": data.fps,
+            **self.arguments.model_values(),
+        }
+        if self.arguments.pretrained:
+            return load_for_finetuning(self.arguments.pretrained, DYNAMICS, values)
         # The data also count what the statistics were made of.
         stats = data.action_stats and {name: data.action_stats[name] for name in ("mean", "std", "min", "max")}
-        return DreamerDynamicsConfig(
-            num_latent_tokens=latents.num_latent_tokens,
-            latent_dim=latents.latent_dim,
-            action_dim=data.action_dim,
-            action_offset=data.action_offset,
-            action_stats=stats,
-            action_names=data.action_names,
-            fps=data.fps,
-            **self.arguments.model_values(),
+        return DreamerDynamicsModel(
+            DreamerDynamicsConfig(action_stats=stats, action_names=data.action_names, **values)
         )
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
@@ -139,19 +142,10 @@ def load_tokenizer(path: str, image_size: int) -> DreamerTokenizerModel:
         FileNotFoundError: there is no model at the path.
         ValueError: what is there is something else, or takes frames of another size than the data's.
     """
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"there is no tokenizer at {path}: give the folder that train_tokenizer.py wrote, or a Hub repository."
-        ) from error
-    if config.model_type != DreamerTokenizerConfig.model_type:
+    tokenizer = load_model(path, TOKENIZER)
+    if tokenizer.config.image_size != image_size:
         raise ValueError(
-            f"{path} holds a {config.model_type}, not a tokenizer: give the folder that train_tokenizer.py wrote."
-        )
-    if config.image_size != image_size:
-        raise ValueError(
-            f"the tokenizer {path} takes frames of {config.image_size} pixels but the data has {image_size}: "
+            f"the tokenizer {path} takes frames of {tokenizer.config.image_size} pixels but the data has {image_size}: "
             "convert the data at that size, or train a tokenizer on this data."
         )
-    return DreamerTokenizerModel.from_pretrained(path).eval().requires_grad_(False)
+    return tokenizer.eval().requires_grad_(False)

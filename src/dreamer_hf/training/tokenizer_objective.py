@@ -15,6 +15,7 @@ from .arguments import TokenizerArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
 from .perceptual import load_perceptual
 from .pictures import tile
+from .pretrained import TOKENIZER, load_for_finetuning
 from .quality import VideoQuality
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
@@ -44,18 +45,20 @@ class TokenizerObjective:
         frames = as_pixels(sample_frames(self.train_data, count=256))
         self.mean_image = frames.mean(dim=0).to(device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
-        self.model = DreamerTokenizerModel(self._config(arguments, frames))
+        self.model = self._new_model(arguments, frames)
         if self.model.config.max_mask_ratio == 0:
             self.model.encoder.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
         self.perceptual = load_perceptual(arguments.lpips_net, device)
 
-    def _config(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerConfig:
+    def _new_model(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerModel:
         values = {"image_size": self.train_data.image_size[0]} | arguments.model_values()
+        if arguments.pretrained:
+            return load_for_finetuning(arguments.pretrained, TOKENIZER, values)
         if arguments.image_stats == "data":
             values["image_mean"] = frames.mean(dim=(0, 2, 3)).tolist()
             # A channel that never changes has nothing to be scaled by; one gray level is the finest there is.
             values["image_std"] = frames.std(dim=(0, 2, 3)).clamp(min=1 / 255).tolist()
-        return DreamerTokenizerConfig(**values)
+        return DreamerTokenizerModel(DreamerTokenizerConfig(**values))
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """See `Objective`."""

@@ -1,0 +1,54 @@
+"""Models that a run starts from: the frozen tokenizer of a dynamics run, or weights to fine-tune."""
+
+from typing import Literal
+
+import torch
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from ..configuration_dreamer import DreamerWorldConfig
+
+TOKENIZER, DYNAMICS = "dreamer_tokenizer", "dreamer_dynamics"
+
+
+def load_model(path: str, model_type: Literal["dreamer_tokenizer", "dreamer_dynamics"]) -> PreTrainedModel:
+    """Loads a saved model, or the part of a saved world that is one, in float32.
+
+    Args:
+        path: folder or Hub repository.
+        model_type: what is wanted.
+
+    Raises:
+        FileNotFoundError: there is no model at the path.
+        ValueError: what is there is something else.
+    """
+    name = model_type.removeprefix("dreamer_")
+    try:
+        found = AutoConfig.from_pretrained(path).model_type
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"there is no {name} at {path}: give the folder that train_{name}.py wrote, or a Hub repository."
+        ) from error
+    if found not in (model_type, DreamerWorldConfig.model_type):
+        raise ValueError(f"{path} holds a {found}, not a {name}: give the folder that train_{name}.py wrote.")
+    model = AutoModel.from_pretrained(path, dtype=torch.float32)
+    return model if found == model_type else getattr(model, name)
+
+
+def load_for_finetuning(path: str, model_type: str, wanted: dict) -> PreTrainedModel:
+    """Loads a model whose weights a run starts from; its config stays its own.
+
+    Args:
+        path, model_type: as in `load_model`.
+        wanted: config values that the run asks for or that its data have.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`; also a model of other sizes, which are named.
+    """
+    model = load_model(path, model_type)
+    for key, value in wanted.items():
+        if getattr(model.config, key) != value:
+            raise ValueError(
+                f"the model at {path} has {key}={getattr(model.config, key)} but this run asks for {value}: "
+                "leave the key out, or start from new weights without --pretrained."
+            )
+    return model

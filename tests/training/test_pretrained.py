@@ -1,0 +1,37 @@
+"""Runs that start from a saved model's weights."""
+
+import pytest
+import torch
+from conftest import train
+
+from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
+
+
+def test_a_tokenizer_goes_on_from_its_weights(tmp_path, data_dir, configs, tokenizer_run):
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    train("tokenizer", *argv, "--pretrained", tokenizer_run, "--max_train_steps", 1, "--learning_rate", 1e-9)
+    before, after = (DreamerTokenizerModel.from_pretrained(path) for path in (tokenizer_run, tmp_path / "run"))
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight, atol=1e-6, rtol=0)
+    assert after.config.image_mean == before.config.image_mean
+
+
+def test_both_parts_of_a_world_can_be_gone_on_with(tmp_path, data_dir, configs, dynamics_run):
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    brief = ["--max_train_steps", 1, "--learning_rate", 1e-9]
+    train("dynamics", *argv, "--tokenizer", dynamics_run, "--pretrained", dynamics_run, *brief)
+    before, after = (DreamerWorldModel.from_pretrained(path).state_dict() for path in (dynamics_run, tmp_path / "run"))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, atol=1e-6, rtol=0)
+
+
+def test_another_size_or_another_model_is_refused(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
+    argv = ["--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    with pytest.raises(ValueError, match="has latent_dim=4 but this run asks for 8"):
+        train("tokenizer", "--config", configs["tokenizer"], *argv, "--pretrained", tokenizer_run, "--latent_dim", 8)
+    dynamics = ["--config", configs["dynamics"], *argv, "--tokenizer", tokenizer_run]
+    with pytest.raises(ValueError, match="holds a dreamer_tokenizer, not a dynamics"):
+        train("dynamics", *dynamics, "--pretrained", tokenizer_run)
+    with pytest.raises(FileNotFoundError, match="there is no dynamics at"):
+        train("dynamics", *dynamics, "--pretrained", tmp_path / "nowhere")
+    assert not (tmp_path / "run").exists()
