@@ -4,6 +4,7 @@ Shapes: B batch, T frames, C color channels, H, W image height and width, p patc
 N_z latent tokens, d_z latent channels, D hidden size.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -184,6 +185,17 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         ratio = torch.rand(shape, generator=generator, device=self.device) * self.config.max_mask_ratio
         coins = torch.rand((*shape[:2], self.config.num_patches), generator=generator, device=self.device)
         return coins < ratio
+
+    def fingerprint(self) -> str:
+        """What tells latents of this tokenizer from those of another: a hash of its weights and of what they act on.
+
+        The same on every device; it changes with the weights' dtype, since the latents do.
+        """
+        digest = hashlib.sha256(repr((self.config.image_mean, self.config.image_std)).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:32]
 
     @capture_outputs
     def forward(

@@ -5,6 +5,7 @@ S starts, C context frames each, A action dimensions, H height, W width.
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,19 +112,23 @@ def load_start_frames(path_or_repo: str | os.PathLike) -> StartFrames:
 
 
 def starts_from_dataset(
-    dataset: ShardDataset, num_starts: int = MAX_STARTS, context_frames: int = CONTEXT_FRAMES
+    dataset: ShardDataset,
+    num_starts: int = MAX_STARTS,
+    context_frames: int = CONTEXT_FRAMES,
+    decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> StartFrames:
-    """Takes the first frames of episodes spread evenly over a dataset of frames.
+    """Takes the first frames of episodes spread evenly over a dataset.
 
     Args:
         dataset: whose episodes to begin from; its `action_offset` must be the world's.
         num_starts: S, at most; fewer where the dataset has fewer episodes.
         context_frames: C, at most; fewer where every episode is shorter.
+        decode: latents (C, N_z, d_z) -> uint8 frames (C, 3, H, W), for shards that hold latents.
 
     Raises:
-        ValueError: when the shards hold latents, or no frame.
+        ValueError: when the shards hold latents and there is no `decode`, or no frame.
     """
-    if dataset.image_size is None:
+    if dataset.image_size is None and decode is None:
         raise ValueError(f"{dataset.data_dir} holds latents: give the folder of frames that they were made from.")
     context_frames = min(context_frames, int(dataset.episode_lengths.max()))
     if context_frames == 0:
@@ -131,6 +136,8 @@ def starts_from_dataset(
     long_enough = np.flatnonzero(dataset.episode_lengths >= context_frames)
     chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, num_starts).round().astype(int))]
     items = [dataset.window(int(position), 0, context_frames) for position in chosen]
+    for item in items if decode is not None else ():
+        item["pixel_values_videos"] = decode(item["latents"])
     names = ("pixel_values_videos", "actions", "action_mask")
     return StartFrames(*(torch.stack([item[name] for item in items]).contiguous() for name in names))
 

@@ -184,7 +184,7 @@ def test_bfloat16(case, tmp_path):
 
 def test_one_graph(case):
     """Nothing in a forward pass breaks a graph (traced without the minutes of code generation)."""
-    name, model, make_inputs = case
+    _, model, make_inputs = case
     compiled = torch.compile(model.forward, fullgraph=True, backend="eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(**make_inputs())[0], model(**make_inputs())[0], atol=1e-5, rtol=1e-5)

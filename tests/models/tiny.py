@@ -10,7 +10,6 @@ from dreamer_hf import (
     DreamerWorldModel,
 )
 
-
 # Where 1 / sqrt(fan_in) would make a deep rollout a chaotic map, in which rounding errors grow without end.
 SCALES = {"latent_head": 0.2, "o_proj": 0.5, "down_proj": 0.5}
 

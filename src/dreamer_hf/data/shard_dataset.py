@@ -78,6 +78,11 @@ class ShardDataset(EpisodeWindows):
         return self._index.source_episodes[self.episode_ids]
 
     @property
+    def episode_shards(self) -> np.ndarray:
+        """(num_episodes,) number of the shard that holds each episode."""
+        return self._index.shards[self.episode_ids]
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) of the frames in pixels; None for latents."""
         return None if self.metadata.image_shape is None else self.metadata.image_shape[:2]

@@ -39,9 +39,14 @@ class DynamicsEvaluation:
 
     @torch.no_grad()
     def add(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
-        """Adds a batch of windows: uint8 `pixel_values_videos` (B,T,3,H,W), `actions` (B,T,A), `action_mask` (B,T)."""
-        pixels = as_pixels(batch["pixel_values_videos"])
-        latents = self.tokenizer.encode(pixels).latents
+        """Adds a batch of windows: uint8 `pixel_values_videos` (B,T,3,H,W) or `latents` (B,T,N,C), which are then decoded
+        to have something to compare with; `actions` (B,T,A) and `action_mask` (B,T)."""
+        if "latents" in batch:
+            latents = batch["latents"].float()
+            pixels = self.tokenizer.decode(latents).pixel_values_videos
+        else:
+            pixels = as_pixels(batch["pixel_values_videos"])
+            latents = self.tokenizer.encode(pixels).latents
         self._add_flow(latents, batch, generator)
         horizon = min(MAX_HORIZON, pixels.shape[1] // 2)
         real, last = pixels[:, -horizon:], pixels[:, -horizon - 1 : -horizon]

@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from ..configuration_dreamer import DreamerDynamicsConfig
+from ..data import ShardDataset
 from ..losses import DYNAMICS_LOSS_WEIGHTS, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
@@ -44,13 +45,11 @@ class DynamicsObjective:
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
         self.arguments, self.device = arguments, device
         self.train_data, self.test_data = open_splits(arguments)
-        self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data.image_size[0]).to(device)
+        self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data).to(device)
         self.model = self._new_model()
-        source = (
-            LatentDataset(self.train_data, self.tokenizer, progress=process == 0)
-            if arguments.cache_latents
-            else self.train_data
-        )
+        source = self.train_data
+        if arguments.cache_latents and source.image_size is not None:
+            source = LatentDataset(source, self.tokenizer, progress=process == 0)
         self.stream = BatchStream(source, arguments, process, num_processes, device)
         self.perceptual = load_perceptual(arguments.lpips_net, device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
@@ -124,7 +123,14 @@ class DynamicsObjective:
         world.save_pretrained(folder, state_dict=weights)
         size = self.tokenizer.config.image_size
         DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
-        save_start_frames(folder, starts_from_dataset(self.test_data))
+        decode = self._decoded if self.test_data.image_size is None else None
+        save_start_frames(folder, starts_from_dataset(self.test_data, self.arguments.num_start_frames, decode=decode))
+
+    @torch.no_grad()
+    def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (C,N,d) -> uint8 frames (C,3,H,W)."""
+        frames = self.tokenizer.decode(latents[None].to(self.device)).pixel_values_videos[0]
+        return (frames * 255).round().byte().cpu()
 
     def summary(self, values: dict[str, float]) -> str:
         """See `Objective`."""
@@ -135,17 +141,24 @@ class DynamicsObjective:
         )
 
 
-def load_tokenizer(path: str, image_size: int) -> DreamerTokenizerModel:
+def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
     """Loads the frozen tokenizer that latents come from.
 
     Raises:
         FileNotFoundError: there is no model at the path.
-        ValueError: what is there is something else, or takes frames of another size than the data's.
+        ValueError: what is there is something else, takes frames of another size than the data's, or is not the one
+            that made the data's latents.
     """
-    tokenizer = load_model(path, TOKENIZER)
-    if tokenizer.config.image_size != image_size:
+    tokenizer = load_model(path, TOKENIZER).eval().requires_grad_(False)
+    if data.image_size is None:
+        if data.metadata.tokenizer_fingerprint != tokenizer.fingerprint():
+            raise ValueError(
+                f"the latents in {data.data_dir} were not made by the tokenizer {path}: give the tokenizer that made "
+                "them, or encode the frames again with examples/encode_latents.py."
+            )
+    elif tokenizer.config.image_size != data.image_size[0]:
         raise ValueError(
-            f"the tokenizer {path} takes frames of {tokenizer.config.image_size} pixels but the data has {image_size}: "
-            "convert the data at that size, or train a tokenizer on this data."
+            f"the tokenizer {path} takes frames of {tokenizer.config.image_size} pixels but the data has "
+            f"{data.image_size[0]}: convert the data at that size, or train a tokenizer on this data."
         )
-    return tokenizer.eval().requires_grad_(False)
+    return tokenizer

@@ -56,10 +56,15 @@ class LatentDataset(Dataset):
         return {name: values[frames] for name, values in self.episodes[episode].items()}
 
 
-@torch.no_grad()
 def _encoded(item: dict[str, torch.Tensor], tokenizer: DreamerTokenizerModel) -> dict[str, torch.Tensor]:
-    cache = tokenizer.new_encoder_cache()
-    chunks = item["pixel_values_videos"].split(ENCODED_FRAMES)
-    latents = [tokenizer.encode(as_pixels(chunk.to(tokenizer.device))[None], cache).latents[0] for chunk in chunks]
-    latents = torch.cat(latents).to("cpu", torch.float16)
+    latents = encode_episode(item["pixel_values_videos"], tokenizer)
     return {"latents": latents, "actions": item["actions"], "action_mask": item["action_mask"]}
+
+
+@torch.no_grad()
+def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> torch.Tensor:
+    """uint8 frames (T,3,H,W) of a whole episode -> its latents (T,N,C), float16 on the CPU."""
+    cache = tokenizer.new_encoder_cache()
+    chunks = frames.split(ENCODED_FRAMES)
+    latents = [tokenizer.encode(as_pixels(chunk.to(tokenizer.device))[None], cache).latents[0] for chunk in chunks]
+    return torch.cat(latents).to("cpu", torch.float16)

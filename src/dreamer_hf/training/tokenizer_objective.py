@@ -41,6 +41,10 @@ class TokenizerObjective:
     def __init__(self, arguments: TokenizerArguments, process: int, num_processes: int, device: torch.device):
         self.device = device
         self.train_data, self.test_data = open_splits(arguments)
+        if self.train_data.image_size is None:
+            raise ValueError(
+                f"{arguments.data_dir} holds latents: give the folder of frames that they were made from."
+            )
         self.stream = BatchStream(self.train_data, arguments, process, num_processes, device)
         frames = as_pixels(sample_frames(self.train_data, count=256))
         self.mean_image = frames.mean(dim=0).to(device)
