@@ -34,7 +34,7 @@ lint: $(STAMP)  ## Check the style of every Python file
 
 # Two workers of one thread each: tiny models gain nothing from more, and lose much to waiting for each other.
 test: $(STAMP)  ## Run the tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile
 
 demo: $(STAMP)  ## Record, convert, train, load and dream PushT (12 minutes at most on two CPU cores)
 	$(PYTHON) examples/demo.py

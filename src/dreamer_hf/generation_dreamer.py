@@ -113,6 +113,7 @@ class DreamerDynamicsRolloutMixin:
         schedule = RolloutSchedule(num_inference_steps, context_signal_level, self.config.num_signal_levels)
         action_dim = self.config.action_dim
         context = as_frames(latents.to(self.device), context_actions, context_action_mask, action_dim)
+        actions = torch.as_tensor(actions)
         noise = noise or draw_rollout_noise(context.latents, actions.shape[1], generator)
         future = as_frames(noise.start.to(self.device), actions, action_mask, action_dim)
         run = _generate_cached if use_cache else _generate_uncached

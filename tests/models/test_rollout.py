@@ -181,6 +181,15 @@ def test_positions_far_out_are_as_exact_as_the_first():
     torch.testing.assert_close(dream(near, actions), dream(far, actions), atol=1e-4, rtol=1e-4)
 
 
+def test_bfloat16_dreams_stay_close():
+    """Latents are integrated in float32 whatever the weights' dtype."""
+    world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 6, 2)
+    exact = world.generate(frames, actions, generator=seeded())
+    rounded = world.to(torch.bfloat16).generate(frames, actions, generator=seeded())
+    assert rounded.latents.dtype == rounded.pixel_values_videos.dtype == torch.float32
+    assert (rounded.latents - exact.latents).square().mean().sqrt() < 0.2 * exact.latents.std()
+
+
 def test_refusals():
     world, frames = tiny_world(), rand(1, 2, 3, 16, 16)
     with pytest.raises(ValueError, match="power of two from 1 to 16"):
