@@ -9,6 +9,7 @@ from dreamer_hf.losses import (
     is_bootstrap_row,
     sample_training_row,
     shortcut_forcing_loss,
+    show_past_as_in_rollouts,
     tokenizer_loss_terms,
 )
 from dreamer_hf.modeling_dreamer_dynamics import DreamerDynamicsModel
@@ -187,3 +188,12 @@ def test_tokenizer_terms_are_mse_and_lpips_of_every_frame():
     ]
     torch.testing.assert_close(terms["lpips"], torch.stack(each).mean())
     assert set(tokenizer_loss_terms(reconstruction, frames)) == {"mse"}
+
+
+def test_a_share_of_the_frames_is_shown_as_rollouts_show_the_past():
+    levels, steps = torch.arange(4000) % 7, torch.ones(4000, dtype=torch.long)
+    moved_levels, moved_steps = show_past_as_in_rollouts(levels, steps, 0.6, 7, torch.Generator().manual_seed(0))
+    moved = moved_levels == 7
+    assert abs(moved.float().mean() - 0.6) < 0.03
+    assert (moved_steps[moved] == 0).all() and (moved_steps[~moved] == 1).all()
+    assert torch.equal(moved_levels[~moved], levels[~moved])

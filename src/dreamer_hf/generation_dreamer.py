@@ -11,7 +11,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from .rollout import DreamerLatentRollout, DreamerRollout, Frames, as_frames, draw_noise
-from .scheduling_shortcut import RolloutSchedule, euler_step
+from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule, euler_step
 
 
 @dataclass
@@ -54,7 +54,7 @@ class DreamerDynamicsRolloutMixin:
         actions: torch.FloatTensor | None = None,
         action_mask: torch.BoolTensor | None = None,
         num_inference_steps: int = 4,
-        context_signal_level: float = 0.9,
+        context_signal_level: float = CONTEXT_SIGNAL_LEVEL,
         generator: torch.Generator | None = None,
         context_noise: torch.FloatTensor | None = None,
         merge_commit: bool = True,
@@ -88,7 +88,7 @@ class DreamerDynamicsRolloutMixin:
         action_mask: torch.BoolTensor | None = None,
         context_action_mask: torch.BoolTensor | None = None,
         num_inference_steps: int = 4,
-        context_signal_level: float = 0.9,
+        context_signal_level: float = CONTEXT_SIGNAL_LEVEL,
         generator: torch.Generator | None = None,
         noise: RolloutNoise | None = None,
         use_cache: bool = True,
@@ -162,7 +162,7 @@ class DreamerWorldRolloutMixin:
         actions: torch.FloatTensor | None = None,
         action_mask: torch.BoolTensor | None = None,
         num_inference_steps: int = 4,
-        context_signal_level: float = 0.9,
+        context_signal_level: float = CONTEXT_SIGNAL_LEVEL,
         generator: torch.Generator | None = None,
         context_noise: torch.FloatTensor | None = None,
         merge_commit: bool = True,

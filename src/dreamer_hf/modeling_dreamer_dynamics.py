@@ -128,6 +128,8 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
                 init.copy_(module.action_std, std)
         elif isinstance(module, DreamerDynamicsModel):
             init.normal_(module.register_tokens)
+            # Step sizes start almost alike: a coarse step begins with what the finest one has learned.
+            init.normal_(module.step_size_embedding.weight, std=0.1)
             init.zeros_(module.latent_head.weight)
 
     def new_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:

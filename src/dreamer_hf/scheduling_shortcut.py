@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+CONTEXT_SIGNAL_LEVEL = 0.9
+"""Level at which rollouts show the past, unless they are told otherwise."""
+
 
 def num_step_sizes(num_signal_levels: int) -> int:
     """Number of step sizes on the grid of `num_signal_levels` (K_max): log2(K_max) + 1."""

@@ -150,6 +150,9 @@ class DynamicsArguments(TrainerArguments):
 
     tokenizer: str | None = _key(None, "folder or repository of the frozen tokenizer (required)")
     cache_latents: bool = _key(False, "encode all episodes once and keep their latents in memory")
+    context_level_fraction: float = _key(
+        0.0, "share of the frames shown at the level of a rollout's past; small models learn actions sooner with it"
+    )
     bootstrap_fraction: float = _key(0.25, "share of the rows that learn coarse steps, at three passes instead of one")
     bootstrap_start_step: int = _key(0, "steps before the first such row")
     num_start_frames: int = _key(8, "held-out starts that are stored with the model, for playing")
@@ -175,8 +178,9 @@ class DynamicsArguments(TrainerArguments):
         super().__post_init__()
         if not self.tokenizer:
             raise ValueError("--tokenizer is missing: give the folder that examples/train_tokenizer.py wrote.")
-        if not 0 <= self.bootstrap_fraction <= 1:
-            raise ValueError(f"bootstrap_fraction={self.bootstrap_fraction} is no share: give 0 to 1.")
+        for name in ("bootstrap_fraction", "context_level_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is no share: give 0 to 1.")
 
 
 class _Parser(HfArgumentParser):

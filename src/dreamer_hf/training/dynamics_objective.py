@@ -9,10 +9,17 @@ from torch.distributed.fsdp import FSDPModule
 
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
-from ..losses import DYNAMICS_LOSS_WEIGHTS, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
+from ..losses import (
+    DYNAMICS_LOSS_WEIGHTS,
+    is_bootstrap_row,
+    sample_training_row,
+    shortcut_forcing_loss,
+    show_past_as_in_rollouts,
+)
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..modeling_dreamer_world import DreamerWorldModel
+from ..scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, signal_level_id
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import DynamicsArguments
@@ -104,6 +111,9 @@ class DynamicsObjective:
         """Signal levels (T,), step sizes (T,) and noise (T,N,C) of one row."""
         levels = self.model.config.num_signal_levels
         grid = sample_training_row(shape[0], levels, is_bootstrap, generator, self.device)
+        if self.arguments.context_level_fraction > 0:
+            context = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels)
+            grid = show_past_as_in_rollouts(*grid, self.arguments.context_level_fraction, context, generator)
         return *grid, torch.randn(shape, generator=generator, device=self.device)
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
