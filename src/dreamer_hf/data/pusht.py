@@ -4,6 +4,7 @@ Units: positions in simulator pixels, [0, 512] on both axes (y grows downwards);
 Needs the extras `lerobot` and `pusht`.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -166,8 +167,13 @@ def record_pusht(
 
 
 def _quiet_third_parties() -> None:
-    """Leaves the screen to our one progress bar: SVT-AV1 and `datasets` report on every episode otherwise."""
+    """Leaves the screen to our one progress bar.
+
+    SVT-AV1 and `datasets` report on every episode otherwise, and lerobot at length that torchcodec finds no FFmpeg
+    (PyAV does the work then, as well).
+    """
     os.environ.setdefault("SVT_LOG", "1")
+    logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
     import datasets
 
     datasets.disable_progress_bars()
