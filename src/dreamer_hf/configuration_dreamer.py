@@ -88,8 +88,8 @@ class DreamerTransformerConfig(PreTrainedConfig):
 @strict
 class DreamerTokenizerConfig(DreamerTransformerConfig):
     r"""
-    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are the published
-    400M tokenizers, apart from the image statistics being theirs too.
+    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are those of
+    the published 400M tokenizers.
 
     Args:
         image_size (`int`): Height and width of a frame in pixels (frames are square).
@@ -159,8 +159,8 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
 @strict
 class DreamerDynamicsConfig(DreamerTransformerConfig):
     r"""
-    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are the
-    published 110M PushT model.
+    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are those
+    of the published 110M PushT model.
 
     Args:
         num_hidden_layers (`int`): Layers, a multiple of `time_every`.
