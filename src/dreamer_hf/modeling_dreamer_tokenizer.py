@@ -199,7 +199,11 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
 
     @capture_outputs
     def forward(
-        self, pixel_values_videos: torch.FloatTensor, patch_mask: torch.BoolTensor | None = None, **kwargs
+        self,
+        pixel_values_videos: torch.FloatTensor,
+        patch_mask: torch.BoolTensor | None = None,
+        latent_noise: torch.FloatTensor | None = None,
+        **kwargs,
     ) -> DreamerTokenizerOutput:
         """Reconstructs frames through the latents.
 
@@ -207,6 +211,8 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): frames in [0, 1].
             patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): patches to hide from the encoder. If
                 not given: drawn by `sample_patch_mask` in training mode, nothing hidden in eval mode.
+            latent_noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): added to the latents before they
+                are decoded; the latents that are returned are without it.
 
         Raises:
             ValueError: frames of another size than the config's.
@@ -214,7 +220,8 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         if patch_mask is None and self.training and self.config.max_mask_ratio > 0:
             patch_mask = self.sample_patch_mask(*pixel_values_videos.shape[:2])
         latents = self.encoder(self._normalize(pixel_values_videos), patch_mask, None, **kwargs)
-        reconstruction = self._denormalize(self.decoder(latents, None, **kwargs))
+        decoded_from = latents if latent_noise is None else latents + latent_noise.to(latents.dtype)
+        reconstruction = self._denormalize(self.decoder(decoded_from, None, **kwargs))
         return DreamerTokenizerOutput(reconstruction=reconstruction, latents=latents, patch_mask=patch_mask)
 
     def encode(

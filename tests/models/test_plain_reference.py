@@ -29,9 +29,21 @@ def test_tokenizer(options):
             torch.testing.assert_close(output.reconstruction[row].double(), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_latent_noise_is_decoded_but_not_returned():
+    tokenizer, frames = tiny_tokenizer(), rand(1, 3, 3, 16, 16)
+    with torch.no_grad():
+        latents = tokenizer(frames).latents
+        noise = 0.3 * randn(*latents.shape)
+        noisy = tokenizer(frames, latent_noise=noise)
+        expected = plain.decode(latents[0] + noise[0], tokenizer)
+    torch.testing.assert_close(noisy.latents, latents)
+    torch.testing.assert_close(noisy.reconstruction[0].double(), expected, atol=1e-4, rtol=1e-4)
+
+
 ACTIONS = {
     "one action token": {},
     "three action tokens": {"num_action_tokens": 3},
+    "frequencies": {"num_action_frequencies": 3, "action_stats": {"mean": [1.0, -2.0], "std": [3.0, 0.5]}},
     "statistics": {"action_stats": {"mean": [1.0, -2.0], "std": [3.0, 0.5]}},
     "binary and continuous": {"action_dim": 3, "action_num_classes": [0, 2, 0]},
     "categorical alone": {"action_dim": 2, "action_num_classes": [4, 3]},

@@ -37,6 +37,7 @@ eval_steps: 8
 eval_windows: 4
 learning_rate: 3e-3
 ema_decay: 0.9
+max_latent_noise: 0.1
 """
 TINY_DYNAMICS = """
 hidden_size: 16

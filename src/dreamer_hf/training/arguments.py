@@ -126,6 +126,9 @@ class TokenizerArguments(TrainerArguments):
     image_stats: Literal["data", "default"] = _key(
         "data", "scale pixels by the data's mean and deviation (small tokenizers start with it), or to [-1, 1]"
     )
+    max_latent_noise: float = _key(
+        0.0, "deviation up to which noise is added to the latents before decoding: neighbors then decode alike"
+    )
 
     hidden_size: int | None = _key(None, "model: width of a token")
     intermediate_size: int | None = _key(None, "model: width of the MLP")
@@ -166,6 +169,7 @@ class DynamicsArguments(TrainerArguments):
     context_length: int | None = _key(None, "model: frames that a time layer sees")
     num_register_tokens: int | None = _key(None, "model: learned extra tokens of a frame")
     num_action_tokens: int | None = _key(None, "model: tokens that carry the action")
+    num_action_frequencies: int | None = _key(None, "model: wavelengths at which continuous actions are also seen")
     action_num_classes: list[int] | None = field(
         default=None, metadata={"help": "model: per action component, its number of classes, 0 if it is continuous"}
     )

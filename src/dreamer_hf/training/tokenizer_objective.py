@@ -50,6 +50,7 @@ class TokenizerObjective:
         self.mean_image = frames.mean(dim=0).to(device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
         self.model = self._new_model(arguments, frames)
+        self.max_latent_noise = arguments.max_latent_noise
         if self.model.config.max_mask_ratio == 0:
             self.model.encoder.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
         self.perceptual = load_perceptual(arguments.lpips_net, device)
@@ -71,15 +72,26 @@ class TokenizerObjective:
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         """See `Objective`; the terms are `mse` and, where its weights are at hand, `lpips`."""
         pixels = as_pixels(batch["pixel_values_videos"])
-        mask = self._patch_mask(rows, pixels.shape[1])
-        reconstruction = model(pixels, patch_mask=mask).reconstruction
+        mask, noise = self._corruption(rows, pixels.shape[1])
+        reconstruction = model(pixels, patch_mask=mask, latent_noise=noise).reconstruction
         return tokenizer_loss_terms(reconstruction, pixels, self.perceptual), {}
 
-    def _patch_mask(self, rows: RowNumbers, num_frames: int) -> torch.Tensor | None:
-        if self.model.config.max_mask_ratio == 0:
-            return None
-        draw = self.model.sample_patch_mask
-        return torch.cat([draw(1, num_frames, generator) for _, generator in rows.generators(self.device)])
+    def _corruption(self, rows: RowNumbers, num_frames: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Patch mask (B,T,N_p) and latent noise (B,T,N_z,d_z) of a batch; None for what the run does without."""
+        masks, noises = [], []
+        for _, generator in rows.generators(self.device):
+            if self.model.config.max_mask_ratio > 0:
+                masks.append(self.model.sample_patch_mask(1, num_frames, generator))
+            if self.max_latent_noise > 0:
+                noises.append(self._latent_noise(num_frames, generator))
+        return torch.cat(masks) if masks else None, torch.cat(noises) if noises else None
+
+    def _latent_noise(self, num_frames: int, generator: torch.Generator) -> torch.Tensor:
+        """Normal noise (1,T,N_z,d_z), of a deviation that each frame draws from U(0, max_latent_noise)."""
+        config = self.model.config
+        shape = (1, num_frames, config.num_latent_tokens, config.latent_dim)
+        deviation = torch.rand((1, num_frames, 1, 1), generator=generator, device=self.device) * self.max_latent_noise
+        return deviation * torch.randn(shape, generator=generator, device=self.device)
 
     def evaluate(self, model: DreamerTokenizerModel) -> Evaluation:
         """See `Objective`; the reconstruction is measured with nothing masked. The picture has three rows: frames with
