@@ -1,0 +1,61 @@
+"""The plain eager form, which benchmarks time against ours, computes what ours compute."""
+
+import pytest
+import torch
+from plain_eager import PlainDynamics, PlainRollout, PlainTokenizer, shortcut_loss, split_projections
+from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
+
+from dreamer_hf.losses import shortcut_forcing_loss
+from dreamer_hf.scheduling_shortcut import sample_training_grid
+
+OPTIONS = {
+    "published": {},
+    "all options": {"num_key_value_heads": 2, "qk_norm": True, "attn_logit_softcapping": 2.0},
+}
+CLOSE = {"atol": 1e-5, "rtol": 1e-4}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_tokenizer(options):
+    tokenizer = tiny_tokenizer(image_mean=[0.9, 0.5, 0.2], image_std=[0.1, 0.5, 0.3], **options)
+    plain, frames, patch_mask = PlainTokenizer(tokenizer), rand(2, 5, 3, 16, 16), rand(2, 5, 4, seed=1) < 0.4
+    with torch.no_grad():
+        masked = tokenizer(frames, patch_mask=patch_mask)
+        torch.testing.assert_close(plain.encode(frames, patch_mask), masked.latents, **CLOSE)
+        torch.testing.assert_close(plain.encode(frames), tokenizer.encode(frames).latents, **CLOSE)
+        decoded = tokenizer.decode(masked.latents).pixel_values_videos
+        torch.testing.assert_close(plain.decode(masked.latents), decoded, **CLOSE)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_objective_and_its_gradients(options):
+    dynamics, rows, frames = tiny_dynamics(**options).train(), 6, 5
+    plain = PlainDynamics(dynamics)
+    signal_ids, step_ids = sample_training_grid((rows, frames), 16, torch.Generator().manual_seed(0), "cpu")
+    step_ids[:2] = 0  # two flow rows, for which only the plain form takes all three passes
+    actions, action_mask = randn(rows, frames, 2), rand(rows, frames, seed=1) < 0.7
+    batch = (randn(rows, frames, 3, 5), actions, action_mask, signal_ids, step_ids, randn(rows, frames, 3, 5, seed=2))
+    expected = shortcut_loss(plain, *batch)
+    expected.backward()
+    result = shortcut_forcing_loss(dynamics, *batch)
+    result.loss.backward()
+    torch.testing.assert_close(result.loss, expected, **CLOSE)
+    gradients = {name: parameter.grad for name, parameter in dynamics.named_parameters()}
+    gradients = split_projections(gradients, dynamics.config)
+    assert gradients.keys() == dict(plain.named_parameters()).keys()
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, **CLOSE)
+
+
+@pytest.mark.parametrize("context_frames", [1, 2, 5])
+def test_rollout_past_several_windows(context_frames):
+    world = tiny_world()
+    plain = PlainTokenizer(world.tokenizer), PlainDynamics(world.dynamics)
+    frames, noise = rand(2, context_frames, 3, 16, 16), randn(2, context_frames, 3, 5)
+    theirs, ours = PlainRollout(*plain, frames, noise), world.start_rollout(frames, context_noise=noise)
+    for step in range(9):
+        action, start, commit = randn(2, 2, seed=step), randn(2, 3, 5, seed=50 + step), randn(2, 3, 5, seed=90 + step)
+        pixels, latents = theirs.step(action, start, commit)
+        output = ours.step(action, start_noise=start, commit_noise=commit)
+        torch.testing.assert_close(latents, output.latents, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(pixels, output.pixel_values, atol=1e-4, rtol=1e-4)
