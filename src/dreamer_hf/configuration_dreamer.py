@@ -7,8 +7,23 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 
+class DreamerSharedCodeMixin:
+    """Keeps what a config says about code saved beside it (`auto_map`) true."""
+
+    def to_dict(self) -> dict:
+        """As the base class. Without `auto_map` where saving the config saves no code: one that was loaded with the
+        config names files that stay behind."""
+        values = super().to_dict()
+        auto_map = values.pop("auto_map", None)
+        if auto_map and self.is_remote_code():
+            # transformers takes every class named *Tokenizer* for one of text, and writes (slow, fast) in its place.
+            flat = {auto: name if isinstance(name, str) else name[0] for auto, name in auto_map.items()}
+            values["auto_map"] = flat
+        return values
+
+
 @strict
-class DreamerTransformerConfig(PreTrainedConfig):
+class DreamerTransformerConfig(DreamerSharedCodeMixin, PreTrainedConfig):
     r"""
     What the tokenizer and the dynamics model have in common: one space-time transformer (section 3.4).
 
@@ -256,7 +271,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
 
 
 @strict
-class DreamerWorldConfig(PreTrainedConfig):
+class DreamerWorldConfig(DreamerSharedCodeMixin, PreTrainedConfig):
     r"""
     Configuration of [`DreamerWorldModel`]: a tokenizer and a dynamics model that fit each other.
 

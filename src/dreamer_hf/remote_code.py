@@ -1,0 +1,70 @@
+"""Puts the code of a model beside its weights: transformers then loads the folder where `dreamer_hf` is not installed."""
+
+import json
+import shutil
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModel
+from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.utils import CONFIG_NAME, VIDEO_PROCESSOR_NAME
+
+from . import modeling_dreamer_dynamics, modeling_dreamer_tokenizer, modeling_dreamer_world, video_processing_dreamer
+from .data.files import replacing
+
+_MODELS = {
+    "dreamer_tokenizer": (modeling_dreamer_tokenizer, "DreamerTokenizer"),
+    "dreamer_dynamics": (modeling_dreamer_dynamics, "DreamerDynamics"),
+    "dreamer_world": (modeling_dreamer_world, "DreamerWorld"),
+}
+
+
+def export_code(folder: str | Path) -> list[str]:
+    """Copies a saved model's code into its folder and names it in the configs (`auto_map`).
+
+    `AutoModel.from_pretrained(folder, trust_remote_code=True)` then works with transformers alone. Where `dreamer_hf`
+    is installed, its own classes are used all the same. Nothing is registered: a later `save_pretrained` of the same
+    classes stays free of code.
+
+    Args:
+        folder: what `save_pretrained` wrote, perhaps with a video processor.
+
+    Returns the names of the code files.
+
+    Raises:
+        FileNotFoundError: the folder holds no model of ours.
+    """
+    folder = Path(folder)
+    model_type = _read(folder / CONFIG_NAME).get("model_type") if (folder / CONFIG_NAME).is_file() else None
+    if model_type not in _MODELS:
+        raise FileNotFoundError(f"{folder} holds no saved model of dreamer_hf: give the folder of save_pretrained.")
+    module, name = _MODELS[model_type]
+    references = {
+        AutoConfig.__name__: f"configuration_dreamer.{name}Config",
+        AutoModel.__name__: f"{_file_name(module)}.{name}Model",
+    }
+    files = [module.__file__, *get_relative_import_files(module.__file__)]
+    _name_code(folder / CONFIG_NAME, references)
+    if (folder / VIDEO_PROCESSOR_NAME).is_file():
+        files.append(video_processing_dreamer.__file__)
+        reference = f"{_file_name(video_processing_dreamer)}.DreamerVideoProcessor"
+        _name_code(folder / VIDEO_PROCESSOR_NAME, {"AutoVideoProcessor": reference})
+    for file in files:
+        shutil.copyfile(file, folder / Path(file).name)
+    return sorted(Path(file).name for file in files)
+
+
+def _file_name(module) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _name_code(path: Path, references: dict[str, str]) -> None:
+    with replacing(path) as temporary:
+        content = _read(path) | {"auto_map": references}
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+__all__ = ["export_code"]
