@@ -183,9 +183,6 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         latent_dim (`int`): Channels of a latent token, d_z, as the tokenizer's.
         num_register_tokens (`int`): Learned extra tokens of a frame.
         num_action_tokens (`int`): Tokens that carry the action of a frame.
-        num_action_frequencies (`int`): With n > 0 the linear map of continuous components also gets the sines and
-            cosines of each, at n wavelengths from 8 standard deviations down, each half of the one before: small
-            models then tell neighboring target positions apart. 0: the plain linear map.
         action_dim (`int`): Width of a raw action vector.
         action_num_classes (`list[int]`, *optional*): Per action component: 0 for a continuous one, otherwise the number
             of classes of a categorical one, 2 for a binary one (values 0, 1, ...). All continuous if not given.
@@ -207,7 +204,6 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     latent_dim: int = 32
     num_register_tokens: int = 4
     num_action_tokens: int = 1
-    num_action_frequencies: int = 0
     action_dim: int = 2
     action_num_classes: list[int] | None = None
     num_signal_levels: int = 128
@@ -250,8 +246,6 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
                 f"action_dim={self.action_dim} and num_action_tokens={self.num_action_tokens} must be at least 1: "
                 "for data without actions pass no actions instead."
             )
-        if self.num_action_frequencies < 0:
-            raise ValueError(f"num_action_frequencies={self.num_action_frequencies} is impossible: give 0 or more.")
         if any(classes < 0 or classes == 1 for classes in self._action_classes()):
             raise ValueError(
                 f"action_num_classes={self.action_num_classes} has an impossible count: use 0 or at least 2."

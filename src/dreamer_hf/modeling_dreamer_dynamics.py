@@ -4,7 +4,6 @@ Shapes: B batch, T frames, N_z latent tokens, d_z latent channels, R register to
 D hidden size, K_max signal levels.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +48,7 @@ class DreamerActionEncoder(nn.Module):
         self.action_tokens = nn.Parameter(torch.empty(config.num_action_tokens, config.hidden_size))
         self.continuous, self.categorical = config.continuous_action_indices, config.categorical_action_indices
         if self.continuous:
-            features = len(self.continuous) * (1 + 2 * config.num_action_frequencies)
-            self.action_proj = nn.Linear(features, config.hidden_size)
+            self.action_proj = nn.Linear(len(self.continuous), config.hidden_size)
             for name in ("action_mean", "action_std"):
                 statistic = torch.empty(len(self.continuous), dtype=torch.float32)
                 self.register_buffer(name, statistic, persistent=False)
@@ -76,16 +74,10 @@ class DreamerActionEncoder(nn.Module):
         if self.continuous:
             values = actions[..., self.continuous].float()
             values = (values - self.action_mean.float()) / self.action_std.float()
-            values = torch.cat([values, *self._waves(values)], dim=-1)
             encoded = self.action_proj(values.to(self.action_proj.weight.dtype))
         for index, table in zip(self.categorical, self.class_embeddings if self.categorical else ()):
             encoded = encoded + table(actions[..., index].round().long())
         return encoded
-
-    def _waves(self, values: torch.Tensor) -> list[torch.Tensor]:
-        """Sines and cosines of normalized components, see `num_action_frequencies`."""
-        angles = [values * (math.pi / 4 * 2**octave) for octave in range(self.config.num_action_frequencies)]
-        return [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
 
     def continuous_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the continuous components; 0 and 1 where the config has none."""

@@ -141,11 +141,7 @@ def action_tokens(dynamics, action, has_action):
                 mean, std = config.action_stats["mean"][index], config.action_stats["std"][index]
             continuous.append((action[index].double() - mean) / std)
     if continuous:
-        features = list(continuous)
-        for octave in range(config.num_action_frequencies):
-            angles = [value * 2 * math.pi / (8 / 2**octave) for value in continuous]
-            features += [angle.sin() for angle in angles] + [angle.cos() for angle in angles]
-        encoded = encoded + linear(torch.stack(features), encoder.action_proj)
+        encoded = encoded + linear(torch.stack(continuous), encoder.action_proj)
     return tokens + encoded
 
 

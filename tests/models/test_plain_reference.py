@@ -43,7 +43,6 @@ def test_latent_noise_is_decoded_but_not_returned():
 ACTIONS = {
     "one action token": {},
     "three action tokens": {"num_action_tokens": 3},
-    "frequencies": {"num_action_frequencies": 3, "action_stats": {"mean": [1.0, -2.0], "std": [3.0, 0.5]}},
     "statistics": {"action_stats": {"mean": [1.0, -2.0], "std": [3.0, 0.5]}},
     "binary and continuous": {"action_dim": 3, "action_num_classes": [0, 2, 0]},
     "categorical alone": {"action_dim": 2, "action_num_classes": [4, 3]},

@@ -169,7 +169,6 @@ class DynamicsArguments(TrainerArguments):
     context_length: int | None = _key(None, "model: frames that a time layer sees")
     num_register_tokens: int | None = _key(None, "model: learned extra tokens of a frame")
     num_action_tokens: int | None = _key(None, "model: tokens that carry the action")
-    num_action_frequencies: int | None = _key(None, "model: wavelengths at which continuous actions are also seen")
     action_num_classes: list[int] | None = field(
         default=None, metadata={"help": "model: per action component, its number of classes, 0 if it is continuous"}
     )
