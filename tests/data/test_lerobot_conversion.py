@@ -190,14 +190,14 @@ def convert_slowly(source, out, options):
     convert(source, out, options)
 
 
-@pytest.mark.parametrize("moment", ["shard_0000.h5", ".shard_0001.h5.tmp", ".shard_0002.h5.tmp"])
+@pytest.mark.parametrize("moment", ["shard_0000.h5", ".shard_0001.h5.*.tmp", ".shard_0002.h5.*.tmp"])
 def test_a_killed_conversion_goes_on_without_a_lost_or_doubled_episode(tiny_lerobot, tiny_shards, tmp_path, moment):
     out, options = tmp_path / "out", ConversionOptions(episodes_per_shard=2)
     source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
     process = multiprocessing.get_context("fork").Process(target=convert_slowly, args=(source, out, options))
     process.start()
     deadline = time.monotonic() + 60
-    while not (out / moment).exists():
+    while not list(out.glob(moment)):
         assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
@@ -213,6 +213,82 @@ def test_a_killed_conversion_goes_on_without_a_lost_or_doubled_episode(tiny_lero
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
     with pytest.raises(FileExistsError, match="nothing left to do"):
         convert(source, out, options, JobOptions(resume=True))
+
+
+def command_line(root, out, *flags):
+    flags = ("--repo_id", TINY_REPO_ID, "--local_dir", root, "--output_dir", out, *flags)
+    return [sys.executable, str(SCRIPT), *map(str, flags)]
+
+
+def processes_in(session):
+    """Numbers of the living processes of a session."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, owner = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # It has ended meanwhile.
+            continue
+        if int(owner) == session and state != "Z":
+            found.add(int(path.parent.name))
+    return found
+
+
+def test_workers_end_with_a_killed_converter_and_resume_is_whole(tiny_lerobot, tiny_shards, tmp_path):
+    command = command_line(tiny_lerobot, tmp_path / "out", "--episodes_per_shard", 2, "--num_workers", 2)
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.shard_*.tmp")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    workers = processes_in(process.pid) - {process.pid}
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    while processes_in(process.pid):
+        assert time.monotonic() < deadline, "workers outlive their converter"
+        time.sleep(0.02)
+    assert not (tmp_path / "out" / "metadata.json").exists()
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=120)
+    assert resumed.returncode == 0 and "wrote 6 of 6 episodes, 190 frames" in resumed.stderr, resumed.stderr
+    assert_same_data(tiny_shards, tmp_path / "out")
+    names = {"metadata.json", "index.npz", *(f"shard_000{number}.h5" for number in range(3))}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
+def test_jobs_that_start_at_the_same_moment_share_the_folder(tiny_lerobot, tiny_shards, tmp_path):
+    source, options = LeRobotSource(tiny_lerobot, TINY_REPO_ID), ConversionOptions(episodes_per_shard=2)
+    out = tmp_path / "out"
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(3)
+
+    def work(index):
+        start.wait()
+        convert(source, out, options, JobOptions(num_jobs=3, job_index=index))
+
+    jobs = [context.Process(target=work, args=(index,)) for index in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(timeout=120)
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    convert(source, out, options, JobOptions(num_jobs=3, merge=True))
+    assert_same_data(tiny_shards, out)
+
+
+def test_what_workers_have_to_say_is_seen(tiny_lerobot, tmp_path):
+    flags = ("--episodes_per_shard", 3, "--num_workers", 2, "--width", 32, "--height", 16)
+    done = subprocess.run(command_line(tiny_lerobot, tmp_path / "out", *flags), capture_output=True, text=True)
+    assert done.returncode == 0 and "stretching frames of 32x32 to 32x16" in done.stderr, done.stderr
+
+
+def test_a_wrong_first_attempt_does_not_block_the_folder(tiny_lerobot, tmp_path):
+    """Nothing was stored yet, so there is nothing to lose."""
+    root = damaged_copy(tiny_lerobot, tmp_path / "copy", "videos/*/*/*.mp4", lambda content: b"")
+    with pytest.raises(ValueError, match="mp4 cannot be decoded"):
+        convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())
+    options = ConversionOptions(transform=FrameTransform(width=16, height=16))
+    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path / "out", options)
+    assert len(whole(tmp_path / "out")) == 6
 
 
 def test_a_full_disk_is_one_sentence_and_resumable(tiny_lerobot, tmp_path):

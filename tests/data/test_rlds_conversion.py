@@ -4,15 +4,17 @@ import logging
 import shutil
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.converting import convert
-from dreamer_hf.data.rlds_source import RldsSource
+from dreamer_hf.data.rlds_source import RldsSource, _masked_crc
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rlds"
 IMAGE = "observation/image"
@@ -89,6 +91,45 @@ def test_corrupt_records_are_named_or_skipped_and_counted(tmp_path, position, lo
             convert(RldsSource(folder, "success", IMAGE, skip_corrupt=True), tmp_path / "out", ConversionOptions())
         )
     assert len(found) == 6 - lost and f"skipped {lost} corrupt records" in caplog.text
+
+
+def break_picture(tmp_path, step):
+    """A copy in which one picture of record 1 of the first file is broken, under checksums that fit."""
+    from tensorflow_datasets.proto import tf_example_generated_pb2
+
+    folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")
+    path = folder / "tiny_rlds-success.tfrecord-00000-of-00002"
+    content, records = path.read_bytes(), []
+    while content:
+        length = struct.unpack("<Q", content[:8])[0]
+        records.append(content[12 : 12 + length])
+        content = content[16 + length :]
+    example = tf_example_generated_pb2.Example.FromString(records[1])
+    pictures = example.features.feature["steps/observation/image"].bytes_list.value
+    pictures[step] = pictures[step][:40]
+    records[1] = example.SerializeToString()
+    frames = [(struct.pack("<Q", len(record)), record) for record in records]
+    path.write_bytes(b"".join(part + struct.pack("<I", _masked_crc(part)) for frame in frames for part in frame))
+    return folder
+
+
+def test_pictures_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_path, caplog):
+    source = RldsSource(break_picture(tmp_path, step=3), "success", IMAGE)
+    first, second = (next(source.read([number], 1)) for number in (0, 1))
+    assert len(list(first.frames)) == len(first.actions())
+    assert [next(second.frames).shape for _ in range(3)] == [(16, 24, 3)] * 3  # before the broken one is looked at
+    with pytest.raises(ValueError, match="episode 1, step 3"):
+        next(second.frames)
+    with pytest.raises(ValueError, match="episode 1, step 3"):
+        convert(source, tmp_path / "refused", ConversionOptions())
+    options = ConversionOptions(chunk_length=2)  # so that chunks of the dropped episode have been written
+    whole = items(convert(RldsSource(FIXTURES / "tfrecord", "success", IMAGE), tmp_path / "whole", options))
+    with caplog.at_level(logging.INFO):
+        left = convert(replace(source, skip_corrupt=True), tmp_path / "left", options)
+    assert "skipped 1 corrupt records" in caplog.text and "wrote 5 of 6 episodes" in caplog.text
+    assert ShardDataset(left, None, split="all").source_episodes.tolist() == [0, 2, 3, 4, 5]
+    for found, expected in zip(items(left), [whole[0], *whole[2:]], strict=True):
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 @pytest.mark.parametrize(

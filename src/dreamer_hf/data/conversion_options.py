@@ -87,4 +87,6 @@ class JobOptions:
         if self.num_workers < 1 or self.num_jobs < 1:
             raise ValueError("--num_workers and --num_jobs must each be at least 1.")
         if not 0 <= self.job_index < self.num_jobs:
-            raise ValueError(f"--job_index {self.job_index} is none of 0 to {self.num_jobs - 1}, as --num_jobs says.")
+            raise ValueError(
+                f"--job_index {self.job_index} does not exist: --num_jobs {self.num_jobs} makes 0 to {self.num_jobs - 1}."
+            )

@@ -7,7 +7,9 @@ once, in order.
 
 import logging
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,12 +19,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from .action_statistics import ActionStatistics
 from .conversion_options import ConversionOptions, JobOptions
-from .episodes import Episode, EpisodeSource
-from .files import read_json, write_json
+from .conversion_progress import ConversionProgress
+from .episodes import DamagedEpisode, Episode, EpisodeSource
+from .files import is_leftover, read_json, remove_leftovers, write_json
 from .frame_transform import FrameTransform
 from .shard_format import (
     FORMAT_VERSION,
@@ -35,7 +37,7 @@ from .shard_format import (
     read_shard_index,
     shard_name,
 )
-from .shard_writer import read_shard_statistics, write_shard
+from .shard_writer import ShardWriter, read_shard_statistics, write_shard
 
 logger = logging.getLogger(__name__)
 PLAN_NAME = "conversion.json"
@@ -103,22 +105,33 @@ def _compact(numbers) -> str:
 
 def _open_folder(output_dir: Path, arguments: dict, job: JobOptions) -> None:
     """Claims an empty folder, or checks that the one there belongs to this very conversion."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    plan_path = output_dir / PLAN_NAME
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        found = list(output_dir.iterdir())
+    except OSError as error:
+        raise OSError(f"{output_dir} cannot be a folder ({error.strerror}): choose another --output_dir.") from error
+    names = {path.name for path in found if not is_leftover(path)}
     shared = job.resume or job.num_jobs > 1 or job.merge
-    if (output_dir / METADATA_NAME).exists() and shared:
+    if METADATA_NAME in names and shared:
         raise FileExistsError(f"{output_dir} holds a finished conversion: there is nothing left to do.")
-    if not plan_path.exists():
-        if any(output_dir.iterdir()):
-            raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or empty it first.")
-        if job.merge:
-            raise FileNotFoundError(f"{plan_path} is missing: run the jobs before --merge.")
-        write_json(plan_path, arguments)
-        return
-    if not shared:
+    plan_path = output_dir / PLAN_NAME
+    if names and PLAN_NAME not in names:
+        raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or empty it first.")
+    if not names and job.merge:
+        raise FileNotFoundError(f"{plan_path} is missing: run the jobs before --merge.")
+    fresh = not names or (not shared and [path.name for path in found] == [PLAN_NAME])  # nothing done yet: begin anew
+    if not fresh and not shared:
         raise FileExistsError(f"{output_dir} holds an unfinished conversion: go on with --resume, or empty it first.")
-    before = read_json(plan_path)
-    changed = sorted(key for key in arguments.keys() | before.keys() if arguments.get(key) != before.get(key))
+    if fresh:
+        write_json(plan_path, arguments)  # Jobs that start together all write the same.
+    _check_plan(output_dir, arguments)
+    if job.resume and job.num_jobs == 1:
+        remove_leftovers(output_dir)
+
+
+def _check_plan(output_dir: Path, arguments: dict) -> None:
+    planned = read_json(output_dir / PLAN_NAME)
+    changed = sorted(key for key in arguments.keys() | planned.keys() if arguments.get(key) != planned.get(key))
     if changed:
         raise ValueError(f"{output_dir} was begun with other values of {', '.join(changed)}: give the same ones.")
 
@@ -128,34 +141,33 @@ def _is_done(output_dir: Path, shard: int) -> bool:
 
 
 def _convert_shards(tasks: list[tuple], step: int, num_workers: int) -> None:
-    source: EpisodeSource | None = tasks[0][0] if tasks else None
-    total = None
-    if source is not None and source.lengths is not None:
-        lengths = dict(zip(source.numbers, source.lengths, strict=True))
-        total = sum(lengths[number] for task in tasks for number in task[-1])
-    with tqdm(total=total, desc="converting", unit="frame", unit_scale=True, smoothing=0.05) as progress:
-        if min(num_workers, len(tasks)) <= 1:
+    if not tasks:
+        return
+    numbers = [number for task in tasks for number in task[-1]]
+    with ConversionProgress(tasks[0][0], numbers, step) as progress:
+        if min(num_workers, len(tasks)) == 1:
             for task in tasks:
-                for frames in _convert_shard(*task):
-                    progress.update(frames * step)
+                for frames, episodes in _convert_shard(*task):
+                    progress.add(frames, episodes)
         else:
-            _convert_in_processes(tasks, step, min(num_workers, len(tasks)), progress)
+            _convert_in_processes(tasks, min(num_workers, len(tasks)), progress)
 
 
-_frames_done = None
-"""In worker processes: frames converted so far by all of them."""
+_done = None
+"""In worker processes: frames stored and episodes done so far by all of them."""
 
 
-def _convert_in_processes(tasks: list[tuple], step: int, num_workers: int, progress: tqdm) -> None:
+def _convert_in_processes(tasks: list[tuple], num_workers: int, progress: ConversionProgress) -> None:
     # Spawned, not forked: the threads of OpenCV, Arrow and HDF5 do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    with ProcessPoolExecutor(num_workers, context, _set_up_worker, (counter,)) as pool:
+    counters = context.Array("q", 2)
+    settings = (counters, logger.getEffectiveLevel())
+    with ProcessPoolExecutor(num_workers, context, _set_up_worker, settings) as pool:
         pending: set[Future] = {pool.submit(_convert_shard_in_worker, *task) for task in tasks}
         try:
             while pending:
                 done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                progress.update(counter.value * step - progress.n)
+                progress.show(*counters)
                 for future in done:
                     future.result()
         except BrokenProcessPool as error:
@@ -166,16 +178,26 @@ def _convert_in_processes(tasks: list[tuple], step: int, num_workers: int, progr
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _set_up_worker(counter) -> None:
-    global _frames_done
-    _frames_done = counter
+def _set_up_worker(counters, log_level: int) -> None:
+    global _done
+    _done = counters
     cv2.setNumThreads(1)
+    logging.basicConfig(level=log_level, format="%(message)s")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker with its parent, however that dies: a pool's workers would wait for work for ever, and write on
+    beside a conversion that was started again."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _convert_shard_in_worker(*task) -> None:
-    for frames in _convert_shard(*task):
-        with _frames_done.get_lock():
-            _frames_done.value += frames
+    for frames, episodes in _convert_shard(*task):
+        with _done.get_lock():
+            _done[0] += frames
+            _done[1] += episodes
 
 
 def _convert_stream(source: EpisodeSource, output_dir: Path, options: ConversionOptions, step: int) -> int:
@@ -183,41 +205,51 @@ def _convert_stream(source: EpisodeSource, output_dir: Path, options: Conversion
     shard = next(number for number in count() if not _is_done(output_dir, number))
     size = options.episodes_per_shard
     episodes = source.read(range(shard * size, sys.maxsize), step)
-    with tqdm(desc="converting", unit="frame", unit_scale=True, smoothing=0.05) as progress:
+    with ConversionProgress(source, (), step) as progress:
         while (first := next(episodes, None)) is not None:
-            for frames in _write_episodes(
-                source, output_dir, options, shard, chain([first], islice(episodes, size - 1))
-            ):
-                progress.update(frames * step)
+            group = chain([first], islice(episodes, size - 1))
+            for frames, done in _write_episodes(source, output_dir, options, shard, group):
+                progress.add(frames, done)
             shard += 1
     return shard
 
 
 def _convert_shard(
     source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, numbers: list[int]
-) -> Iterator[int]:
+) -> Iterator[tuple[int, int]]:
     return _write_episodes(source, output_dir, options, shard, source.read(numbers, options.frame_step(source.fps)))
 
 
 def _write_episodes(
     source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, episodes: Iterator[Episode]
-) -> Iterator[int]:
-    """Writes one shard; yields the number of frames stored since the last time, for the progress bar."""
+) -> Iterator[tuple[int, int]]:
+    """Writes one shard; yields how many frames were stored and episodes done since the last time, for progress."""
     path = output_dir / shard_name(shard)
     layout = {"compression": options.compression, "chunk_length": options.chunk_length}
     with write_shard(path, source.action_dim, **layout) as writer:
         for position, episode in enumerate(episodes):
-            frames = _long_enough(episode, options.min_episode_length)
-            if frames is None:
-                continue
-            if shard == position == 0:
-                frames = _warn_of_stretching(frames, options.transform)
-            writer.begin_episode(episode.number)
-            while batch := list(islice(frames, 32)):
-                for frame in batch:
-                    writer.add_frame(options.transform(frame))
-                yield len(batch)
-            writer.end_episode(options.prepare_actions(episode.actions()))
+            try:
+                for frames in _write_episode(writer, episode, options, warns=shard == position == 0):
+                    yield frames, 0
+            except DamagedEpisode:
+                writer.drop_episode()
+            yield 0, 1
+
+
+def _write_episode(writer: ShardWriter, episode: Episode, options: ConversionOptions, warns: bool) -> Iterator[int]:
+    """Writes one episode, if it is long enough; yields how many frames were stored since the last time."""
+    writer.begin_episode(episode.number)
+    frames = _long_enough(episode, options.min_episode_length)
+    if frames is None:
+        writer.drop_episode()
+        return
+    if warns:
+        frames = _warn_of_stretching(frames, options.transform)
+    while batch := list(islice(frames, 32)):
+        for frame in batch:
+            writer.add_frame(options.transform(frame))
+        yield len(batch)
+    writer.end_episode(options.prepare_actions(episode.actions()))
 
 
 def _long_enough(episode: Episode, min_length: int) -> Iterator[np.ndarray] | None:
@@ -263,11 +295,16 @@ def _merge(
         frame_shape = shape or frame_shape
     index = ShardIndex.join(parts)
     if not len(index.lengths):
-        raise ValueError(f"no episode has {options.min_episode_length} frames: lower --min_episode_length.")
+        raise ValueError(
+            f"no episode is left: all are damaged or have fewer than {options.min_episode_length} frames "
+            "(--min_episode_length)."
+        )
     index.write(output_dir)
     _metadata(source, options, parts, frame_shape, statistics, arguments).write(output_dir)
-    (output_dir / PLAN_NAME).unlink()
-    logger.info(f"wrote {len(index.lengths)} episodes, {index.lengths.sum()} frames, to {output_dir}")
+    (output_dir / PLAN_NAME).unlink(missing_ok=True)
+    remove_leftovers(output_dir)
+    planned = "" if source.numbers is None else f" of {len(source.numbers)}"
+    logger.info(f"wrote {len(index.lengths)}{planned} episodes, {index.lengths.sum()} frames, to {output_dir}")
 
 
 def _metadata(source, options, parts, frame_shape, statistics, arguments) -> ShardMetadata:

@@ -58,7 +58,7 @@ def converter_parser(description: str) -> argparse.ArgumentParser:
 
 def run_conversion(source: EpisodeSource, args: argparse.Namespace) -> Path:
     """Converts `source` as the parsed flags say."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # tensorflow-datasets brings its own
     options = ConversionOptions(
         episodes_per_shard=args.episodes_per_shard,
         target_fps=args.target_fps,

@@ -7,12 +7,18 @@ from typing import Protocol
 import numpy as np
 
 
+class DamagedEpisode(ValueError):
+    """Raised by an episode's `frames` where a source leaves out damaged episodes: what came of it is to be dropped."""
+
+
 @dataclass
 class Episode:
     """One episode, already thinned out to the frames that are kept.
 
     `frames` yields (H, W, 3) uint8 RGB and may be read once. `actions()`, called after that, gives (frames, action_dim)
     float32, or None for an episode without actions.
+
+    Where the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.
     """
 
     number: int

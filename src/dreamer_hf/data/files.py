@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import socket
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +18,15 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what was written there appears under `path` only if the block succeeds.
 
-    The temporary name is fixed (`.NAME.tmp`), so what a killed process left is overwritten by the next attempt.
+    The temporary name (`.NAME.HOST-PID.tmp`) belongs to one process, so that two that write the same file, as when a
+    cluster starts a job twice, never mix: the last one to finish wins. What a killed process left stays there, see
+    `remove_leftovers`.
 
     Raises:
         OSError: the disk is full (one sentence), or any other failure to write.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -35,6 +39,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 f"no space left while writing {path}: free some, then run the same command with --resume."
             ) from error
         raise
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether this is a temporary file of `replacing`: being written now, or left by a killed process."""
+    return re.fullmatch(r"\..+\.[^.]*-\d+\.tmp", path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what killed processes left in a folder that is ours and that nobody writes to any more."""
+    for path in filter(is_leftover, folder.iterdir()):
+        path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

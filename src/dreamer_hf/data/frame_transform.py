@@ -6,6 +6,10 @@ import cv2
 import numpy as np
 
 
+class UnreadablePicture(ValueError):
+    """Encoded bytes that are no picture, or a damaged one."""
+
+
 @dataclass(frozen=True)
 class FrameTransform:
     """Resizes one frame (h, w, 3) uint8 to (height, width, 3) uint8.
@@ -69,12 +73,13 @@ def as_rgb(picture, where: str) -> np.ndarray:
     """Any stored picture as (H, W, 3) uint8 RGB: an array with 1, 3 or 4 channels, or encoded bytes (PNG, JPEG, ...).
 
     Raises:
-        ValueError: it is neither, or cannot be decoded; `where` says which one.
+        UnreadablePicture: it cannot be decoded; `where` says which one.
+        ValueError: it is neither.
     """
     if isinstance(picture, bytes | bytearray):
         image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR) if picture else None
         if image is None:
-            raise ValueError(f"{where}: a picture cannot be decoded: repair it, or leave the episode out.")
+            raise UnreadablePicture(f"{where}: a picture cannot be decoded: repair it, or leave the episode out.")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     array = np.asarray(picture)
     if array.ndim == 2:

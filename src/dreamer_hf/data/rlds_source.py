@@ -14,9 +14,9 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from .episodes import Episode, parse_range
+from .episodes import DamagedEpisode, Episode, parse_range
 from .files import first_line
-from .frame_transform import as_rgb, side_by_side
+from .frame_transform import UnreadablePicture, as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -75,21 +75,14 @@ class RldsSource:
         self.description = {"format": "rlds", "name": info.full_name, "split": self.split}
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
-        """See `EpisodeSource.read`."""
-        features, skipped = self._info().features, 0
+        """See `EpisodeSource.read`. A record is read whole, as it is stored; its pictures are decoded one by one."""
+        features, skipped = self._info().features, []
         for number, read_record in self._records(numbers):
-            try:
-                steps = _parse(features, read_record(), number)
-                pictures, actions = self._kept_steps(steps, number, frame_step)
-            except CorruptRecord as error:
-                if not self.skip_corrupt:
-                    raise
-                skipped += 1
-                logger.warning(f"skipping: {error}")
-            else:
-                yield Episode(number, iter(pictures), partial(np.asarray, actions))
+            actions: list[np.ndarray] = []
+            steps = self._kept_steps(partial(_parse, features, read_record, number), number, frame_step, actions)
+            yield Episode(number, self._refusing(steps, skipped), partial(self._matrix, actions))
         if skipped:
-            logger.warning(f"skipped {skipped} corrupt records of episodes {numbers[0]} to {numbers[-1]}")
+            logger.warning(f"skipped {len(skipped)} corrupt records of episodes {numbers[0]} to {numbers[-1]}")
 
     def _info(self):
         return _builder(self.rlds_dir).info
@@ -121,19 +114,35 @@ class RldsSource:
                 yield from zip(wanted, read_file(part.path, positions), strict=True)
             start += part.count
 
-    def _kept_steps(self, steps, number: int, frame_step: int) -> tuple[list[np.ndarray], np.ndarray]:
-        pictures, actions = [], []
+    def _kept_steps(self, parse, number: int, frame_step: int, actions: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields the pictures of the kept steps and appends their actions; raises `CorruptRecord`."""
+        steps = parse()
         for position in range(0, len(steps), frame_step):
+            where = f"episode {number}, step {position}"
             try:
                 step = _flatten(steps[position])
             except Exception as error:  # Pillow, OpenCV and tfds each have their own.
-                raise CorruptRecord(
-                    f"episode {number}, step {position} cannot be decoded ({first_line(error)})."
-                ) from error
-            views = [as_rgb(step[key], f"episode {number}, step {position}") for key in self.image_key.split(",")]
-            pictures.append(side_by_side(views))
+                raise CorruptRecord(f"{where} cannot be decoded ({first_line(error)}).") from error
+            try:
+                views = [as_rgb(step[key], where) for key in self.image_key.split(",")]
+            except UnreadablePicture as error:
+                raise CorruptRecord(str(error)) from error
             actions.append(np.ravel(step[self.action_key]))
-        return pictures, np.array(actions, np.float32).reshape(len(actions), self.action_dim)
+            yield side_by_side(views)
+
+    def _refusing(self, pictures: Iterator[np.ndarray], skipped: list[str]) -> Iterator[np.ndarray]:
+        """Passes pictures on; a corrupt record stops the conversion, or only its episode with `skip_corrupt`."""
+        try:
+            yield from pictures
+        except CorruptRecord as error:
+            if not self.skip_corrupt:
+                raise
+            logger.warning(f"skipping: {error}")
+            skipped.append(str(error))
+            raise DamagedEpisode(str(error)) from error
+
+    def _matrix(self, actions: list[np.ndarray]) -> np.ndarray:
+        return np.array(actions, np.float32).reshape(len(actions), self.action_dim)
 
 
 def _builder(folder: Path):
@@ -226,7 +235,9 @@ def _read_array_record(reader, position: int, count: int, where: str) -> bytes:
     raise CorruptRecord(f"{where} is corrupt ({reason}): download the file again, or give --skip_corrupt.")
 
 
-def _parse(features, record: bytes, number: int):
+def _parse(features, read_record, number: int):
+    """The steps of a record; each is decoded when it is asked for."""
+    record = read_record()
     try:
         return features.deserialize_example_np(record)["steps"]
     except Exception as error:

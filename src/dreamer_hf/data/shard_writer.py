@@ -75,7 +75,8 @@ class _FailingLater(io.FileIO):
 class ShardWriter:
     """Fills one shard; use it through `write_shard`.
 
-    One episode at a time: `begin_episode`, `add_frame` for each frame, `end_episode` with its actions. Frames leave
+    One episode at a time: `begin_episode`, `add_frame` for each frame, `end_episode` with its actions, or `drop_episode`
+    when it turns out to be damaged. Frames leave
     memory chunk by chunk. Arrays grow with what they hold; padding is never written and takes no space.
 
     Args:
@@ -120,6 +121,15 @@ class ShardWriter:
         """Starts the next row; `source_episode` is the episode's number where it came from."""
         self._source_episodes.append(source_episode)
         self._lengths.append(0)
+
+    def drop_episode(self) -> None:
+        """Takes back the row that was begun last, with the frames it has got so far."""
+        row = len(self._lengths) - 1
+        del self._lengths[row], self._source_episodes[row]
+        self._chunk = []
+        self._waiting = [block for block in self._waiting if block[0] < row]
+        if self._frames is not None and len(self._frames) > row:
+            self._frames.resize((row, max(self._lengths, default=0), *self._frames.shape[2:]))
 
     def add_frame(self, frame: np.ndarray) -> None:
         """Appends a frame.

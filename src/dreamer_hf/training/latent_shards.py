@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ..data import ShardDataset
-from ..data.files import read_json, write_json
+from ..data.files import read_json, remove_leftovers, write_json
 from ..data.shard_format import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
 from ..data.shard_writer import write_shard
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
@@ -98,6 +98,7 @@ def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarr
 
 def _finish(data: ShardDataset, output_dir: Path, tokenizer: DreamerTokenizerModel, fingerprint: str) -> None:
     """Writes index and metadata: the folder is complete."""
+    remove_leftovers(output_dir)
     shards = range(data.metadata.num_shards)
     ShardIndex.join([read_shard_index(output_dir / shard_name(shard), shard) for shard in shards]).write(output_dir)
     latent_shape = (tokenizer.config.num_latent_tokens, tokenizer.config.latent_dim)
