@@ -127,7 +127,8 @@ def test_image_tables_local_saved_and_streamed(tmp_path):
     saved = TableSource(load_table(str(tmp_path / "saved"), "train"), *columns)
     convert(saved, tmp_path / "disk", ConversionOptions(episodes_per_shard=2), JobOptions(num_workers=2))
     check_frames(tmp_path / "disk", [0, 1, 2, 3, 4])
-    stream = TableSource(table.to_iterable_dataset(), *columns)
+    stream = TableSource(load_table(str(tmp_path / "saved"), "train", streaming=True), *columns)
+    assert stream.numbers is None
     convert(stream, tmp_path / "stream", ConversionOptions(episodes_per_shard=2))
     check_frames(tmp_path / "stream", [0, 1, 2, 3, 4])
 
@@ -156,6 +157,23 @@ def test_an_interrupted_stream_goes_on_where_it_stopped(tmp_path, monkeypatch):
     check_frames(tmp_path / "plan", [0, 1, 2, 3, 4])
 
 
+def test_tables_of_arrays(tmp_path):
+    frames = np.concatenate([frames_of(number, 6) for number in range(2)])
+    features = datasets.Features(
+        {
+            "frame": datasets.Array3D((16, 24, 3), "uint8"),
+            "gas": datasets.Value("float64"),
+            "ep": datasets.Value("int32"),
+        }
+    )
+    rows = {"frame": list(frames), "gas": np.arange(12.0), "ep": np.repeat([0, 1], 6)}
+    table = datasets.Dataset.from_dict(rows, features=features)
+    found = episodes(convert(TableSource(table, "frame", "gas", "ep"), tmp_path / "out", ConversionOptions()))
+    shown = np.concatenate([item["pixel_values_videos"].permute(0, 2, 3, 1).numpy() for item in found])
+    np.testing.assert_array_equal(shown, frames)
+    assert found[1]["actions"].squeeze(1).tolist() == list(range(6, 12))
+
+
 def test_video_tables(videos, tmp_path):
     rows = {"clip": [str(videos / "a.mp4"), str(videos / "more" / "c.mp4")], "act": [[[1.0]] * 10, [[2.0]] * 7]}
     table = datasets.Dataset.from_dict(rows).cast_column("clip", datasets.Video())
@@ -167,8 +185,14 @@ def test_video_tables(videos, tmp_path):
 
 def test_unknown_columns_and_scattered_episodes_are_refused(tmp_path):
     table = frame_table()
-    with pytest.raises(ValueError, match="no column 'frame'; --image_column can be: picture, act, ep"):
-        TableSource(table, "frame", "act", "ep")
+    for columns, message in [
+        (("frame", "act", "ep"), "no such column as 'frame'; --image_column can be: picture"),
+        (("act", "act", "ep"), "no such column as 'act'; --image_column can be: picture"),
+        (("picture", "picture", "ep"), "no such column as 'picture'; --action_column can be: act"),
+        (("picture", "act", "picture"), "no such column as 'picture'; --episode_column can be: act, ep"),
+    ]:
+        with pytest.raises(ValueError, match=f"{message}\\."):
+            TableSource(table, *columns)
     with pytest.raises(ValueError, match="images need --episode_column"):
         TableSource(table, "picture", "act")
     with pytest.raises(ValueError, match="do not stand together"):

@@ -48,9 +48,7 @@ class TableSource:
         self.description = {"format": "datasets", **(description or {})}
         self._episode_column = episode_column
         features = dataset.features or dataset._resolve_features().features
-        for flag, name in (("image", image_column), ("action", action_column), ("episode", episode_column)):
-            if name is not None and name not in features:
-                raise ValueError(f"there is no column {name!r}; --{flag}_column can be: {', '.join(features)}.")
+        self._check_columns(features)
         self._is_video = isinstance(features[image_column], datasets.Video)
         if not self._is_video and episode_column is None:
             raise ValueError(f"images need --episode_column to tell episodes apart: one of {', '.join(features)}.")
@@ -58,7 +56,7 @@ class TableSource:
         self._dataset = _without_decoding(dataset.select_columns(wanted), image_column, features[image_column])
         self._first_rows = None
         self.numbers, self.lengths = self._find_episodes(episodes)
-        self.action_dim, self.action_names = self._describe_actions(features)
+        self.action_dim, self.action_names, self.action_units = self._action_width(), None, None
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
         """See `EpisodeSource.read`."""
@@ -71,6 +69,20 @@ class TableSource:
                 kept = _EveryNth(rows, frame_step, self.action_key)
                 frames = map(partial(_picture, column=self.image_key, where=f"episode {number}"), kept)
                 yield Episode(number, frames, kept.actions)
+
+    def _check_columns(self, features) -> None:
+        """Refuses columns that do not exist or cannot be what they are given as."""
+        pictures = [name for name, feature in features.items() if _may_be_pictures(feature)]
+        vectors = [name for name, feature in features.items() if _may_be_actions(feature)]
+        chosen = {
+            "image": (self.image_key, pictures),
+            "action": (self.action_key, vectors),
+            "episode": (self._episode_column, [name for name in features if name != self.image_key]),
+        }
+        for flag, (name, fitting) in chosen.items():
+            if name is not None and name not in fitting:
+                listed = ", ".join(fitting) or "(there is none)"
+                raise ValueError(f"there is no such column as {name!r}; --{flag}_column can be: {listed}.")
 
     def _video_actions(self, row: dict, frame_step: int) -> np.ndarray | None:
         return None if self.action_key is None else _matrix(row[self.action_key])[::frame_step]
@@ -112,13 +124,13 @@ class TableSource:
         numbers = parse_range(episodes, len(changes) + 1)
         return numbers, np.diff(self._first_rows)[numbers].tolist()
 
-    def _describe_actions(self, features) -> tuple[int, list[str] | None]:
+    def _action_width(self) -> int:
         if self.action_key is None:
-            return 0, None
+            return 0
         row = next(iter(self._dataset), None)
         if row is None:
             raise ValueError("the dataset has no rows: choose another split.")
-        return (_matrix(row[self.action_key]) if self._is_video else _vector(row[self.action_key])).shape[-1], None
+        return (_matrix(row[self.action_key]) if self._is_video else _vector(row[self.action_key])).shape[-1]
 
 
 class _EveryNth:
@@ -139,6 +151,31 @@ class _EveryNth:
         return None if self._action_key is None else np.stack(self._collected)
 
 
+def _may_be_pictures(feature) -> bool:
+    """Images, videos, encoded bytes, and uint8 arrays of three sizes."""
+    if isinstance(feature, datasets.Image | datasets.Video):
+        return True
+    if isinstance(feature, datasets.Value):
+        return feature.dtype in ("binary", "large_binary")
+    sizes, dtype = _nested(feature)
+    return sizes == 3 and dtype == "uint8"
+
+
+def _may_be_actions(feature) -> bool:
+    """Numbers, and lists or arrays of them."""
+    sizes, dtype = _nested(feature)
+    return sizes <= 2 and dtype.startswith(("float", "double", "int", "uint", "bool"))
+
+
+def _nested(feature) -> tuple[int, str]:
+    """How many sizes an array, or a list of lists, has, and the type of its elements ("" if it is none)."""
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        sizes, dtype = _nested(feature.feature)
+        return sizes + 1, dtype
+    arrays = {datasets.Array2D: 2, datasets.Array3D: 3, datasets.Array4D: 4}
+    return arrays.get(type(feature), 0), getattr(feature, "dtype", None) or ""
+
+
 def load_table(path: str, split: str, config: str | None = None, streaming: bool = False):
     """Loads a dataset saved on disk, in files, or on the Hub.
 
@@ -146,9 +183,10 @@ def load_table(path: str, split: str, config: str | None = None, streaming: bool
         FileNotFoundError, ValueError: it is nowhere, or has no such split.
     """
     try:
-        if Path(path).is_dir() and list(Path(path).glob("**/dataset_info.json")) and not streaming:
+        if Path(path).is_dir() and list(Path(path).glob("**/state.json")):
             loaded = datasets.load_from_disk(path)
-            return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+            table = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+            return table.to_iterable_dataset() if streaming else table
         return datasets.load_dataset(path, config, split=split, streaming=streaming)
     except KeyError as error:
         raise ValueError(f"{path} has no split {error}: choose another with --split.") from error
