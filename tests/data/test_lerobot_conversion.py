@@ -19,7 +19,7 @@ from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.converting import convert
 from dreamer_hf.data.episodes import parse_range
 from dreamer_hf.data.frame_transform import FrameTransform
-from dreamer_hf.data.lerobot_source import LeRobotSource, flatten_names, open_lerobot
+from dreamer_hf.data.lerobot_source import LeRobotSource, find_units, flatten_names, open_lerobot
 from dreamer_hf.data.shard_writer import ShardWriter
 from tiny_data import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 
@@ -413,6 +413,26 @@ def test_ranges_and_names_in_every_spelling():
             parse_range(text, 10)
     assert flatten_names({"motors": ["a", "b"]}, 2) == flatten_names({"a": 0, "b": 1}, 2) == ["a", "b"]
     assert flatten_names(None, 2) is None and flatten_names(["a"], 2) is None
+
+
+def test_units_that_the_recording_names_are_kept(tiny_lerobot, tmp_path):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from dreamer_hf.data.inspect import describe
+
+    features = {"action": {"dtype": "float32", "shape": (2,), "names": ["x", "grip"], "units": ["mm", "%"]}}
+    features["image"] = {"dtype": "image", "shape": (8, 8, 3), "names": None}
+    dataset = LeRobotDataset.create(TINY_REPO_ID, 10, features, root=tmp_path / "dataset", use_videos=False)
+    for step in range(3):
+        dataset.add_frame({"action": np.float32([step, 0]), "image": np.zeros((8, 8, 3), np.uint8), "task": "t"})
+    dataset.save_episode()
+    dataset.finalize()
+    out = convert(LeRobotSource(tmp_path / "dataset", TINY_REPO_ID), tmp_path / "out", ConversionOptions())
+    assert ShardDataset(out, 2, split="all").action_units == ["mm", "%"]
+    assert LeRobotWindows(TINY_REPO_ID, 2, local_dir=tmp_path / "dataset", split="all").action_units == ["mm", "%"]
+    assert "x [mm]" in describe(out, 2) and "grip [%]" in describe(out, 2)
+    assert find_units({"info": {"unit": "rad"}}, 2) == ["rad", "rad"] and find_units({"units": ["m"]}, 2) is None
+    assert LeRobotSource(tiny_lerobot, TINY_REPO_ID).action_units is None
 
 
 def test_metadata_says_where_the_data_came_from(tiny_shards):

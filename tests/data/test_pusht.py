@@ -44,6 +44,7 @@ def test_recording_is_a_lerobot_dataset_that_depends_on_the_seed_alone(tmp_path)
     info = json.loads((root / "meta/info.json").read_text())
     assert info["fps"] == 10 and info["total_frames"] == 24 and info["codebase_version"] == "v3.0"
     assert info["features"]["action"]["names"] == ["target_x", "target_y"]
+    assert info["features"]["action"]["units"] == "px of 512"
     assert info["features"]["observation.image"]["dtype"] == "video"
     assert tables[0] == tables[1]
     np.testing.assert_allclose(tables[0]["observation.state"][3], play([3, 0], 12)[0][3, :2], atol=1e-3)

@@ -113,6 +113,7 @@ def test_foreign_shards_are_read_with_their_sparse_metadata(tmp_path):
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 12, 8, 8, 3), np.uint8)
     actions = rng.normal(size=(3, 12, 2)).astype(np.float32)
+    actions[2, 5, 1] = np.inf
     with h5py.File(tmp_path / "shard_0000.h5", "w") as file:
         file.create_dataset("images", data=frames, compression="gzip", chunks=(1, 12, 8, 8, 3))
         file.create_dataset("actions", data=actions)
@@ -127,6 +128,9 @@ def test_foreign_shards_are_read_with_their_sparse_metadata(tmp_path):
     item = dataset[9]
     np.testing.assert_array_equal(item["pixel_values_videos"].permute(0, 2, 3, 1).numpy(), frames[1, :4, ..., ::-1])
     np.testing.assert_array_equal(item["actions"][1:].numpy(), actions[1, :3])
+    assert torch.isfinite(dataset[15 + 1]["actions"]).all()  # carries actions 0 to 3 of the last episode
+    with pytest.raises(ValueError, match=r"episode 2 of .* has an action among frames 3 to 6 that is not a number"):
+        dataset[15 + 4]
 
 
 def test_latent_shards_are_read_by_the_same_class(tmp_path):

@@ -320,6 +320,7 @@ def _metadata(source, options, parts, frame_shape, statistics, arguments) -> Sha
         fps=None if source.fps is None else source.fps / step,
         color_order="rgb",
         action_names=source.action_names,
+        action_units=source.action_units,
         action_stats=statistics.to_dict(),
         image_key=source.image_key,
         action_key=source.action_key,

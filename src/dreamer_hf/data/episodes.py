@@ -33,6 +33,7 @@ class EpisodeSource(Protocol):
     """Frames a second; None where the source does not say."""
     action_dim: int
     action_names: list[str] | None
+    action_units: list[str] | None
     image_key: str | None
     action_key: str | None
     description: dict

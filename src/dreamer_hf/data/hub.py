@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from .files import first_line, replacing
-from .inspect import save_contact_sheet
+from .inspect import action_labels, save_contact_sheet
 from .shard_dataset import ShardDataset
 from .shard_folder import HUB_ERRORS
 from .shard_format import INDEX_NAME, METADATA_NAME
@@ -113,9 +113,8 @@ def write_card(folder: Path, repo_id: str) -> None:
 def _action_table(data: ShardDataset) -> str:
     if data.action_stats is None:
         return ""
-    names = data.action_names or range(data.action_dim)
     rows = ["| action | mean | std | min | max |", "| --- | --- | --- | --- | --- |"]
-    for dim, name in enumerate(names):
+    for dim, name in enumerate(action_labels(data)):
         rows.append(
             f"| {name} | "
             + " | ".join(f"{data.action_stats[k][dim]:.4g}" for k in ("mean", "std", "min", "max"))

@@ -63,13 +63,17 @@ def _action_table(data: ShardDataset) -> list[str]:
         return [f"actions: {data.action_dim} dimensions, no statistics stored"]
     kind = "relative" if data.metadata.relative_actions else "as recorded"
     rows = [f"actions ({kind}):", f"  {'name':20}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
-    for dim, name in enumerate(_names(data)):
+    for dim, name in enumerate(action_labels(data)):
         rows.append(f"  {name:20}" + "".join(f"{stats[key][dim]:12.4g}" for key in ("mean", "std", "min", "max")))
     return rows
 
 
-def _names(data: ShardDataset) -> list[str]:
-    return data.action_names or [f"action {dim}" for dim in range(data.action_dim)]
+def action_labels(data: ShardDataset) -> list[str]:
+    """What to call each action dimension: its name and, where it is known, its unit in brackets."""
+    names = data.action_names or [f"action {dim}" for dim in range(data.action_dim)]
+    return (
+        names if data.action_units is None else [f"{n} [{u}]" for n, u in zip(names, data.action_units, strict=True)]
+    )
 
 
 def contact_sheet(
@@ -109,14 +113,15 @@ def _tile(item: dict[str, torch.Tensor], caption: str, low: np.ndarray, high: np
     inner = cv2.resize(
         frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     )
-    tile = np.full((TILE + GAUGE * len(low) + 2 * MARGIN, TILE + 2 * MARGIN, 3), 32, np.uint8)
-    tile[MARGIN : MARGIN + inner.shape[0], MARGIN : MARGIN + inner.shape[1]] = inner
+    height = inner.shape[0]
+    tile = np.full((height + GAUGE * len(low) + 2 * MARGIN, TILE + 2 * MARGIN, 3), 32, np.uint8)
+    tile[MARGIN : MARGIN + height, MARGIN : MARGIN + inner.shape[1]] = inner
     cv2.putText(tile, caption, (MARGIN + 3, MARGIN + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(
         tile, caption, (MARGIN + 3, MARGIN + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA
     )
     for dim in range(len(low)):
-        y = TILE + MARGIN + GAUGE * dim + GAUGE // 2 + 1
+        y = height + MARGIN + GAUGE * dim + GAUGE // 2 + 1
         cv2.line(tile, (MARGIN, y), (MARGIN + TILE - 1, y), (90, 90, 90), 1)
         if item["action_mask"][0]:
             share = (float(item["actions"][0, dim]) - low[dim]) / (high[dim] - low[dim])
@@ -127,7 +132,7 @@ def _tile(item: dict[str, torch.Tensor], caption: str, low: np.ndarray, high: np
 
 def _header(data: ShardDataset, width: int) -> np.ndarray:
     header = np.full((22, width, 3), 32, np.uint8)
-    text = "gauges: " + ", ".join(_names(data)) if data.action_dim else "no actions"
+    text = "action that led to each frame: " + ", ".join(action_labels(data)) if data.action_dim else "no actions"
     cv2.putText(header, text, (MARGIN, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 190, 60), 1, cv2.LINE_AA)
     return header
 

@@ -59,6 +59,7 @@ class LeRobotSource:
         feature = self.info["features"][self.action_key]
         self.action_dim = int(np.prod(feature["shape"]))
         self.action_names = flatten_names(feature.get("names"), self.action_dim)
+        self.action_units = find_units(feature, self.action_dim)
         self.description = {"format": "lerobot", "repo_id": self.repo_id, "revision": self.revision}
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
@@ -268,12 +269,23 @@ def flatten_names(names, action_dim: int) -> list[str] | None:
     return [str(name) for name in names]
 
 
+def find_units(feature: dict, action_dim: int) -> list[str] | None:
+    """The unit of each axis, where whoever recorded the dataset wrote them into the feature, or None.
+
+    LeRobot has no field of its own for units, but keeps further keys of a feature: "units" (or "unit"), beside "names"
+    or within "info", as one text for all axes or a list of one each.
+    """
+    info = feature.get("info") or {}
+    found = next((place[key] for place in (feature, info) for key in ("units", "unit") if place.get(key)), None)
+    return [found] * action_dim if isinstance(found, str) else flatten_names(found, action_dim)
+
+
 def _rows(path: Path, numbers: Sequence[int], column: str) -> Iterator[pa.RecordBatch]:
     """The rows of these episodes in the order of the file, `column` and `episode_index`, a few at a time."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: download the dataset again.")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             groups = _row_groups_of(file, numbers)
             for batch in file.iter_batches(ROWS_PER_BATCH, groups, [column, "episode_index"], use_threads=False):
                 yield batch.filter(pc.is_in(batch["episode_index"], pa.array(numbers, pa.int64())))
@@ -314,7 +326,9 @@ def _runs(numbers: Sequence[int], key) -> Iterator[tuple[Path, list[int]]]:
 
 def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
     try:
-        return pq.read_table(path, columns=columns, partitioning=None, use_threads=False)
+        return pq.read_table(
+            path, columns=columns, partitioning=None, use_threads=False, page_checksum_verification=True
+        )
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ValueError(f"{path} cannot be read ({first_line(error)}): download the dataset again.") from error
 

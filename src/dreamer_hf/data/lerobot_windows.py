@@ -48,7 +48,8 @@ class LeRobotWindows(EpisodeWindows):
         self._frame_step = frame_step
         self._actions = [actions[::frame_step] for actions in self._source.actions(self._source.numbers)]
         statistics = ActionStatistics.of(np.concatenate(self._actions))
-        self.action_stats, self.action_names = statistics.to_dict(), self._source.action_names
+        self.action_stats = statistics.to_dict()
+        self.action_names, self.action_units = self._source.action_names, self._source.action_units
         self.fps = self._source.fps / frame_step
         super().__init__(
             repo_id,

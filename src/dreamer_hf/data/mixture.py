@@ -31,6 +31,7 @@ class MixtureDataset(Dataset):
         labelled = [dataset for dataset in datasets if dataset.action_dim]
         self.action_dim = self._agreed("action_dim", [dataset.action_dim for dataset in labelled]) or 0
         self.action_names = labelled[0].action_names if labelled else None
+        self.action_units = labelled[0].action_units if labelled else None
         first = self.datasets[0]
         self.image_size, self.num_channels = first.image_size, first.num_channels
         self.fps, self.action_offset = first.fps, first.action_offset

@@ -113,7 +113,7 @@ def pusht_features(image_size: int) -> dict:
             "shape": (3,),
             "names": ["block_x", "block_y", "block_angle"],
         },
-        "action": {"dtype": "float32", "shape": (2,), "names": ["target_x", "target_y"]},
+        "action": {"dtype": "float32", "shape": (2,), "names": ["target_x", "target_y"], "units": "px of 512"},
     }
 
 

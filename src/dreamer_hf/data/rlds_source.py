@@ -71,7 +71,7 @@ class RldsSource:
             raise ValueError(f"{self.rlds_dir} holds no episodes of steps: is it an RLDS dataset?")
         self._choose_image(specs)
         self.action_dim = self._width_of_actions(specs)
-        self.action_names = None
+        self.action_names = self.action_units = None
         self.description = {"format": "rlds", "name": info.full_name, "split": self.split}
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
@@ -150,6 +150,7 @@ def _builder(folder: Path):
     os.environ.setdefault("NO_GCE_CHECK", "true")
     import tensorflow_datasets as tfds
 
+    logging.getLogger("absl").setLevel(logging.WARNING)  # tells of every folder that it opens
     try:
         return tfds.builder_from_directory(str(folder))
     except Exception as error:

@@ -73,6 +73,11 @@ class ShardDataset(EpisodeWindows):
         )
 
     @property
+    def repo_id(self) -> str | None:
+        """The dataset repository on the Hub that is read, None for a folder."""
+        return self._folder.repo_id
+
+    @property
     def source_episodes(self) -> np.ndarray:
         """(num_episodes,) number of each episode where it came from; -1 where the shards do not say."""
         return self._index.source_episodes[self.episode_ids]
@@ -101,6 +106,11 @@ class ShardDataset(EpisodeWindows):
     def action_names(self) -> list[str] | None:
         """A label for each action dimension, None where the shards do not say."""
         return self.metadata.action_names
+
+    @property
+    def action_units(self) -> list[str] | None:
+        """A unit for each action dimension, None where the shards do not say."""
+        return self.metadata.action_units
 
     @property
     def action_stats(self) -> dict | None:

@@ -50,6 +50,8 @@ class ShardMetadata:
     color_order: str | None = None
     """ "rgb" or "bgr"; None where the writer did not say."""
     action_names: list[str] | None = None
+    action_units: list[str] | None = None
+    """A unit for each dimension, where the source says."""
     action_stats: dict | None = None
     """mean, std, min, max of the stored actions, lists of action_dim, and count."""
     action_offset: int = 0

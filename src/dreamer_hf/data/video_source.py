@@ -35,6 +35,7 @@ class VideoSource:
     episodes: str | None = None
     image_key: str | None = None
     action_key: str | None = None
+    action_units: list[str] | None = None
 
     def __post_init__(self) -> None:
         self.video_dir = Path(self.video_dir)

@@ -95,12 +95,12 @@ class EpisodeWindows(Dataset, ABC):
         return int(self._first_window[-1])
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"window {index} does not exist: there are {len(self)}.")
-        index %= len(self)
-        position = int(np.searchsorted(self._first_window, index, side="right")) - 1
-        start = (index - int(self._first_window[position])) * self.stride
+        position, start = self._place(index)
         return self.window(position, start, self.window_size)
+
+    def episode_of(self, index: int) -> int:
+        """The episode that a window lies in, numbered over all splits."""
+        return int(self.episode_ids[self._place(index)[0]])
 
     def episode(self, position: int) -> dict[str, torch.Tensor]:
         """The whole episode number `position` of this split, as an item."""
@@ -123,9 +123,22 @@ class EpisodeWindows(Dataset, ABC):
         actions = torch.zeros(size, self.action_dim)
         mask = torch.zeros(size, dtype=torch.bool)
         if stored is not None and len(stored):
+            if not np.isfinite(stored).all():
+                raise ValueError(
+                    f"episode {episode} of {self._name} has an action among frames {first} to {last - 1} that is not a "
+                    "number or infinite: repair the recording and convert it again, or leave the episode out."
+                )
             actions[size - len(stored) :] = torch.from_numpy(stored)
             mask[size - len(stored) :] = True
         return item | {"actions": actions, "action_mask": mask}
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The episode of a window, numbered in this split, and its first frame."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"window {index} does not exist: there are {len(self)}.")
+        index %= len(self)
+        position = int(np.searchsorted(self._first_window, index, side="right")) - 1
+        return position, (index - int(self._first_window[position])) * self.stride
 
     def _set_window(self, window_size: int | None, stride: int) -> None:
         if stride < 1 or (window_size is not None and window_size < 1):
