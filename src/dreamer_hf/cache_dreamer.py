@@ -40,7 +40,7 @@ class TimePlan:
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Boolean visibility -> 0 where visible, the dtype's minimum elsewhere (what eager, SDPA and flex all take)."""
+    """Boolean visibility -> 0 where visible, the dtype's minimum elsewhere (what eager and SDPA both take)."""
     return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
 
 

@@ -41,7 +41,7 @@ class DreamerTransformerConfig(DreamerSharedCodeMixin, PreTrainedConfig):
         rope_theta (`float`): Base of the rotary position embedding, in space and in time.
         qk_norm (`bool`): L2-normalize queries and keys per head, with one learned scale per query head.
         attn_logit_softcapping (`float`, *optional*): `cap * tanh(logits / cap)` on the attention logits. SDPA has no
-            such thing: attention then runs in `eager` (or `flex_attention`).
+            such thing: attention then runs in `eager`.
         initializer_range (`float`, *optional*): Standard deviation of new linear weights; `1 / sqrt(fan_in)` if not
             given. Residual outputs and the last projection start at zero either way (docs/decisions/0001).
     """

@@ -52,7 +52,7 @@ class DreamerMLP(nn.Module):
 
 
 def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.dtype):
-    """Cosines and sines, each (len(positions), head_dim), of the half-split rotary embedding.
+    """Cosines and sines, each (len(positions), head_dim / 2), of the half-split rotary embedding.
 
     Computed from the positions at hand in double precision (single where the device has none), so there is no table
     to run off: a rollout's hundred-thousandth frame is placed as exactly as its first.
@@ -60,15 +60,14 @@ def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: t
     exact = torch.float32 if positions.device.type == "mps" else torch.float64
     exponents = torch.arange(0, head_dim, 2, dtype=exact, device=positions.device) / head_dim
     angles = positions.to(exact)[:, None] * theta**-exponents
-    angles = torch.cat([angles, angles], dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Applies rotary tables (L, h) to states (..., L, h)."""
+    """Applies rotary tables (L, h / 2) to states (..., L, h)."""
     cosines, sines = tables
     first, second = states.chunk(2, dim=-1)
-    return states * cosines + torch.cat([-second, first], dim=-1) * sines
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
 
 def eager_attention_forward(
@@ -99,8 +98,8 @@ class PassContext:
     """What every layer of one pass needs besides the tokens; made once a pass.
 
     Attributes:
-        space_tables: rotary tables (N, h) over a frame's tokens.
-        time_tables: rotary tables (T, h) over the frames' positions.
+        space_tables: rotary tables (N, h / 2) over a frame's tokens.
+        time_tables: rotary tables (T, h / 2) over the frames' positions.
         space_mask: (1,1,N,N) additive mask, or None where every token sees every other.
         time_plan: positions, mask and cache slots of the frames.
         cache: cache of the time layers, or None.
@@ -145,13 +144,9 @@ class DreamerAttention(nn.Module):
 
     def _project(self, hidden_states: torch.Tensor, read: slice | None):
         """(B,T,N,D) -> queries (B,T,M,H,h), keys and values (B,T,N,H_kv,h), with QK-norm applied."""
-        if read is None:
-            projected = self.qkv_proj(hidden_states)
-            query, key_value = projected.tensor_split([self.query_width], dim=-1)
-        else:
-            query_weight, key_value_weight = self.qkv_proj.weight.tensor_split([self.query_width])
-            query = nn.functional.linear(hidden_states[:, :, read], query_weight)
-            key_value = nn.functional.linear(hidden_states, key_value_weight)
+        # Always through the module, never its weight alone: adapters and offloaded weights live in the module's call.
+        query, key_value = self.qkv_proj(hidden_states).tensor_split([self.query_width], dim=-1)
+        query = query if read is None else query[:, :, read]
         query = query.unflatten(-1, (self.num_heads, self.head_dim))
         key, value = key_value.unflatten(-1, (2, self.num_key_value_heads, self.head_dim)).unbind(-3)
         if self.query_scale is not None:
@@ -279,10 +274,21 @@ class DreamerPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["DreamerLayer"]
     _skip_keys_device_placement = ["past_key_values", "context"]
     _supports_sdpa = True
-    _supports_flex_attn = True
+    # torch 2.11's flex attention writes past its buffers on a CPU when a score reads a mask of a length like ours.
+    _supports_flex_attn = False
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": DreamerLayer, "attentions": DreamerAttention}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes: with offloaded weights, where they are brought to."""
+        device = next(parameter.device for parameter in self.parameters())  # graphs cannot ask `super()`
+        if device.type == "meta":
+            hooks = (getattr(module, "_hf_hook", None) for module in self.modules())
+            places = (getattr(hook, "execution_device", None) for hook in hooks)
+            device = next((torch.device(place) for place in places if place is not None), device)
+        return device
 
     def get_input_embeddings(self):
         """None: pixels and latents enter through projections, there is no vocabulary."""

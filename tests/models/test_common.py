@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 
 def tokenizer_inputs(rows=2):
@@ -143,6 +143,24 @@ def test_attention_can_be_switched_and_agrees(case):
     torch.testing.assert_close(outputs["sdpa"], outputs["eager"], atol=1e-5, rtol=1e-4)
 
 
+def test_attention_can_be_chosen_at_loading(case, tmp_path):
+    _, model, make_inputs = case
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, attn_implementation="eager")
+    parts = [part for part in loaded.modules() if isinstance(part, PreTrainedModel)]
+    assert {part.config._attn_implementation for part in parts} == {"eager"}
+    model.set_attn_implementation("eager")
+    assert torch.equal(first_output(loaded, make_inputs()), first_output(model, make_inputs()))
+
+
+def test_what_no_test_proves_is_not_claimed(case):
+    """Flex attention writes past its buffers on a CPU, flash attention needs a GPU: both are refused, by name."""
+    _, model, _ = case
+    with pytest.raises(ValueError, match="does not support an attention implementation through torch's flex"):
+        type(model)._from_config(model.config, attn_implementation="flex_attention")
+    assert not model._supports_flash_attn
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_hidden_states_and_attentions_on_request(name):
     make_model, make_inputs = CASES[name]
@@ -182,12 +200,90 @@ def test_bfloat16(case, tmp_path):
     assert (close - exact).square().mean().sqrt() < 0.1 * exact.std()
 
 
+def in_one_graph(function):
+    """Compiles without the minutes of code generation: a break in the graph is an error all the same."""
+    return torch.compile(function, fullgraph=True, backend="eager")
+
+
 def test_one_graph(case):
-    """Nothing in a forward pass breaks a graph (traced without the minutes of code generation)."""
     _, model, make_inputs = case
-    compiled = torch.compile(model.forward, fullgraph=True, backend="eager")
     with torch.no_grad():
-        torch.testing.assert_close(compiled(**make_inputs())[0], model(**make_inputs())[0], atol=1e-5, rtol=1e-5)
+        compiled = in_one_graph(model.forward)(**make_inputs())[0]
+    torch.testing.assert_close(compiled, first_output(model, make_inputs()), atol=1e-5, rtol=1e-5)
+
+
+def test_encoding_and_decoding_are_one_graph_each():
+    model, frames = tiny_tokenizer(), rand(2, 4, 3, 16, 16)
+    with torch.no_grad():
+        latents = model.encode(frames).latents
+        torch.testing.assert_close(in_one_graph(model.encode)(frames).latents, latents, atol=1e-5, rtol=1e-5)
+        pixels = in_one_graph(model.decode)(latents).pixel_values_videos
+        torch.testing.assert_close(pixels, model.decode(latents).pixel_values_videos, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_training_step_is_one_graph(name):
+    make_model, make_inputs = CASES[name]
+    gradients = []
+    for wrap in (in_one_graph, lambda function: function):
+        model = make_model().train()
+        torch.manual_seed(0)  # the tokenizer draws its mask
+        wrap(model.forward)(**make_inputs())[0].square().mean().backward()
+        gradients.append({key: p.grad for key, p in model.named_parameters()})
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][key], atol=1e-6, rtol=1e-5)
+
+
+def test_meta_device_needs_no_memory_and_computes_shapes(case):
+    _, model, make_inputs = case
+    with torch.device("meta"):
+        hollow = type(model)(model.config).eval()
+    assert all(tensor.is_meta for tensor in (*hollow.parameters(), *hollow.buffers()))
+    inputs = {name: value.to("meta") for name, value in make_inputs().items()}
+    assert first_output(hollow, inputs).shape == first_output(model, make_inputs()).shape
+
+
+# Shares of a model's size that stay in memory; the rest is fetched from the disk, layer by layer, when it is used.
+@pytest.mark.parametrize("share", [1.5, 0.5, 0.05])
+def test_device_map_and_offloading_change_nothing(case, tmp_path, share):
+    _, model, make_inputs = case
+    model.save_pretrained(tmp_path / "model")
+    room = int(share * sum(parameter.nbytes for parameter in model.parameters()))
+    loaded = type(model).from_pretrained(
+        tmp_path / "model", device_map="auto", max_memory={"cpu": room}, offload_folder=tmp_path / "offloaded"
+    )
+    assert any(parameter.is_meta for parameter in loaded.parameters()) == (share < 1)
+    assert torch.equal(first_output(loaded, make_inputs()), first_output(model, make_inputs()))
+
+
+def test_an_offloaded_world_dreams(tmp_path):
+    world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 2, 2)
+    world.save_pretrained(tmp_path / "model")
+    loaded = type(world).from_pretrained(
+        tmp_path / "model", device_map="auto", max_memory={"cpu": 2000}, offload_folder=tmp_path / "offloaded"
+    )
+    films = [w.generate(frames, actions, generator=torch.Generator().manual_seed(0)) for w in (world, loaded)]
+    assert torch.equal(films[0].pixel_values_videos, films[1].pixel_values_videos)
+
+
+def test_a_large_model_is_saved_in_shards(case, tmp_path):
+    _, model, make_inputs = case
+    model.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    loaded = type(model).from_pretrained(tmp_path)
+    assert torch.equal(first_output(loaded, make_inputs()), first_output(model, make_inputs()))
+
+
+def test_nothing_but_safetensors_is_written(case, tmp_path):
+    _, model, _ = case
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_configs_survive_json(case, tmp_path):
+    _, model, _ = case
+    model.config.save_pretrained(tmp_path)
+    assert type(model.config).from_pretrained(tmp_path).to_dict() == model.config.to_dict()
 
 
 def test_masking_happens_in_training_alone():
