@@ -1,0 +1,266 @@
+"""Measures training steps of the dynamics model against the plain form, as ratios in one run, and prints tables.
+
+The plain form (tests/models/plain_eager.py) computes the same loss on the same batches in three passes over the whole
+batch. A step is loss, gradients, clipping and the optimizer's update. From pixels, the frozen tokenizer encodes first.
+
+python benchmarks/training.py                on this machine's GPU, or its processor
+python benchmarks/training.py --quick        a rehearsal at toy size: its figures mean nothing
+"""
+
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel, DreamerTokenizerConfig, DreamerTokenizerModel
+from dreamer_hf.cli import run_script
+from dreamer_hf.data.shard_format import ShardMetadata, shard_name
+from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.losses import is_bootstrap_row, sample_training_row, shortcut_forcing_loss
+from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments, parse_arguments
+from dreamer_hf.training.data import as_pixels
+from dreamer_hf.training.dynamics_objective import DynamicsObjective
+from dreamer_hf.training.optimizers import build_optimizers
+from measuring import Timings, count_flops, import_plain_forms, in_turns, machine, matmul_peak, print_table, ratio
+
+PRESETS = Path(__file__).parents[1] / "examples" / "configs"
+BOOTSTRAP_FRACTION = 0.25
+NUM_BATCHES = 4
+"""Batches that the rounds go through in turn; the same ones for every form."""
+PROCESSOR_WORKLOADS = {"pusht-tiny": (64, 8), "10M": (64, 8)}
+GPU_WORKLOADS = {"pusht": (256, 8), "soar-large": (256, 2)}
+"""Pixels of a frame and windows of a batch, for each preset; 10M is the world that benchmarks/rollout.py times."""
+TOKENIZER_10M = {
+    "hidden_size": 192,
+    "num_attention_heads": 6,
+    "num_encoder_layers": 4,
+    "num_decoder_layers": 4,
+    "patch_size": 8,
+    "num_latent_tokens": 16,
+    "latent_dim": 16,
+}
+DYNAMICS_10M = {"hidden_size": 256, "num_attention_heads": 8, "num_hidden_layers": 8, "num_register_tokens": 4}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=11, help="steps of every form (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="toy size, two rounds: shows that everything runs")
+    parser.add_argument("--num_workers", type=int, default=2, help="that read data (default %(default)s)")
+    args = parser.parse_args()
+    rounds = 2 if args.quick else args.rounds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"{machine(device)}; frames/s are medians of {rounds} steps in turns, with quartiles in brackets.\n")
+    workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
+    if args.quick:
+        workloads = {"pusht-tiny": (32, 4)}
+    (measure_on_gpu if device.type == "cuda" else measure_on_processor)(workloads, rounds, device)
+    measure_waiting(args.num_workers, 4 if args.quick else 200, device)
+
+
+def measure_on_processor(workloads: dict[str, tuple[int, int]], rounds: int, device: torch.device) -> None:
+    """float32, as `make demo` trains; and the rows that only a GPU can fill, open."""
+    peak, rows = matmul_peak(device, torch.float32), []
+    for name, (image_size, batch_size) in workloads.items():
+        workload = Workload.of(name, image_size, batch_size, device)
+        for source in ("latents", "pixels"):
+            timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
+            plain, ours = timings["plain"], timings["ours"]
+            speeds = [form.rate(workload.num_frames) for form in (plain, ours)]
+            share = f"{flops / ours.median / peak:.0%}"
+            rows.append([workload.describe(source), *speeds, ratio(plain, ours, device), share])
+    header = ["dynamics step", "plain, frames/s", "ours, frames/s", "ours / plain", "of the matrix-multiply peak"]
+    print(f"Matrix-multiply peak, float32: {peak / 1e9:.0f} GFLOP/s.\n")
+    print_table(header, rows)
+    print_table(GPU_HEADER, [[name, *["open (no GPU here)"] * (len(GPU_HEADER) - 1)] for name in GPU_WORKLOADS])
+
+
+GPU_FORMS = {"plain": None, "plain bf16": torch.bfloat16, "ours bf16": torch.bfloat16, "compiled": torch.bfloat16}
+GPU_HEADER = [
+    "dynamics step",
+    "plain float32, frames/s",
+    "plain bf16",
+    "ours bf16",
+    "ours bf16, compiled",
+    "compiled / plain float32",
+    "of the matrix-multiply peak",
+]
+
+
+def measure_on_gpu(workloads: dict[str, tuple[int, int]], rounds: int, device: torch.device) -> None:
+    peak, rows = matmul_peak(device, torch.bfloat16), []
+    for name, (image_size, batch_size) in workloads.items():
+        workload = Workload.of(name, image_size, batch_size, device)
+        for source in ("latents", "pixels"):
+            timings, flops = measure_forms(workload, source, rounds, GPU_FORMS)
+            speeds = [timing.rate(workload.num_frames) for timing in timings.values()]
+            best = timings["compiled"]
+            share = f"{flops / best.median / peak:.0%}"
+            rows.append([workload.describe(source), *speeds, ratio(timings["plain"], best, device), share])
+    print(f"Matrix-multiply peak, bfloat16: {peak / 1e12:.0f} TFLOP/s.\n")
+    print_table(GPU_HEADER, rows)
+
+
+@dataclass
+class Workload:
+    """A size of world and of batch, with random weights and random batches that all forms share.
+
+    Attributes:
+        tokenizer, dynamics: our models; the plain ones copy their weights.
+        batches: arguments of the objective, frames (B,T,3,H,W) uint8 in place of the latents.
+    """
+
+    name: str
+    tokenizer: DreamerTokenizerModel
+    dynamics: DreamerDynamicsModel
+    batches: list[tuple[torch.Tensor, ...]]
+    latents: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, name: str, image_size: int, batch_size: int, device: torch.device) -> "Workload":
+        torch.manual_seed(0)
+        tokenizer_values, values, frames = world_values(name)
+        tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(image_size=image_size, **tokenizer_values))
+        latent = {key: getattr(tokenizer.config, key) for key in ("num_latent_tokens", "latent_dim")}
+        dynamics = DreamerDynamicsModel(DreamerDynamicsConfig(**latent, **values)).to(device).train()
+        tokenizer = tokenizer.to(device).eval().requires_grad_(False)
+        batches = [draw_batch(dynamics.config, image_size, batch_size, frames, n, device) for n in range(NUM_BATCHES)]
+        shape = (batch_size, frames, *latent.values())
+        return cls(name, tokenizer, dynamics, batches, [torch.rand(shape, device=device) for _ in batches])
+
+    @property
+    def num_frames(self) -> int:
+        return self.batches[0][1].shape[:2].numel()
+
+    def describe(self, source: str) -> str:
+        batch, frames = self.batches[0][1].shape[:2]
+        size = self.dynamics.num_parameters() / 1e6
+        start = "latents given" if source == "latents" else "from pixels, frozen tokenizer"
+        return f"{self.name} ({size:.3g}M parameters, {batch} x {frames} frames), {start}"
+
+
+def world_values(name: str) -> tuple[dict, dict, int]:
+    """Fields of both configs, and the frames of a window."""
+    if name == "10M":
+        return TOKENIZER_10M, DYNAMICS_10M, 32
+    required = ["--data_dir", "-", "--output_dir", "-"]
+    tokenizer = parse_arguments(TokenizerArguments, "tokenizer", PRESETS, "", ["--preset", name, *required])
+    argv = ["--preset", name, "--tokenizer", "-", *required]
+    dynamics = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", argv)
+    return tokenizer.model_values(), dynamics.model_values(), dynamics.sequence_length
+
+
+def draw_batch(config, image_size: int, batch_size: int, frames: int, number: int, device: torch.device) -> tuple:
+    generator = torch.Generator().manual_seed(number)
+    shape = (batch_size, frames)
+    pixels = torch.randint(256, (*shape, 3, image_size, image_size), dtype=torch.uint8, generator=generator)
+    bootstrap = [is_bootstrap_row(number * batch_size + row, BOOTSTRAP_FRACTION) for row in range(batch_size)]
+    grid = [sample_training_row(frames, config.num_signal_levels, b, generator, "cpu") for b in bootstrap]
+    levels, steps = (torch.stack(column) for column in zip(*grid))
+    noise = torch.randn(*shape, config.num_latent_tokens, config.latent_dim, generator=generator)
+    actions = torch.randn(*shape, config.action_dim, generator=generator)
+    mask = torch.ones(shape, dtype=torch.bool)
+    return tuple(tensor.to(device) for tensor in (pixels, actions, mask, levels, steps, noise))
+
+
+def measure_forms(
+    workload: Workload, source: str, rounds: int, forms: dict[str, torch.dtype | None]
+) -> tuple[dict[str, Timings], int]:
+    """Times the forms named in `forms` (autocast to a dtype where one is given); counts the operations of ours."""
+    steps = {name: make_step(workload, source, name, dtype) for name, dtype in forms.items()}
+    device = workload.latents[0].device
+    ours = steps["ours" if "ours" in steps else "ours bf16"]
+    flops = count_flops(lambda: ours(0))
+    return in_turns(steps, rounds, device, warm_up=min(rounds, NUM_BATCHES)), flops
+
+
+def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | None) -> Callable[[int], None]:
+    """A training step of one form on the batch of a round's number."""
+    plain_forms = import_plain_forms()
+    tokenizer, model, loss_of = workload.tokenizer, workload.dynamics, shortcut_forcing_loss
+    encode = lambda pixels: tokenizer.encode(pixels).latents  # noqa: E731
+    if form.startswith("plain"):
+        encode = plain_forms.PlainTokenizer(tokenizer).requires_grad_(False).encode
+        model, loss_of = plain_forms.PlainDynamics(model), plain_forms.shortcut_loss
+    elif form == "compiled":
+        model = DreamerDynamicsModel(model.config).to(model.device)
+        model.compile()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    device_type = workload.latents[0].device.type
+
+    def step(number: int) -> None:
+        pixels, *conditions = workload.batches[number % NUM_BATCHES]
+        with torch.autocast(device_type, dtype) if dtype else contextlib.nullcontext():
+            latents = workload.latents[number % NUM_BATCHES]
+            if source == "pixels":
+                with torch.no_grad():
+                    latents = encode(as_pixels(pixels)).float()
+            result = loss_of(model, latents, *conditions)
+        getattr(result, "loss", result).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def measure_waiting(num_workers: int, steps: int, device: torch.device) -> None:
+    """The share of a step of the tiny preset that passes before its batch is there."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        data, tokenizer = write_frames(Path(folder) / "data"), Path(folder) / "tokenizer"
+        tokenizer_values, _, _ = world_values("pusht-tiny")
+        DreamerTokenizerModel(DreamerTokenizerConfig(image_size=64, **tokenizer_values)).save_pretrained(tokenizer)
+        for name, flags in {"as it is (latents in memory)": [], "frames read": ["--cache_latents", "false"]}.items():
+            argv = ["--preset", "pusht-tiny", "--data_dir", str(data), "--output_dir", "-", "--tokenizer"]
+            argv += [str(tokenizer), "--dataloader_num_workers", str(num_workers), "--lpips_net", "none", *flags]
+            arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", argv)
+            rows.append(
+                [f"pusht-tiny, {name}, {num_workers} workers", f"{time_waiting(arguments, steps, device):.1%}"]
+            )
+    print_table(["dynamics training", "waiting for data"], rows)
+
+
+def write_frames(folder: Path, episodes: int = 20, length: int = 64, size: int = 64) -> Path:
+    """A folder of shards: noise of a few gray levels on a plain background, as hard to decode as a camera's."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with write_shard(folder / shard_name(0), action_dim=2) as shard:
+        for episode in range(episodes):
+            shard.begin_episode(episode)
+            for frame in rng.integers(100, 104, (length, size, size, 3), dtype=np.uint8):
+                shard.add_frame(frame)
+            shard.end_episode(rng.standard_normal((length, 2)).astype(np.float32))
+    ShardMetadata(1, episodes, (size, size, 3), (2,), fps=10.0).write(folder)
+    return folder
+
+
+def time_waiting(arguments: DynamicsArguments, steps: int, device: torch.device) -> float:
+    """Share of the time of `steps` training steps that passes in waiting for the next batch."""
+    objective = DynamicsObjective(arguments, 0, 1, device)
+    model = objective.model.to(device).train()
+    optimizers = build_optimizers(model, arguments)
+    batches = objective.batches(arguments.bootstrap_start_step)
+    next(batches)  # the workers' start is not a step
+    waited, begin = 0.0, time.perf_counter()
+    for _ in range(steps):
+        asked = time.perf_counter()
+        batch, rows = next(batches)
+        waited += time.perf_counter() - asked
+        terms, _ = objective.losses(model, batch, rows)
+        sum(terms.values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.max_grad_norm).item()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return waited / (time.perf_counter() - begin)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,53 @@
+"""The speed benchmarks run from end to end, at toy size; what they measure there means nothing."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ADAPTER = """
+from marker import SHADE
+
+def start(world, frames):
+    return lambda actions: frames[:, -1] * SHADE
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a benchmark in this process; returns what it printed."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def call(script, *flags):
+        monkeypatch.setattr("sys.argv", [script, *map(str, flags)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+            raise SystemExit(0)
+        printed = capsys.readouterr()
+        assert stopped.value.code in (0, None), printed.err
+        return printed.out
+
+    return call
+
+
+def table_rows(printed):
+    return {line.split(" | ")[0].strip("| "): line for line in printed.splitlines() if line.startswith("| ")}
+
+
+def test_rollout_with_another_implementation_beside_ours(run, tmp_path):
+    checkout, adapter = tmp_path / "checkout", tmp_path / "adapter.py"
+    checkout.mkdir()
+    (checkout / "marker.py").write_text("SHADE = 0.5\n")
+    adapter.write_text(ADAPTER)
+    rows = table_rows(run("rollout.py", "--quick", "--no_compile", "--reference", checkout, "--adapter", adapter))
+    assert {"plain float32", "reference (checkout)", "ours", "ours, commits apart"} <= rows.keys()
+    assert "4 + 1 decoder" in rows["ours"] and "5 + 1 decoder" in rows["plain float32"]
+
+
+def test_training(run):
+    printed = run("training.py", "--quick")
+    rows = table_rows(printed)
+    assert any("latents given" in name for name in rows) and any("from pixels" in name for name in rows)
+    assert sum("workers" in name for name in rows) == 2
+    assert "open (no GPU here)" in printed or "compiled" in printed
