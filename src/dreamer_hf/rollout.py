@@ -16,6 +16,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from .cache_dreamer import DreamerCache
+from .compiled_passes import compile_pass, decoder_pass, dynamics_pass, warm_up
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
 
 
@@ -113,6 +114,7 @@ class DreamerLatentRollout:
         self.schedule = schedule
         self.generator = generator
         self.merge_commit = merge_commit
+        self._dynamics_pass = dynamics_pass
         self._restart(context, context_noise)
 
     @property
@@ -163,11 +165,24 @@ class DreamerLatentRollout:
         else:
             self._restart_rows(torch.as_tensor(rows, device=context.latents.device), context, context_noise)
 
+    def compile(self) -> None:
+        """Compiles the passes of a step, for this number of rows: minutes, with a progress bar; see
+        [`DreamerRollout.compile`]."""
+        self._dynamics_pass = compile_pass(dynamics_pass, self.dynamics.device)
+        passes = ["denoising pass", "pass over two frames" if self.merge_commit else "commit pass"]
+        warm_up(self._just_started().step, passes, self.dynamics.device)
+
     def clone(self) -> DreamerLatentRollout:
         """An independent copy: branch the future, then step both. A given generator is copied with its state."""
         twin = copy.copy(self)
         twin._cache = self._cache.clone()
         twin.generator = copy_generator(self.generator)
+        return twin
+
+    def _just_started(self) -> DreamerLatentRollout:
+        """A copy to warm up with: its steps begin as those after a start or a restart, and draw noise of their own."""
+        twin = self.clone()
+        twin._pending, twin.generator = None, torch.Generator().manual_seed(0)
         return twin
 
     def _new_context(self, latents, actions, action_mask, rows) -> Frames:
@@ -198,15 +213,16 @@ class DreamerLatentRollout:
         """Fills a cache with context frames at the context signal level."""
         if noise is None:
             noise = draw_noise(context.latents.shape, self.generator, context.latents.device)
-        self._commit(context.to_noisy(noise, self.schedule.context_signal_level), cache)
+        self._commit(context.to_noisy(noise, self.schedule.context_signal_level), cache, dynamics_pass)
 
-    def _commit(self, frames: Frames, cache: DreamerCache) -> None:
+    def _commit(self, frames: Frames, cache: DreamerCache, run) -> None:
         ids = torch.zeros_like(frames.action_mask, dtype=torch.int64)
         levels = ids + self.schedule.context_signal_level_id
-        self.dynamics(frames.latents, levels, ids, frames.actions, frames.action_mask, past_key_values=cache)
+        run(self.dynamics, frames.latents, levels, ids, frames.actions, frames.action_mask, cache, ids.shape[1])
 
     def _commit_pending(self) -> None:
-        self._commit(self._pending, self._cache)
+        # Where commits are merged, one alone is rare (a row restarts), and not worth another minute of compiling.
+        self._commit(self._pending, self._cache, dynamics_pass if self.merge_commit else self._dynamics_pass)
         self._pending = None
 
     def _denoise(self, frame: Frames, step: int) -> torch.Tensor:
@@ -219,16 +235,9 @@ class DreamerLatentRollout:
             levels = torch.cat([torch.full_like(levels, self.schedule.context_signal_level_id), levels], dim=1)
             sizes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
             self._pending = None
-        output = self.dynamics(
-            frames.latents,
-            levels,
-            sizes,
-            frames.actions,
-            frames.action_mask,
-            past_key_values=self._cache,
-            num_commit_frames=num_commit,
-        )
-        return output.latents[:, -1:].float()
+        conditions = levels, sizes, frames.actions, frames.action_mask
+        clean = self._dynamics_pass(self.dynamics, frames.latents, *conditions, self._cache, num_commit)
+        return clean[:, -1:]
 
     def _noise(self, noise) -> torch.Tensor:
         """(B,N_z,d_z) noise, given or drawn, as one frame (B,1,N_z,d_z)."""
@@ -257,6 +266,7 @@ class DreamerRollout:
         self.world = world
         self.latent_rollout = latent_rollout
         self._context_latents = latents
+        self._decoder_pass = decoder_pass
         self._decoder_cache = self._prime_decoder(latents)
 
     @property
@@ -277,8 +287,8 @@ class DreamerRollout:
             [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1] and `latents` (B,N_z,d_z).
         """
         output = self.latent_rollout.step(actions, action_mask, start_noise, commit_noise)
-        decoded = self.world.tokenizer.decode(output.latents[:, None], past_key_values=self._decoder_cache)
-        output.pixel_values = decoded.pixel_values_videos[:, 0]
+        frames = self._decoder_pass(self.world.tokenizer, output.latents[:, None], self._decoder_cache)
+        output.pixel_values = frames[:, 0]
         return output
 
     @torch.no_grad()
@@ -296,6 +306,19 @@ class DreamerRollout:
             latents = self.world.tokenizer.encode(pixel_values_videos).latents
         self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise)
         self._reset_decoder(latents, rows)
+
+    def compile(self) -> None:
+        """Compiles the passes of a step with `torch.compile`, for this number of rows: minutes, with a progress bar.
+
+        Steps then give the same frames to rounding. On a GPU passes run as CUDA graphs. On a CPU the weights become
+        part of the code, so that later changes of the model's weights go unseen. Clones and resets stay compiled;
+        compiling another rollout of this model and number of rows takes seconds.
+        """
+        self.latent_rollout.compile()
+        self._decoder_pass = compile_pass(decoder_pass, self.world.device)
+        twin = self.clone()
+        twin.latent_rollout = self.latent_rollout._just_started()
+        warm_up(twin.step, ["decoder pass"], self.world.device)
 
     def clone(self) -> DreamerRollout:
         """An independent copy: branch the future, then step both. A given generator is copied with its state."""

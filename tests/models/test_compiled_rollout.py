@@ -1,0 +1,62 @@
+"""Compiled rollouts dream what others dream. The smallest world that has every kind of pass: compiling takes its time."""
+
+import pytest
+import torch
+from tiny import rand, randn, tiny_world
+
+
+def num_graphs():
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.fixture(scope="module")
+def rollouts():
+    """The same dream twice: as it is, and compiled."""
+    graphs_before = num_graphs()
+    world = tiny_world({}, {"num_hidden_layers": 4})
+    start = {"context_noise": randn(2, 2, 3, 5), "num_inference_steps": 2}
+    plain = world.start_rollout(rand(2, 2, 3, 16, 16), **start)
+    compiled = plain.clone()
+    compiled.compile()
+    assert num_graphs() - graphs_before == 3, "a pass over one frame, one over two, and the decoder"
+    return plain, compiled
+
+
+def steps(rollout, count, seed=0):
+    outputs = []
+    for number in range(seed, seed + count):
+        action, *noise = randn(2, 2, seed=number), randn(2, 3, 5, seed=50 + number), randn(2, 3, 5, seed=90 + number)
+        outputs.append(rollout.step(action, start_noise=noise[0], commit_noise=noise[1]))
+    return torch.stack([output.latents for output in outputs]), outputs[-1].pixel_values
+
+
+def assert_same_dream(first, second):
+    for ours, theirs in zip(first, second):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_compiled_equals_eager_and_stays_so_without_compiling_again(rollouts):
+    plain, compiled = rollouts
+    graphs = num_graphs()
+    assert_same_dream(steps(compiled, 6), steps(plain, 6))
+    branches = compiled.clone(), plain.clone()
+    assert_same_dream(*(steps(branch, 3, seed=20) for branch in branches))
+    noise = randn(1, 2, 3, 5, seed=7)
+    for rollout in rollouts:
+        rollout.reset(rand(1, 2, 3, 16, 16, seed=3), rows=[1], context_noise=noise)
+    assert_same_dream(steps(compiled, 3, seed=30), steps(plain, 3, seed=30))
+    for rollout in rollouts:
+        rollout.reset(context_noise=randn(2, 2, 3, 5, seed=8))
+    assert_same_dream(steps(compiled, 3, seed=40), steps(plain, 3, seed=40))
+    assert num_graphs() == graphs
+
+
+def test_warm_up_leaves_the_dream_and_its_noise_alone(rollouts):
+    """Nothing is compiled here again: the same model, shapes and passes."""
+    plain, _ = rollouts
+    given, untouched = plain.clone(), plain.clone()
+    state = torch.get_rng_state()
+    given.compile()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert given.frame_index == untouched.frame_index
+    assert_same_dream(steps(given, 2), steps(untouched, 2))
