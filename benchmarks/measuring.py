@@ -16,6 +16,19 @@ from tqdm import tqdm
 TESTS = Path(__file__).parents[1] / "tests" / "models"
 """Where the plain forms live: tests hold their numbers against ours."""
 
+TOKENIZER_10M = {
+    "image_size": 64,
+    "patch_size": 8,
+    "hidden_size": 192,
+    "num_attention_heads": 6,
+    "num_encoder_layers": 4,
+    "num_decoder_layers": 4,
+    "num_latent_tokens": 16,
+    "latent_dim": 16,
+}
+DYNAMICS_10M = {"hidden_size": 256, "num_attention_heads": 8, "num_hidden_layers": 8, "num_register_tokens": 4}
+"""Together a world of about 10M parameters: what a processor can train and play."""
+
 
 def import_plain_forms():
     """The module with the plain forms of the models."""

@@ -36,6 +36,8 @@ from dreamer_hf import (
 from dreamer_hf.cli import run_script
 from dreamer_hf.rollout import DreamerRollout
 from measuring import (
+    DYNAMICS_10M,
+    TOKENIZER_10M,
     Timings,
     copy_bandwidth,
     count_flops,
@@ -49,17 +51,6 @@ from measuring import (
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 """Actions (B,a) -> the next frames (B,3,H,W)."""
-TOKENIZER_10M = {
-    "image_size": 64,
-    "patch_size": 8,
-    "hidden_size": 192,
-    "num_attention_heads": 6,
-    "num_encoder_layers": 4,
-    "num_decoder_layers": 4,
-    "num_latent_tokens": 16,
-    "latent_dim": 16,
-}
-DYNAMICS_10M = {"hidden_size": 256, "num_attention_heads": 8, "num_hidden_layers": 8}
 TOY = {"hidden_size": 32, "num_attention_heads": 2}
 NUM_STEPS = 4
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,25 +28,28 @@ from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments,
 from dreamer_hf.training.data import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.optimizers import build_optimizers
-from measuring import Timings, count_flops, import_plain_forms, in_turns, machine, matmul_peak, print_table, ratio
+from measuring import (
+    DYNAMICS_10M,
+    TOKENIZER_10M,
+    Timings,
+    count_flops,
+    import_plain_forms,
+    in_turns,
+    machine,
+    matmul_peak,
+    print_table,
+    ratio,
+)
 
 PRESETS = Path(__file__).parents[1] / "examples" / "configs"
 BOOTSTRAP_FRACTION = 0.25
 NUM_BATCHES = 4
 """Batches that the rounds go through in turn; the same ones for every form."""
-PROCESSOR_WORKLOADS = {"pusht-tiny": (64, 8), "10M": (64, 8)}
-GPU_WORKLOADS = {"pusht": (256, 8), "soar-large": (256, 2)}
-"""Pixels of a frame and windows of a batch, for each preset; 10M is the world that benchmarks/rollout.py times."""
-TOKENIZER_10M = {
-    "hidden_size": 192,
-    "num_attention_heads": 6,
-    "num_encoder_layers": 4,
-    "num_decoder_layers": 4,
-    "patch_size": 8,
-    "num_latent_tokens": 16,
-    "latent_dim": 16,
-}
-DYNAMICS_10M = {"hidden_size": 256, "num_attention_heads": 8, "num_hidden_layers": 8, "num_register_tokens": 4}
+PROCESSOR_WORKLOADS = {"pusht-tiny": (64, 8, 8), "10M": (64, 8, 8)}
+GPU_WORKLOADS = {"pusht": (256, 8, 8), "soar-large": (256, 4, 1)}
+"""For each preset: pixels of a frame, windows of a batch, and how many of them go through the model together (gradients
+add up). A batch is a multiple of four windows, so that each holds the same share of bootstrap rows. 10M is the world that
+benchmarks/rollout.py times."""
 
 
 def main() -> None:
@@ -59,16 +63,16 @@ def main() -> None:
     print(f"{machine(device)}; frames/s are medians of {rounds} steps in turns, with quartiles in brackets.\n")
     workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
     if args.quick:
-        workloads = {"pusht-tiny": (32, 4)}
+        workloads = {"pusht-tiny": (32, 4, 2)}
     (measure_on_gpu if device.type == "cuda" else measure_on_processor)(workloads, rounds, device)
     measure_waiting(args.num_workers, 4 if args.quick else 200, device)
 
 
-def measure_on_processor(workloads: dict[str, tuple[int, int]], rounds: int, device: torch.device) -> None:
+def measure_on_processor(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
     """float32, as `make demo` trains; and the rows that only a GPU can fill, open."""
     peak, rows = matmul_peak(device, torch.float32), []
-    for name, (image_size, batch_size) in workloads.items():
-        workload = Workload.of(name, image_size, batch_size, device)
+    for name, sizes in workloads.items():
+        workload = Workload.of(name, *sizes, device)
         for source in ("latents", "pixels"):
             timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
             plain, ours = timings["plain"], timings["ours"]
@@ -93,10 +97,10 @@ GPU_HEADER = [
 ]
 
 
-def measure_on_gpu(workloads: dict[str, tuple[int, int]], rounds: int, device: torch.device) -> None:
+def measure_on_gpu(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
     peak, rows = matmul_peak(device, torch.bfloat16), []
-    for name, (image_size, batch_size) in workloads.items():
-        workload = Workload.of(name, image_size, batch_size, device)
+    for name, sizes in workloads.items():
+        workload = Workload.of(name, *sizes, device)
         for source in ("latents", "pixels"):
             timings, flops = measure_forms(workload, source, rounds, GPU_FORMS)
             speeds = [timing.rate(workload.num_frames) for timing in timings.values()]
@@ -114,6 +118,8 @@ class Workload:
     Attributes:
         tokenizer, dynamics: our models; the plain ones copy their weights.
         batches: arguments of the objective, frames (B,T,3,H,W) uint8 in place of the latents.
+        latents: (B,T,N_z,d_z) of each batch, for steps that do not begin with frames.
+        together: windows that go through the model at once.
     """
 
     name: str
@@ -121,18 +127,25 @@ class Workload:
     dynamics: DreamerDynamicsModel
     batches: list[tuple[torch.Tensor, ...]]
     latents: list[torch.Tensor]
+    together: int
 
     @classmethod
-    def of(cls, name: str, image_size: int, batch_size: int, device: torch.device) -> "Workload":
+    def of(cls, name: str, image_size: int, batch_size: int, together: int, device: torch.device) -> "Workload":
         torch.manual_seed(0)
         tokenizer_values, values, frames = world_values(name)
-        tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(image_size=image_size, **tokenizer_values))
+        tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(**tokenizer_values | {"image_size": image_size}))
         latent = {key: getattr(tokenizer.config, key) for key in ("num_latent_tokens", "latent_dim")}
         dynamics = DreamerDynamicsModel(DreamerDynamicsConfig(**latent, **values)).to(device).train()
         tokenizer = tokenizer.to(device).eval().requires_grad_(False)
         batches = [draw_batch(dynamics.config, image_size, batch_size, frames, n, device) for n in range(NUM_BATCHES)]
         shape = (batch_size, frames, *latent.values())
-        return cls(name, tokenizer, dynamics, batches, [torch.rand(shape, device=device) for _ in batches])
+        return cls(name, tokenizer, dynamics, batches, [torch.rand(shape, device=device) for _ in batches], together)
+
+    @cached_property
+    def plain(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """The plain tokenizer and dynamics model."""
+        forms = import_plain_forms()
+        return forms.PlainTokenizer(self.tokenizer).requires_grad_(False), forms.PlainDynamics(self.dynamics)
 
     @property
     def num_frames(self) -> int:
@@ -182,27 +195,30 @@ def measure_forms(
 
 def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | None) -> Callable[[int], None]:
     """A training step of one form on the batch of a round's number."""
-    plain_forms = import_plain_forms()
     tokenizer, model, loss_of = workload.tokenizer, workload.dynamics, shortcut_forcing_loss
     encode = lambda pixels: tokenizer.encode(pixels).latents  # noqa: E731
     if form.startswith("plain"):
-        encode = plain_forms.PlainTokenizer(tokenizer).requires_grad_(False).encode
-        model, loss_of = plain_forms.PlainDynamics(model), plain_forms.shortcut_loss
+        plain_tokenizer, model = workload.plain
+        encode, loss_of = plain_tokenizer.encode, import_plain_forms().shortcut_loss
     elif form == "compiled":
         model = DreamerDynamicsModel(model.config).to(model.device)
         model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     device_type = workload.latents[0].device.type
 
-    def step(number: int) -> None:
-        pixels, *conditions = workload.batches[number % NUM_BATCHES]
+    def loss(latents: torch.Tensor, pixels: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device_type, dtype) if dtype else contextlib.nullcontext():
-            latents = workload.latents[number % NUM_BATCHES]
             if source == "pixels":
                 with torch.no_grad():
                     latents = encode(as_pixels(pixels)).float()
             result = loss_of(model, latents, *conditions)
-        getattr(result, "loss", result).backward()
+        return getattr(result, "loss", result)
+
+    def step(number: int) -> None:
+        batch = workload.latents[number % NUM_BATCHES], *workload.batches[number % NUM_BATCHES]
+        parts = list(zip(*(tensor.split(workload.together) for tensor in batch)))
+        for part in parts:
+            (loss(*part) / len(parts)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
