@@ -7,13 +7,14 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 
-class DreamerSharedCodeMixin:
-    """Keeps what a config says about code saved beside it (`auto_map`) true."""
+class DreamerSharedConfigMixin:
+    """What a saved config says about its surroundings is true of the folder that it is saved to."""
 
     def to_dict(self) -> dict:
-        """As the base class. Without `auto_map` where saving the config saves no code: one that was loaded with the
-        config names files that stay behind."""
+        """As the base class, without the path that the config was loaded from (transformers would write those of a
+        world's parts), and without `auto_map` where no code is saved: one that was loaded names files left behind."""
         values = super().to_dict()
+        values.pop("_name_or_path", None)
         auto_map = values.pop("auto_map", None)
         if auto_map and self.is_remote_code():
             # transformers takes every class named *Tokenizer* for one of text, and writes (slow, fast) in its place.
@@ -23,7 +24,7 @@ class DreamerSharedCodeMixin:
 
 
 @strict
-class DreamerTransformerConfig(DreamerSharedCodeMixin, PreTrainedConfig):
+class DreamerTransformerConfig(DreamerSharedConfigMixin, PreTrainedConfig):
     r"""
     What the tokenizer and the dynamics model have in common: one space-time transformer (section 3.4).
 
@@ -265,7 +266,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
 
 
 @strict
-class DreamerWorldConfig(DreamerSharedCodeMixin, PreTrainedConfig):
+class DreamerWorldConfig(DreamerSharedConfigMixin, PreTrainedConfig):
     r"""
     Configuration of [`DreamerWorldModel`]: a tokenizer and a dynamics model that fit each other.
 

@@ -47,7 +47,9 @@ def test_saved_and_loaded(tmp_path):
     stats = {"mean": [0.0, 1.0], "std": [1.0, 2.0], "min": [-1.0, -3.0], "max": [1.0, 5.0]}
     dynamics = dynamics_config(action_stats=stats, action_names=["x", "y"], fps=10, action_num_classes=[0, 3])
     config = DreamerWorldConfig(tokenizer_config=tokenizer_config(qk_norm=True), dynamics_config=dynamics)
+    config.tokenizer_config.name_or_path = dynamics.name_or_path = "/home/me/run"
     config.save_pretrained(tmp_path)
+    assert "/home/me" not in (tmp_path / "config.json").read_text()
     loaded = DreamerWorldConfig.from_pretrained(tmp_path)
     assert type(loaded.dynamics_config) is DreamerDynamicsConfig
     assert loaded.dynamics_config.to_dict() == dynamics.to_dict()
