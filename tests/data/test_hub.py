@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from hub_stand_in import HubStandIn
 
 REPO_ID = "someone/tiny-shards"
@@ -31,8 +32,7 @@ print(*frames)
 
 
 def run(code, hub, home, *arguments, token="secret"):
-    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": token}
-    environment |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = os.environ | hub.environment(home, token)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers huggingface_hub as the Hub does, for one dataset repository held in memory."""
+"""A small HTTP server that answers huggingface_hub as the Hub does, for one repository held in memory."""
 
 import base64
 import hashlib
@@ -7,14 +7,25 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LARGE = ".safetensors"
+"""Files of this kind travel as the Hub's large files do: their content apart from the commit."""
 
 
 class HubStandIn:
-    """`files` holds what was uploaded, `requests` every request line; `address` goes into HF_ENDPOINT."""
+    """`files` holds what was uploaded, `requests` every request line; `environment` is for the client's process.
 
-    def __init__(self, repo_id: str, token: str):
+    Args:
+        repo_id: the repository.
+        token: who shows it may write.
+        kind: "models" or "datasets".
+    """
+
+    def __init__(self, repo_id: str, token: str, kind: str = "datasets"):
         self.repo_id, self.token = repo_id, token
+        self.api = f"/api/{kind}/{repo_id}"
+        self.path = f"/{repo_id}" if kind == "models" else f"/{kind}/{repo_id}"
         self.files: dict[str, bytes] = {}
+        self.large: dict[str, bytes] = {}
         self.requests: list[str] = []
         stand_in = self
 
@@ -23,6 +34,13 @@ class HubStandIn:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def environment(self, home, token: str | None = None) -> dict[str, str]:
+        """Variables that lead the real client here, with its cache in `home`."""
+        return {
+            **{"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_TOKEN": token or self.token},
+            **{"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        }
 
     def __enter__(self):
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -62,32 +80,45 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.read_body()
         self.hub.requests.append(f"POST {self.path}")
-        api = f"/api/datasets/{self.hub.repo_id}"
+        api = self.hub.api
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self.answer({"error": "Invalid username or password."}, status=401)
         elif self.path == "/api/repos/create":
-            self.answer({"url": f"{self.hub.address}/datasets/{self.hub.repo_id}"})
+            self.answer({"url": f"{self.hub.address}{self.hub.path}"})
         elif self.path == "/api/validate-yaml":
             self.answer({"errors": [], "warnings": []})
         elif self.path == f"{api}/preupload/main":
-            files = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
-            ]
-            self.answer({"files": files})
+            modes = {f["path"]: "lfs" if f["path"].endswith(LARGE) else "regular" for f in json.loads(body)["files"]}
+            self.answer({"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]})
+        elif self.path == f"{self.hub.path}.git/info/lfs/objects/batch":
+            self.answer(
+                {"transfer": "basic", "objects": [self._upload_action(o) for o in json.loads(body)["objects"]]}
+            )
         elif self.path == f"{api}/commit/main":
             for line in map(json.loads, body.decode().strip().splitlines()):
                 if line["key"] == "file":
                     self.hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self.answer(
-                {"commitUrl": f"{self.hub.address}/datasets/{self.hub.repo_id}/commit/{COMMIT}", "commitOid": COMMIT}
-            )
+                elif line["key"] == "lfsFile":
+                    self.hub.files[line["value"]["path"]] = self.hub.large[line["value"]["oid"]]
+            self.answer({"commitUrl": f"{self.hub.address}{self.hub.path}/commit/{COMMIT}", "commitOid": COMMIT})
         else:
             self.answer({"error": "not found"}, status=404)
+
+    def _upload_action(self, wanted: dict) -> dict:
+        return wanted | {"actions": {"upload": {"href": f"{self.hub.address}/large/{wanted['oid']}"}}}
+
+    def do_PUT(self):
+        content, oid = self.read_body(), self.path.rpartition("/")[2]
+        self.hub.requests.append(f"PUT {self.path}")
+        matches = hashlib.sha256(content).hexdigest() == oid
+        if matches:
+            self.hub.large[oid] = content
+        self.answer({}, status=200 if matches else 400)
 
     def do_GET(self):
         self.hub.requests.append(f"{self.command} {self.path}")
         path = self.path.partition("?")[0]
-        api, resolve = f"/api/datasets/{self.hub.repo_id}", f"/datasets/{self.hub.repo_id}/resolve/"
+        api, resolve = self.hub.api, f"{self.hub.path}/resolve/"
         if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
             siblings = [{"rfilename": name} for name in self.hub.files]
             self.answer({"id": self.hub.repo_id, "sha": COMMIT, "siblings": siblings})
@@ -97,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(resolve) and path.rpartition("/")[2] in self.hub.files:
             content = self.hub.files[path.rpartition("/")[2]]
             self.answer(body=content, headers={"ETag": f'"{_sha1(content)}"', "X-Repo-Commit": COMMIT})
+        elif path.startswith(resolve):
+            headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}
+            self.answer({"error": "Entry not found"}, status=404, headers=headers)
         else:
             self.answer({"error": "Repository not found"}, status=404, headers={"X-Error-Code": "RepoNotFound"})
 
