@@ -6,6 +6,7 @@ parser, so that a wrong key or value is told in the same words wherever it stand
 
 import dataclasses
 import difflib
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Literal
 
 import yaml
 from transformers import HfArgumentParser
+
+PUBLIC_TEXT = ("preset", "hub_model_id")
+"""Keys of free text that may be shown to anybody; any other may hold a path of this machine."""
 
 
 def _key(default, help: str):
@@ -91,6 +95,10 @@ class TrainerArguments:
                 raise ValueError(f"{name}={getattr(self, name)} is impossible: give at least 0 and below 1.")
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("--push_to_hub needs --hub_model_id: name the repository to upload to.")
+        if self.hub_model_id and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id):
+            raise ValueError(
+                f"--hub_model_id {self.hub_model_id} is no repository: give owner and name, such as me/pusht-world."
+            )
 
     @staticmethod
     def _positive_keys() -> tuple[str, ...]:
@@ -107,6 +115,11 @@ class TrainerArguments:
             "logging_steps",
             "eval_windows",
         )
+
+    def public_values(self) -> dict:
+        """The keys and values that trackers, cards and uploads may show: none that may name a private folder."""
+        texts = {f.name for f in dataclasses.fields(self) if f.type in (str, str | None)}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in texts or k in PUBLIC_TEXT}
 
     @classmethod
     def model_keys(cls) -> list[str]:

@@ -10,6 +10,7 @@ from torch import nn
 from ..losses import sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from ..pictures import side_by_side
 from .data import as_pixels
 from .pictures import tile
 from .quality import VideoQuality
@@ -36,6 +37,7 @@ class DynamicsEvaluation:
         self.flow, self.windows = 0.0, 0
         self.dreamt, self.misled, self.repeated = (VideoQuality(perceptual) for _ in range(3))
         self.picture: np.ndarray | None = None
+        self.film: list[np.ndarray] = []
 
     @torch.no_grad()
     def add(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
@@ -60,9 +62,15 @@ class DynamicsEvaluation:
         self.misled.add(misled, real)
         self.repeated.add(last.expand_as(real), real)
         if self.picture is None:
-            self.picture = tile(
-                [row for window in range(min(2, len(real))) for row in (real[window], dreamt[window], misled[window])]
-            )
+            self._show(pixels[:, :-horizon], {"real": real, "dream": dreamt, "other actions": misled})
+
+    def _show(self, given: torch.Tensor, columns: dict[str, torch.Tensor]) -> None:
+        """Makes picture and film of the first two windows: given frames (B,T,3,H,W) and what follows, by titles."""
+        shown = range(min(2, len(given)))
+        self.picture = tile([frames[window] for window in shown for frames in columns.values()])
+        for window in shown:
+            films = {title: torch.cat([given[window], frames[window]]) for title, frames in columns.items()}
+            self.film += side_by_side(films, given.shape[1], height=192)
 
     def _add_flow(self, latents: torch.Tensor, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
         levels, frames = self.dynamics.config.num_signal_levels, latents.shape[1]

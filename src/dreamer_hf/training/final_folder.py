@@ -1,0 +1,83 @@
+"""What a run leaves at its end: the model with its code, a preview and a card. The same files go to the Hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import AutoModel
+
+from ..pictures import save_gif
+from ..remote_code import export_code
+from .arguments import TrainerArguments
+from .model_card import NON_EMA, CardFacts, write_model_card
+from .pictures import save_picture
+
+if TYPE_CHECKING:
+    from .trainer import Evaluation, Objective
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run at its end.
+
+    Attributes:
+        objective: what was trained.
+        arguments: keys of the run.
+        model: the model to keep, averaged where there is an average.
+        weights: of the trained model at the last step, unaveraged, whole.
+        evaluation: the last one, of `model`.
+        training: a sentence on steps, rows and time.
+    """
+
+    objective: "Objective"
+    arguments: TrainerArguments
+    model: nn.Module
+    weights: dict[str, torch.Tensor]
+    evaluation: "Evaluation"
+    training: str
+
+
+def write_final_folder(folder: Path, run: FinishedRun) -> None:
+    """Fills an empty folder with everything that `from_pretrained`, with or without this package, and readers need.
+
+    With `ema_decay` the folder's weights are the averaged ones, which were evaluated; those of the last step lie beside
+    them as the variant `non_ema`.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    is_averaged = run.arguments.ema_decay > 0
+    run.objective.save(folder, run.model, run.model.state_dict() if is_averaged else run.weights)
+    if is_averaged:
+        _add_unaveraged(folder, run.weights)
+    export_code(folder)
+    facts = CardFacts(
+        repo_id=run.arguments.hub_model_id,
+        train_data=run.objective.train_data,
+        test_data=run.objective.test_data,
+        metrics=run.evaluation.values,
+        training=run.training,
+        ema_decay=run.arguments.ema_decay,
+        preview=_save_preview(folder, run.evaluation, run.objective.train_data.fps or 10),
+    )
+    write_model_card(folder, facts)
+
+
+def _add_unaveraged(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    model = AutoModel.from_pretrained(folder)
+    # A world's folder holds the frozen tokenizer too; only its dynamics model was trained.
+    getattr(model, "dynamics", model).load_state_dict(weights)
+    model.save_pretrained(folder, variant=NON_EMA)
+
+
+def _save_preview(folder: Path, evaluation: "Evaluation", fps: float) -> str | None:
+    """Writes the film of the evaluation, or else its first picture; returns the name of the file."""
+    if evaluation.film:
+        save_gif(folder / "preview.gif", evaluation.film, fps)
+        return "preview.gif"
+    if evaluation.pictures:
+        save_picture(folder / "preview.png", next(iter(evaluation.pictures.values())))
+        return "preview.png"
+    return None
