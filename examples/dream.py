@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from dreamer_hf import DreamerWorldModel
+from dreamer_hf.adapters import load_adapter
 from dreamer_hf.cli import new_output_folder, run_script
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.evaluation import DreamComparison, compare_dreams
@@ -25,6 +26,7 @@ PRINTED_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="world: a folder or a Hub repository")
+    parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
     parser.add_argument("--data_dir", required=True, help="shard folder whose held-out episodes are dreamt")
     parser.add_argument("--output_dir", required=True, help="new or empty folder for the films and figures")
     parser.add_argument(
@@ -62,6 +64,8 @@ def film(comparison: DreamComparison, num_filmed: int, folder: Path, fps: float)
 def main() -> None:
     arguments = parse_arguments()
     world = DreamerWorldModel.from_pretrained(arguments.model).eval()
+    if arguments.adapter:
+        load_adapter(world, arguments.adapter)
     config = world.config.dynamics_config
     data = ShardDataset(arguments.data_dir, None, split="validation", action_offset=config.action_offset)
     with new_output_folder(arguments.output_dir) as folder:

@@ -11,7 +11,10 @@ from dreamer_hf.play.options import CONTROLS, INPUTS, PlayOptions
 def parse_args() -> PlayOptions:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
-    parser.add_argument("--start", help="shard folder, video or image to begin from; default: the world's own starts")
+    parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
+    parser.add_argument(
+        "--start", help="shard folder, video or image to begin from; default: the adapter's or world's own starts"
+    )
     hand = parser.add_argument_group("hand")
     hand.add_argument("--input", choices=INPUTS, help="default: a joystick if plugged in, else the keyboard")
     hand.add_argument("--script", help=".npy or .csv of raw actions, a row per frame, or the pattern circle or sweep")

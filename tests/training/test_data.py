@@ -43,6 +43,26 @@ def test_two_processes_share_out_the_batch_of_one(data_dir):
         assert draws(rows) == draws(first_rows) + draws(second_rows)
 
 
+def test_the_episodes_of_a_step_are_those_that_its_frames_show(data_dir):
+    values = {"gradient_accumulation_steps": 2, "long_sequence_length": 8, "long_fraction": 0.3, "image_fraction": 0.3}
+    arguments = make_arguments(data_dir, **values)
+    data = open_splits(arguments)[0]
+    films = {int(data.episode_ids[p]): data.episode(p)["pixel_values_videos"] for p in range(data.num_episodes)}
+    stream = BatchStream(data, arguments, 0, 1, CPU)
+    batches = list(itertools.islice(stream.batches(start_step=3), 20))
+    for step, first in enumerate(range(0, 20, 2), start=3):
+        windows = [window for batch, _ in batches[first : first + 2] for window in batch["pixel_values_videos"]]
+        shown = [{e for e, film in films.items() if _holds(film, window)} for window in windows]
+        named = set(stream.episodes(step))
+        assert all(candidates & named for candidates in shown)
+        assert {e for candidates in shown if len(candidates) == 1 for e in candidates} <= named
+        assert len(named) <= len(windows)
+
+
+def _holds(film: torch.Tensor, window: torch.Tensor) -> bool:
+    return any(torch.equal(film[i : i + len(window)], window) for i in range(len(film) - len(window) + 1))
+
+
 def test_no_two_rows_of_a_run_share_their_draws(data_dir):
     batches = take(data_dir, 40, long_sequence_length=8, long_fraction=0.3, image_fraction=0.3)
     seen = [value for _, rows in batches for value in draws(rows)]

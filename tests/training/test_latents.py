@@ -23,6 +23,7 @@ def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
         assert item["latents"].dtype == torch.float16
         expected = episodes[episode][3 * window : 3 * window + 5]
         torch.testing.assert_close(item["latents"].float(), expected, atol=1e-3, rtol=1e-3)
+        assert cached.episode_of(index) == data.episode_of(index) == episode
         for name in ("actions", "action_mask"):
             assert torch.equal(item[name], data[index][name])
     assert len(cached.with_window(1)) == 140

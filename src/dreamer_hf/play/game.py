@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
+from ..adapters import load_adapter
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..start_frames import StartFrames, load_start_frames, read_start_frames
 from .actions import ActionSpace, make_control
@@ -18,28 +19,33 @@ from .session import DEFAULT_FPS, PlaySession, Recorder
 from .sources import DeviceActions, InputDevice, load_script
 
 
-def load_world(path_or_repo: str, device: str | None = None) -> DreamerWorldModel:
-    """Loads a `DreamerWorldModel` in eval mode onto a device (the GPU if there is one and none is named).
+def load_world(path_or_repo: str, device: str | None = None, adapter: str | None = None) -> DreamerWorldModel:
+    """Loads a `DreamerWorldModel`, and an adapter onto it if one is given, in eval mode onto a device (the GPU if there
+    is one and none is named).
 
     Raises:
-        ValueError: when there is no such world, or no such device.
+        ValueError: when there is no such world, adapter or device.
     """
     try:
         kind = AutoConfig.from_pretrained(path_or_repo).model_type
         if kind != "dreamer_world":
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
         world = DreamerWorldModel.from_pretrained(path_or_repo).eval()
-        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        world = world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."
         raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
+    if adapter is not None:
+        load_adapter(world, adapter)
+    return world
 
 
 def load_world_and_starts(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames]:
-    world = load_world(options.model, options.device)
-    starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(options.model)
+    world = load_world(options.model, options.device, options.adapter)
+    own = options.adapter or options.model
+    starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(own)
     starts.check_fits(world.config)
     return world, starts
 

@@ -12,6 +12,7 @@ class PlayOptions:
     """What a player chooses; `examples/play.py --help` explains each."""
 
     model: str
+    adapter: str | None = None
     input: str | None = None
     script: str | None = None
     control: str = "auto"

@@ -6,7 +6,6 @@ parser, so that a wrong key or value is told in the same words wherever it stand
 
 import dataclasses
 import difflib
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,14 @@ from typing import Literal
 import yaml
 from transformers import HfArgumentParser
 
-PUBLIC_TEXT = ("preset", "hub_model_id")
-"""Keys of free text that may be shown to anybody; any other may hold a path of this machine."""
-
 
 def _key(default, help: str):
     return field(default=default, metadata={"help": help})
+
+
+FREEZABLE_PARTS = ("space", "time", "latents", "actions", "control")
+"""Parts of a dynamics model: its layers over space and over time, the projections into and out of the latents, the
+action encoder, and what tells it of signal level and step size (with the registers)."""
 
 
 @dataclass
@@ -95,10 +96,6 @@ class TrainerArguments:
                 raise ValueError(f"{name}={getattr(self, name)} is impossible: give at least 0 and below 1.")
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("--push_to_hub needs --hub_model_id: name the repository to upload to.")
-        if self.hub_model_id and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id):
-            raise ValueError(
-                f"--hub_model_id {self.hub_model_id} is no repository: give owner and name, such as me/pusht-world."
-            )
 
     @staticmethod
     def _positive_keys() -> tuple[str, ...]:
@@ -116,10 +113,9 @@ class TrainerArguments:
             "eval_windows",
         )
 
-    def public_values(self) -> dict:
-        """The keys and values that trackers, cards and uploads may show: none that may name a private folder."""
-        texts = {f.name for f in dataclasses.fields(self) if f.type in (str, str | None)}
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in texts or k in PUBLIC_TEXT}
+    def adaptation_values(self) -> dict:
+        """The keys that say what of a saved model is trained, where given: a resumed run must have the same."""
+        return {}
 
     @classmethod
     def model_keys(cls) -> list[str]:
@@ -164,7 +160,9 @@ class TokenizerArguments(TrainerArguments):
 class DynamicsArguments(TrainerArguments):
     """Keys of `examples/train_dynamics.py`."""
 
-    tokenizer: str | None = _key(None, "folder or repository of the frozen tokenizer (required)")
+    tokenizer: str | None = _key(
+        None, "folder or repository of the frozen tokenizer (required, unless --pretrained is a world, which has one)"
+    )
     cache_latents: bool = _key(False, "encode all episodes once and keep their latents in memory")
     context_level_fraction: float = _key(
         0.0, "share of the frames shown at the level of a rollout's past; small models learn actions sooner with it"
@@ -172,6 +170,19 @@ class DynamicsArguments(TrainerArguments):
     bootstrap_fraction: float = _key(0.25, "share of the rows that learn coarse steps, at three passes instead of one")
     bootstrap_start_step: int = _key(0, "steps before the first such row")
     num_start_frames: int = _key(8, "held-out starts that are stored with the model, for playing")
+
+    lora_rank: int | None = _key(None, "train LoRA adapters of this rank; the --pretrained model under them stays")
+    lora_alpha: int | None = _key(None, "adapters are scaled by lora_alpha / lora_rank; twice the rank, if not given")
+    reset_action_embedding: bool = _key(
+        False, "give the --pretrained model a new action encoder: its width, names and statistics follow the data"
+    )
+    freeze: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "parts of the --pretrained model to leave as they are: space, time (the layers), "
+            "latents, actions (the projections), control (signal level, step size, registers)"
+        },
+    )
 
     hidden_size: int | None = _key(None, "model: width of a token")
     intermediate_size: int | None = _key(None, "model: width of the MLP")
@@ -192,11 +203,37 @@ class DynamicsArguments(TrainerArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        self._check_adaptation()
+        self.tokenizer = self.tokenizer or self.pretrained
         if not self.tokenizer:
             raise ValueError("--tokenizer is missing: give the folder that examples/train_tokenizer.py wrote.")
         for name in ("bootstrap_fraction", "context_level_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is no share: give 0 to 1.")
+
+    def adaptation_values(self) -> dict:
+        """See the base class."""
+        values = {name: getattr(self, name) for name in ("lora_rank", "lora_alpha", "freeze")}
+        return {name: value for name, value in values.items() if value}
+
+    def _check_adaptation(self) -> None:
+        for name in ("lora_rank", "lora_alpha"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is impossible: give at least 1.")
+        for name in ("lora_rank", "reset_action_embedding", "freeze"):
+            if getattr(self, name) and not self.pretrained:
+                raise ValueError(f"--{name} changes a saved model: give it as --pretrained.")
+        if self.lora_alpha and not self.lora_rank:
+            raise ValueError("--lora_alpha scales adapters: give their --lora_rank, too.")
+        for name in ("freeze", "ema_decay"):
+            if self.lora_rank and getattr(self, name):
+                raise ValueError(
+                    f"--lora_rank trains adapters alone, which leaves --{name} nothing to do: leave it out."
+                )
+        unknown = set(self.freeze or ()) - set(FREEZABLE_PARTS)
+        if unknown or set(self.freeze or ()) == set(FREEZABLE_PARTS):
+            fault = f"there is no part {sorted(unknown)[0]!r}" if unknown else "nothing would be left to train"
+            raise ValueError(f"--freeze: {fault}: choose some of {', '.join(FREEZABLE_PARTS)}.")
 
 
 class _Parser(HfArgumentParser):

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
+from torch import nn
 
 from .arguments import TrainerArguments
 
 STATE_FILE = "trainer_state.json"
 ARGUMENTS_FILE = "training_arguments.json"
-PATHS_FILE = "training_paths.json"
-"""The keys that `ARGUMENTS_FILE`, which may be uploaded, leaves out."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,18 @@ def check_same_run(saved: TrainerState, now: TrainerState, checkpoint: Path) -> 
         )
 
 
+def leave_out_what_is_frozen(accelerator: Accelerator) -> None:
+    """From now on, checkpoints hold the trained weights alone: adapters without the model under them."""
+
+    def keep_trained(models: list[nn.Module], states: list[dict], folder: str) -> None:
+        for model, state in zip(models, states):
+            trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+            for name in state.keys() - trained:
+                del state[name]
+
+    accelerator.register_save_state_pre_hook(keep_trained)
+
+
 def save_checkpoint(accelerator: Accelerator, output_dir: Path, state: TrainerState, total_limit: int | None) -> Path:
     """Saves everything that a resumed run needs; all processes call it together.
 
@@ -170,8 +181,8 @@ def _prune(output_dir: Path, total_limit: int | None) -> None:
         shutil.rmtree(path)
 
 
-def publish(output_dir: Path, write: Callable[[Path], None]) -> list[str]:
-    """Lets `write` fill a temporary folder, then moves its entries into the output folder and returns their names.
+def publish(output_dir: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a temporary folder, then moves its entries into the output folder.
 
     Raises:
         OSError: the disk is full or not writable; the output folder is as it was.
@@ -182,11 +193,9 @@ def publish(output_dir: Path, write: Callable[[Path], None]) -> list[str]:
     with _disk_errors(temporary):
         write(temporary)
         _flush(temporary)
-    entries = sorted(temporary.iterdir())
-    for path in entries:
+    for path in sorted(temporary.iterdir()):
         target = output_dir / path.name
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(path, target)
     temporary.rmdir()
-    return [path.name for path in entries]

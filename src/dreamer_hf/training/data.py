@@ -5,6 +5,7 @@ Shapes: B windows, T frames, H, W pixels.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +77,7 @@ class BatchStream:
     stream can begin at any optimizer step.
 
     Args:
-        dataset: windows, with a method `with_window`.
+        dataset: windows, with the methods `with_window` and `episode_of`.
         arguments: keys of the run.
         process, num_processes: which of how many processes this is.
         device: where batches go.
@@ -109,8 +110,22 @@ class BatchStream:
             first_row = (earlier * self.num_processes + self.process) * size
             yield batch, RowNumbers(self.arguments.seed, number // accumulated, kind, first_row, size)
 
-    def _loader(self, first_batch: int) -> DataLoader:
-        sampler = AlternatingBatchSampler(
+    def episodes(self, step: int) -> list[int]:
+        """The episodes, numbered over all splits, that this process sees in an optimizer step.
+
+        Found out anew from the seed, so that batches need not carry what only an error message asks for.
+        """
+        accumulated = self.arguments.gradient_accumulation_steps
+        sampler = self._sampler(step * accumulated)
+        ends = np.cumsum([len(dataset) for dataset in self.datasets])
+        found = set()
+        for index in chain.from_iterable(islice(sampler, accumulated)):
+            kind = int(np.searchsorted(ends, index, side="right"))
+            found.add(self.datasets[kind].episode_of(index - int(ends[kind])))  # counted from the end
+        return sorted(found)
+
+    def _sampler(self, first_batch: int) -> AlternatingBatchSampler:
+        return AlternatingBatchSampler(
             sizes=[len(dataset) for dataset in self.datasets],
             weights=[kind.share for kind in self.kinds],
             batch_sizes=[kind.batch_size for kind in self.kinds],
@@ -119,9 +134,11 @@ class BatchStream:
             world_size=self.num_processes,
             start_step=first_batch,
         )
+
+    def _loader(self, first_batch: int) -> DataLoader:
         return DataLoader(
             ConcatDataset(self.datasets),
-            batch_sampler=sampler,
+            batch_sampler=self._sampler(first_batch),
             collate_fn=collate_windows,
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.device.type == "cuda",

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
+from ..adapters import save_adapter
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
 from ..losses import (
@@ -22,12 +23,13 @@ from ..modeling_dreamer_world import DreamerWorldModel
 from ..scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, signal_level_id
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
+from .adapting import has_adapter, load_to_adapt
 from .arguments import DynamicsArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .latents import LatentDataset
 from .perceptual import load_perceptual
-from .pretrained import DYNAMICS, TOKENIZER, load_for_finetuning, load_model
+from .pretrained import TOKENIZER, load_model
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
 
@@ -75,13 +77,12 @@ class DynamicsObjective:
             "fps": data.fps,
             **self.arguments.model_values(),
         }
-        if self.arguments.pretrained:
-            return load_for_finetuning(self.arguments.pretrained, DYNAMICS, values)
         # The data also count what the statistics were made of.
         stats = data.action_stats and {name: data.action_stats[name] for name in ("mean", "std", "min", "max")}
-        return DreamerDynamicsModel(
-            DreamerDynamicsConfig(action_stats=stats, action_names=data.action_names, **values)
-        )
+        described = {"action_stats": stats, "action_names": data.action_names} | values
+        if self.arguments.pretrained:
+            return load_to_adapt(self.arguments, values, described)
+        return DreamerDynamicsModel(DreamerDynamicsConfig(**described))
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """See `Objective`."""
@@ -118,23 +119,26 @@ class DynamicsObjective:
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
         """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,
-        one of dreamt ones, and one dreamt with the actions of another window; the film shows them side by side."""
+        one of dreamt ones, and one dreamt with the actions of another window."""
         evaluation = DynamicsEvaluation(model, self.tokenizer, self.perceptual)
         for number, batch in enumerate(self.eval_batches):
             batch = {name: value.to(self.device) for name, value in batch.items()}
             evaluation.add(batch, seeded_generator(self.device, self.arguments.seed, EVALUATION, number))
-        return Evaluation(evaluation.values(), {"real_dreamt_misled": evaluation.picture}, evaluation.film)
+        return Evaluation(evaluation.values(), {"real_dreamt_misled": evaluation.picture})
 
     def save(self, folder: Path, model: DreamerDynamicsModel, state_dict: dict[str, torch.Tensor]) -> None:
-        """See `Objective`; a `DreamerWorldModel` folder with its processor and held-out start frames."""
+        """See `Objective`; a `DreamerWorldModel` folder with its processor, or a PEFT adapter; with start frames."""
+        decode = self._decoded if self.test_data.image_size is None else None
+        save_start_frames(folder, starts_from_dataset(self.test_data, self.arguments.num_start_frames, decode=decode))
+        if has_adapter(model):
+            save_adapter(model, folder, state_dict)
+            return
         world = DreamerWorldModel(tokenizer=self.tokenizer, dynamics=model)
         weights = {f"tokenizer.{name}": value for name, value in self.tokenizer.state_dict().items()}
         weights |= {f"dynamics.{name}": value for name, value in state_dict.items()}
         world.save_pretrained(folder, state_dict=weights)
         size = self.tokenizer.config.image_size
         DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
-        decode = self._decoded if self.test_data.image_size is None else None
-        save_start_frames(folder, starts_from_dataset(self.test_data, self.arguments.num_start_frames, decode=decode))
 
     @torch.no_grad()
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:

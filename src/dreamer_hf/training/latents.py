@@ -33,6 +33,7 @@ class LatentDataset(Dataset):
         positions = range(dataset.num_episodes)
         bar = tqdm(positions, desc="encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         self.episodes = [_encoded(dataset.episode(position), tokenizer) for position in bar]
+        self.episode_ids = dataset.episode_ids
         self._set_window(dataset.window_size, dataset.stride)
 
     def with_window(self, window_size: int, stride: int = 1) -> "LatentDataset":
@@ -47,6 +48,10 @@ class LatentDataset(Dataset):
             for number, episode in enumerate(self.episodes)
             for start in range(0, len(episode["latents"]) - window_size + 1, stride)
         ]
+
+    def episode_of(self, index: int) -> int:
+        """The episode that a window lies in, numbered over all splits."""
+        return int(self.episode_ids[self.windows[index][0]])
 
     def __len__(self) -> int:
         return len(self.windows)

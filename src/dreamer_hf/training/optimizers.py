@@ -32,8 +32,11 @@ def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torc
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix between hidden activations: a linear weight inside a transformer layer."""
-    return parameter.ndim == 2 and ".layers." in name
+    """Whether a parameter is a matrix between hidden activations: a linear weight inside a transformer layer.
+
+    The factors of a low-rank adapter are none: making each orthogonal says nothing about their product.
+    """
+    return parameter.ndim == 2 and ".layers." in name and "lora_" not in name
 
 
 def is_latent_projection(name: str) -> bool:

@@ -6,35 +6,40 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 from tqdm import tqdm
 
-from ..data import ShardDataset
 from ..losses import LossNormalizer
+from .adapting import has_adapter
 from .arguments import TrainerArguments
 from .checkpoints import (
     ARGUMENTS_FILE,
-    PATHS_FILE,
     TrainerState,
     check_same_run,
+    leave_out_what_is_frozen,
     list_checkpoints,
     publish,
     read_state,
     save_checkpoint,
 )
+from .data import BatchStream
 from .ema import averaged_model
-from .final_folder import FinishedRun, write_final_folder
 from .metrics import MetricsLog
 from .optimizers import build_optimizers, learning_rate_factor, set_learning_rate
 from .pictures import save_picture
 from .randomness import RowNumbers
+
+PATH_KEYS = ("data_dir", "output_dir", "config", "tokenizer", "resume_from_checkpoint")
+"""Keys that may name private folders: trackers, which may be public, do not get them."""
+MAX_NAMED_EPISODES = 64
 
 Batch = dict[str, torch.Tensor]
 Scalars = dict[str, torch.Tensor]
@@ -47,12 +52,10 @@ class Evaluation:
     Attributes:
         values: numbers, by the names that they are logged under.
         pictures: uint8 (height, width, 3) RGB, by their names.
-        film: what moves, as pictures of one size; empty if nothing does.
     """
 
     values: dict[str, float]
     pictures: dict[str, np.ndarray]
-    film: list[np.ndarray] = field(default_factory=list)
 
 
 class Objective(Protocol):
@@ -61,13 +64,12 @@ class Objective(Protocol):
     Attributes:
         model: the model to train, a `PreTrainedModel`.
         loss_weights: weight of every loss term; each term is also divided by its running RMS.
-        train_data, test_data: the episodes trained on, and those held out.
+        stream: where its batches come from.
     """
 
     model: nn.Module
     loss_weights: dict[str, float]
-    train_data: ShardDataset
-    test_data: ShardDataset
+    stream: BatchStream
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """Batches of this process on its device, for ever, from the first batch of an optimizer step on."""
@@ -101,22 +103,21 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         model = objective.model
         if arguments.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         if arguments.torch_compile:
             model.compile()
         self.average = averaged_model(model, arguments.ema_decay) if arguments.ema_decay else None
         optimizers = build_optimizers(model, arguments)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        if has_adapter(model):
+            leave_out_what_is_frozen(accelerator)
         accelerator.register_for_checkpointing(self.normalizer)
         if self.average is not None:
             self.average.to(accelerator.device)
             accelerator.register_for_checkpointing(self.average)
 
-    def train(self, checkpoint: Path | None = None) -> list[str]:
+    def train(self, checkpoint: Path | None = None) -> None:
         """Runs the whole training, from a checkpoint on if one is given, and leaves the final model.
-
-        Returns the names of the files that make up the result and may be shared; none in other processes than the main
-        one.
 
         Raises:
             ValueError: the loss or its gradient is not a finite number, or the checkpoint is of another run.
@@ -127,36 +128,34 @@ class Trainer:
         self._open_output_dir()
         batches = self.objective.batches(self.step)
         with self._progress_bar() as bar:
-            evaluation = self._evaluate(bar) if self._is_over else None
+            evaluated = self._evaluate(bar) if self._is_over else {}
             while not self._is_over:
                 metrics = self._optimizer_step(batches)
                 bar.update(1)
                 bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s")
                 if self._is_due(self.arguments.eval_steps):
-                    evaluation = self._evaluate(bar)
-                    self._record(metrics | evaluation.values)
+                    evaluated = self._evaluate(bar)
+                    self._record(metrics | evaluated)
                 elif self._is_due(self.arguments.logging_steps):
                     self._record(metrics)
                 if self._is_due(self.arguments.checkpointing_steps):
                     self._save_checkpoint()
-        return self._finish(evaluation)
+        self._finish(evaluated)
 
     def _resume(self, checkpoint: Path) -> None:
         saved = read_state(checkpoint)
         check_same_run(saved, self._state(), checkpoint)
-        self.accelerator.load_state(str(checkpoint))
+        self.accelerator.load_state(str(checkpoint), strict=not has_adapter(self.objective.model))
         self.step, self.seconds = saved.step, saved.seconds
         self.accelerator.print(f"resuming from {checkpoint}")
 
     def _open_output_dir(self) -> None:
-        public = self.arguments.public_values()
+        values = dataclasses.asdict(self.arguments)
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            values = dataclasses.asdict(self.arguments)
-            private = {name: value for name, value in values.items() if name not in public}
-            (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(public, indent=2) + "\n")
-            (self.output_dir / PATHS_FILE).write_text(json.dumps(private, indent=2) + "\n")
+            (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(values, indent=2) + "\n")
             self.log.truncate(self.step)
+        public = {name: value for name, value in values.items() if name not in PATH_KEYS}
         simple = {key: value if isinstance(value, int | float) else str(value) for key, value in public.items()}
         self.accelerator.init_trackers("dreamer_hf", config=simple)
 
@@ -245,9 +244,12 @@ class Trainer:
             return norm
         checkpoints = list_checkpoints(self.output_dir)
         last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
+        episodes = sorted(set(gather_object(self.objective.stream.episodes(self.step))))
+        shown = ", ".join(map(str, episodes[:MAX_NAMED_EPISODES]))
+        more = f" and {len(episodes) - MAX_NAMED_EPISODES} more" if len(episodes) > MAX_NAMED_EPISODES else ""
         raise ValueError(
-            f"the loss or its gradient is not a finite number at step {self.step + 1}; {last}: look for NaN in the "
-            "data, or lower --learning_rate."
+            f"the loss or its gradient is not a finite number at step {self.step + 1}, on the episodes {shown}{more} (as "
+            f"the shards count them); {last}: look for NaN in these episodes, or lower --learning_rate."
         )
 
     def _agreed(self, seconds: float) -> float:
@@ -260,7 +262,7 @@ class Trainer:
         """The model to evaluate and to keep: the averaged one, if there is an average."""
         return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
 
-    def _evaluate(self, bar: tqdm) -> Evaluation:
+    def _evaluate(self, bar: tqdm) -> dict[str, float]:
         model = self._final_model()
         model.eval()
         with torch.no_grad():
@@ -276,7 +278,7 @@ class Trainer:
             # TensorBoard must be told the order of the axes; the others know it.
             order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({name: p[None] for name, p in evaluation.pictures.items()}, step=self.step, **order)
-        return evaluation
+        return evaluation.values
 
     def _record(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
@@ -287,24 +289,20 @@ class Trainer:
         arguments, config = self.arguments, self.objective.model.config.to_diff_dict()
         for name in ("transformers_version", "dtype", "architectures"):
             config.pop(name, None)
+        config |= arguments.adaptation_values()
         rows = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * self.accelerator.num_processes
         return TrainerState(self.step, self.seconds, arguments.seed, rows, json.loads(json.dumps(config)))
 
     def _save_checkpoint(self) -> None:
         save_checkpoint(self.accelerator, self.output_dir, self._state(), self.arguments.checkpoints_total_limit)
 
-    def _finish(self, evaluation: Evaluation) -> list[str]:
-        weights = self.accelerator.get_state_dict(self.model)
-        training = (
-            f"{self.step:,} steps of {self._state().rows_per_step} rows in {self.seconds / 60:.1f} minutes. The keys are in "
-            f"`{ARGUMENTS_FILE}`, the curves in `{self.log.path.name}`."
-        )
-        run = FinishedRun(self.objective, self.arguments, self._final_model(), weights, evaluation, training)
-        names = []
+    def _finish(self, evaluated: dict[str, float]) -> None:
+        state_dict = self.accelerator.get_state_dict(self.model)
+        model = self._final_model()
+        if self.average is not None:
+            state_dict = model.state_dict()
         if self.accelerator.is_main_process:
-            names = publish(self.output_dir, lambda folder: write_final_folder(folder, run))
-            names += [ARGUMENTS_FILE, self.log.path.name]
+            publish(self.output_dir, lambda folder: self.objective.save(folder, model, state_dict))
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        self.accelerator.print(self.objective.summary(evaluation.values))
-        return names
+        self.accelerator.print(self.objective.summary(evaluated))
