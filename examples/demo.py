@@ -42,11 +42,13 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
         output_dir / name for name in ("episodes", "shards", "tokenizer", "world", "dream")
     )
     record = f"examples/record_pusht.py --repo_id demo/pusht --episodes {arguments.episodes} --frames_per_episode 60"
-    convert = "conversion/lerobot_to_hdf5.py --repo_id demo/pusht --width 64 --height 64"
+    convert = "conversion/lerobot_to_hdf5.py --repo_id demo/pusht --width 64 --height 64 --relative_actions"
     training = "--preset pusht-tiny --resume_from_checkpoint latest"
+    frozen = ""
     if not arguments.from_scratch:
         training += f" --pretrained {CHECKPOINT} {FINE_TUNING}"
-    tokenizer_run = f"examples/train_tokenizer.py {training} --max_train_minutes {arguments.tokenizer_minutes}"
+        frozen = "--freeze_encoder --max_latent_noise 0.25"  # the shipped dynamics model knows this encoder's latents
+    tokenizer_run = f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
     dynamics_run = f"examples/train_dynamics.py {training} --max_train_minutes {arguments.dynamics_minutes}"
     return [
         Stage(

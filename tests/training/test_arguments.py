@@ -48,6 +48,8 @@ def test_lists_and_missing_values_in_a_config_file(tmp_path):
         (["--preset", "pusht-huge"], "preset 'pusht-huge' is unknown: choose one of pusht, pusht-tiny"),
         (["--max_train_steps", "0"], "max_train_steps=0 is impossible"),
         (["--ema_decay", "1"], "ema_decay=1.0 is impossible"),
+        (["--freeze_encoder"], "--freeze_encoder keeps a saved encoder: give its model as --pretrained"),
+        (["--max_latent_noise", "-1"], "max_latent_noise=-1.0 is impossible"),
         (["--push_to_hub"], "--push_to_hub needs --hub_model_id"),
     ],
 )

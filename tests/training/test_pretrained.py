@@ -16,6 +16,15 @@ def test_a_tokenizer_goes_on_from_its_weights(tmp_path, data_dir, configs, token
     assert after.config.image_mean == before.config.image_mean
 
 
+def test_a_frozen_encoder_keeps_its_latents(tmp_path, data_dir, configs, tokenizer_run):
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    train("tokenizer", *argv, "--pretrained", tokenizer_run, "--max_train_steps", 2, "--freeze_encoder")
+    before, after = (DreamerTokenizerModel.from_pretrained(path) for path in (tokenizer_run, tmp_path / "run"))
+    for name, weight in before.encoder.state_dict().items():
+        assert torch.equal(after.encoder.state_dict()[name], weight)
+    assert not torch.equal(after.decoder.pixel_head.weight, before.decoder.pixel_head.weight)
+
+
 def test_both_parts_of_a_world_can_be_gone_on_with(tmp_path, data_dir, configs, dynamics_run):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     brief = ["--max_train_steps", 1, "--learning_rate", 1e-9]

@@ -6,6 +6,7 @@ parser, so that a wrong key or value is told in the same words wherever it stand
 
 import dataclasses
 import difflib
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Literal
 
 import yaml
 from transformers import HfArgumentParser
+
+PUBLIC_TEXT = ("preset", "hub_model_id")
+"""Keys of free text that may be shown to anybody; any other may hold a path of this machine."""
 
 
 def _key(default, help: str):
@@ -96,6 +100,10 @@ class TrainerArguments:
                 raise ValueError(f"{name}={getattr(self, name)} is impossible: give at least 0 and below 1.")
         if self.push_to_hub and not self.hub_model_id:
             raise ValueError("--push_to_hub needs --hub_model_id: name the repository to upload to.")
+        if self.hub_model_id and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id):
+            raise ValueError(
+                f"--hub_model_id {self.hub_model_id} is no repository: give owner and name, such as me/pusht-world."
+            )
 
     @staticmethod
     def _positive_keys() -> tuple[str, ...]:
@@ -112,6 +120,11 @@ class TrainerArguments:
             "logging_steps",
             "eval_windows",
         )
+
+    def public_values(self) -> dict:
+        """The keys and values that trackers, cards and uploads may show: none that may name a private folder."""
+        texts = {f.name for f in dataclasses.fields(self) if f.type in (str, str | None)}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in texts or k in PUBLIC_TEXT}
 
     def adaptation_values(self) -> dict:
         """The keys that say what of a saved model is trained, where given: a resumed run must have the same."""
@@ -138,6 +151,9 @@ class TokenizerArguments(TrainerArguments):
     max_latent_noise: float = _key(
         0.0, "deviation up to which noise is added to the latents before decoding: neighbors then decode alike"
     )
+    freeze_encoder: bool = _key(
+        False, "leave the --pretrained encoder as it is: worlds that know its latents stay valid"
+    )
 
     hidden_size: int | None = _key(None, "model: width of a token")
     intermediate_size: int | None = _key(None, "model: width of the MLP")
@@ -154,6 +170,13 @@ class TokenizerArguments(TrainerArguments):
     qk_norm: bool | None = _key(None, "model: normalize queries and keys")
     attn_logit_softcapping: float | None = _key(None, "model: cap of the attention logits")
     initializer_range: float | None = _key(None, "model: deviation of the initial weights")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.freeze_encoder and not self.pretrained:
+            raise ValueError("--freeze_encoder keeps a saved encoder: give its model as --pretrained.")
+        if self.max_latent_noise < 0:
+            raise ValueError(f"max_latent_noise={self.max_latent_noise} is impossible: give 0 or more.")
 
 
 @dataclass

@@ -58,7 +58,9 @@ class TokenizerObjective:
     def _new_model(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerModel:
         values = {"image_size": self.train_data.image_size[0]} | arguments.model_values()
         if arguments.pretrained:
-            return load_for_finetuning(arguments.pretrained, TOKENIZER, values)
+            model = load_for_finetuning(arguments.pretrained, TOKENIZER, values)
+            model.encoder.requires_grad_(not arguments.freeze_encoder)
+            return model
         if arguments.image_stats == "data":
             values["image_mean"] = frames.mean(dim=(0, 2, 3)).tolist()
             # A channel that never changes has nothing to be scaled by; one gray level is the finest there is.
