@@ -21,6 +21,8 @@ from .arguments import TrainerArguments
 
 STATE_FILE = "trainer_state.json"
 ARGUMENTS_FILE = "training_arguments.json"
+PATHS_FILE = "training_paths.json"
+"""The keys that `ARGUMENTS_FILE`, which may be uploaded, leaves out."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,8 @@ def _prune(output_dir: Path, total_limit: int | None) -> None:
         shutil.rmtree(path)
 
 
-def publish(output_dir: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a temporary folder, then moves its entries into the output folder.
+def publish(output_dir: Path, write: Callable[[Path], None]) -> list[str]:
+    """Lets `write` fill a temporary folder, then moves its entries into the output folder and returns their names.
 
     Raises:
         OSError: the disk is full or not writable; the output folder is as it was.
@@ -193,9 +195,11 @@ def publish(output_dir: Path, write: Callable[[Path], None]) -> None:
     with _disk_errors(temporary):
         write(temporary)
         _flush(temporary)
-    for path in sorted(temporary.iterdir()):
+    entries = sorted(temporary.iterdir())
+    for path in entries:
         target = output_dir / path.name
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(path, target)
     temporary.rmdir()
+    return [path.name for path in entries]

@@ -119,12 +119,12 @@ class DynamicsObjective:
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
         """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,
-        one of dreamt ones, and one dreamt with the actions of another window."""
+        one of dreamt ones, and one dreamt with the actions of another window; the film shows them side by side."""
         evaluation = DynamicsEvaluation(model, self.tokenizer, self.perceptual)
         for number, batch in enumerate(self.eval_batches):
             batch = {name: value.to(self.device) for name, value in batch.items()}
             evaluation.add(batch, seeded_generator(self.device, self.arguments.seed, EVALUATION, number))
-        return Evaluation(evaluation.values(), {"real_dreamt_misled": evaluation.picture})
+        return Evaluation(evaluation.values(), {"real_dreamt_misled": evaluation.picture}, evaluation.film)
 
     def save(self, folder: Path, model: DreamerDynamicsModel, state_dict: dict[str, torch.Tensor]) -> None:
         """See `Objective`; a `DreamerWorldModel` folder with its processor, or a PEFT adapter; with start frames."""

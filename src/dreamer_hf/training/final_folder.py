@@ -10,6 +10,7 @@ from transformers import AutoModel
 
 from ..pictures import save_gif
 from ..remote_code import export_code
+from .adapting import has_adapter
 from .arguments import TrainerArguments
 from .model_card import NON_EMA, CardFacts, write_model_card
 from .pictures import save_picture
@@ -48,6 +49,9 @@ def write_final_folder(folder: Path, run: FinishedRun) -> None:
     Raises:
         OSError: the disk is full or not writable.
     """
+    if has_adapter(run.model):  # PEFT's format and no more: code and config are those of the world under it
+        run.objective.save(folder, run.model, run.weights)
+        return
     is_averaged = run.arguments.ema_decay > 0
     run.objective.save(folder, run.model, run.model.state_dict() if is_averaged else run.weights)
     if is_averaged:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
-from huggingface_hub import HfApi
 
 from .arguments import TrainerArguments
 from .checkpoints import claim_output_dir
+from .hub import open_repository, upload
 from .trainer import Objective, Trainer
 
 
@@ -26,14 +26,16 @@ def run_training(
     """
     accelerator = make_accelerator(arguments)
     checkpoint = claim_output_dir(arguments)
+    if arguments.push_to_hub and accelerator.is_main_process:
+        open_repository(arguments.hub_model_id)
     accelerator.wait_for_everyone()  # nobody writes before everybody has looked
     if arguments.resume_from_checkpoint and checkpoint is None:
         accelerator.print(f"no checkpoint in {arguments.output_dir} yet: starting from the beginning")
     set_seed(arguments.seed)  # the initial weights; every later draw has its own generator
     objective = make_objective(arguments, accelerator.process_index, accelerator.num_processes, accelerator.device)
-    Trainer(accelerator, arguments, objective).train(checkpoint)
+    names = Trainer(accelerator, arguments, objective).train(checkpoint)
     if arguments.push_to_hub and accelerator.is_main_process:
-        upload(arguments)
+        print(f"uploaded: {upload(arguments, names)}")
 
 
 def make_accelerator(arguments: TrainerArguments) -> Accelerator:
@@ -74,14 +76,3 @@ def _check_sharding(accelerator: Accelerator, arguments: TrainerArguments) -> No
         raise ValueError(
             "--ema_decay keeps a whole copy of the weights, which FSDP cuts up: leave it out, or use DDP."
         )
-
-
-def upload(arguments: TrainerArguments) -> None:
-    """Uploads the final folder, without checkpoints and tracker files, to `hub_model_id`."""
-    api = HfApi()
-    api.create_repo(arguments.hub_model_id, exist_ok=True)
-    api.upload_folder(
-        repo_id=arguments.hub_model_id,
-        folder_path=arguments.output_dir,
-        ignore_patterns=["checkpoint-*", "tmp-*", "dreamer_hf/*", "pictures/*", "training_arguments.json"],
-    )

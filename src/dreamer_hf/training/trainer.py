@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,11 +17,13 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm import tqdm
 
+from ..data import ShardDataset
 from ..losses import LossNormalizer
 from .adapting import has_adapter
 from .arguments import TrainerArguments
 from .checkpoints import (
     ARGUMENTS_FILE,
+    PATHS_FILE,
     TrainerState,
     check_same_run,
     leave_out_what_is_frozen,
@@ -32,13 +34,12 @@ from .checkpoints import (
 )
 from .data import BatchStream
 from .ema import averaged_model
+from .final_folder import FinishedRun, write_final_folder
 from .metrics import MetricsLog
 from .optimizers import build_optimizers, learning_rate_factor, set_learning_rate
 from .pictures import save_picture
 from .randomness import RowNumbers
 
-PATH_KEYS = ("data_dir", "output_dir", "config", "tokenizer", "resume_from_checkpoint")
-"""Keys that may name private folders: trackers, which may be public, do not get them."""
 MAX_NAMED_EPISODES = 64
 
 Batch = dict[str, torch.Tensor]
@@ -52,10 +53,12 @@ class Evaluation:
     Attributes:
         values: numbers, by the names that they are logged under.
         pictures: uint8 (height, width, 3) RGB, by their names.
+        film: what moves, as pictures of one size; empty if nothing does.
     """
 
     values: dict[str, float]
     pictures: dict[str, np.ndarray]
+    film: list[np.ndarray] = field(default_factory=list)
 
 
 class Objective(Protocol):
@@ -65,11 +68,14 @@ class Objective(Protocol):
         model: the model to train, a `PreTrainedModel`.
         loss_weights: weight of every loss term; each term is also divided by its running RMS.
         stream: where its batches come from.
+        train_data, test_data: the episodes trained on, and those held out.
     """
 
     model: nn.Module
     loss_weights: dict[str, float]
     stream: BatchStream
+    train_data: ShardDataset
+    test_data: ShardDataset
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """Batches of this process on its device, for ever, from the first batch of an optimizer step on."""
@@ -116,8 +122,11 @@ class Trainer:
             self.average.to(accelerator.device)
             accelerator.register_for_checkpointing(self.average)
 
-    def train(self, checkpoint: Path | None = None) -> None:
+    def train(self, checkpoint: Path | None = None) -> list[str]:
         """Runs the whole training, from a checkpoint on if one is given, and leaves the final model.
+
+        Returns the names of the files that make up the result and may be shared; none in other processes than the main
+        one.
 
         Raises:
             ValueError: the loss or its gradient is not a finite number, or the checkpoint is of another run.
@@ -128,19 +137,19 @@ class Trainer:
         self._open_output_dir()
         batches = self.objective.batches(self.step)
         with self._progress_bar() as bar:
-            evaluated = self._evaluate(bar) if self._is_over else {}
+            evaluation = self._evaluate(bar) if self._is_over else None
             while not self._is_over:
                 metrics = self._optimizer_step(batches)
                 bar.update(1)
                 bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s")
                 if self._is_due(self.arguments.eval_steps):
-                    evaluated = self._evaluate(bar)
-                    self._record(metrics | evaluated)
+                    evaluation = self._evaluate(bar)
+                    self._record(metrics | evaluation.values)
                 elif self._is_due(self.arguments.logging_steps):
                     self._record(metrics)
                 if self._is_due(self.arguments.checkpointing_steps):
                     self._save_checkpoint()
-        self._finish(evaluated)
+        return self._finish(evaluation)
 
     def _resume(self, checkpoint: Path) -> None:
         saved = read_state(checkpoint)
@@ -150,12 +159,14 @@ class Trainer:
         self.accelerator.print(f"resuming from {checkpoint}")
 
     def _open_output_dir(self) -> None:
-        values = dataclasses.asdict(self.arguments)
+        public = self.arguments.public_values()
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(values, indent=2) + "\n")
+            values = dataclasses.asdict(self.arguments)
+            private = {name: value for name, value in values.items() if name not in public}
+            (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(public, indent=2) + "\n")
+            (self.output_dir / PATHS_FILE).write_text(json.dumps(private, indent=2) + "\n")
             self.log.truncate(self.step)
-        public = {name: value for name, value in values.items() if name not in PATH_KEYS}
         simple = {key: value if isinstance(value, int | float) else str(value) for key, value in public.items()}
         self.accelerator.init_trackers("dreamer_hf", config=simple)
 
@@ -262,7 +273,7 @@ class Trainer:
         """The model to evaluate and to keep: the averaged one, if there is an average."""
         return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
 
-    def _evaluate(self, bar: tqdm) -> dict[str, float]:
+    def _evaluate(self, bar: tqdm) -> Evaluation:
         model = self._final_model()
         model.eval()
         with torch.no_grad():
@@ -278,7 +289,7 @@ class Trainer:
             # TensorBoard must be told the order of the axes; the others know it.
             order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({name: p[None] for name, p in evaluation.pictures.items()}, step=self.step, **order)
-        return evaluation.values
+        return evaluation
 
     def _record(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
@@ -296,13 +307,18 @@ class Trainer:
     def _save_checkpoint(self) -> None:
         save_checkpoint(self.accelerator, self.output_dir, self._state(), self.arguments.checkpoints_total_limit)
 
-    def _finish(self, evaluated: dict[str, float]) -> None:
-        state_dict = self.accelerator.get_state_dict(self.model)
-        model = self._final_model()
-        if self.average is not None:
-            state_dict = model.state_dict()
+    def _finish(self, evaluation: Evaluation) -> list[str]:
+        weights = self.accelerator.get_state_dict(self.model)
+        training = (
+            f"{self.step:,} steps of {self._state().rows_per_step} rows in {self.seconds / 60:.1f} minutes. The keys are in "
+            f"`{ARGUMENTS_FILE}`, the curves in `{self.log.path.name}`."
+        )
+        run = FinishedRun(self.objective, self.arguments, self._final_model(), weights, evaluation, training)
+        names = []
         if self.accelerator.is_main_process:
-            publish(self.output_dir, lambda folder: self.objective.save(folder, model, state_dict))
+            names = publish(self.output_dir, lambda folder: write_final_folder(folder, run))
+            names += [ARGUMENTS_FILE, self.log.path.name]
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        self.accelerator.print(self.objective.summary(evaluated))
+        self.accelerator.print(self.objective.summary(evaluation.values))
+        return names
