@@ -16,7 +16,9 @@ from .modeling_dreamer_dynamics import DreamerActionEncoder, DreamerDynamicsMode
 from .modeling_dreamer_world import DreamerWorldModel
 
 ACTIONS_FILE = "action_config.json"
-ACTION_KEYS = ("action_dim", "action_num_classes", "action_offset", "action_stats", "action_names", "fps")
+ACTION_KEYS = (
+    *("action_dim", "action_num_classes", "action_offset", "action_stats", "action_names", "action_units", "fps"),
+)
 """The config values that follow the data of an action encoder."""
 ADAPTED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 """What LoRA changes: every matrix of every transformer layer."""

@@ -193,6 +193,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         action_stats (`dict[str, list[float]]`, *optional*): `mean`, `std`, `min` and `max` of every action component,
             in the data's units. Continuous components enter the network as `(action - mean) / std`; raw if not given.
         action_names (`list[str]`, *optional*): Name of every action component.
+        action_units (`list[str]`, *optional*): Unit of every action component, for people; `""` where it has none.
         fps (`float`, *optional*): Frames a second of the data.
     """
 
@@ -211,6 +212,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     action_offset: int = 1
     action_stats: dict[str, list[float | int]] | None = None
     action_names: list[str] | None = None
+    action_units: list[str] | None = None
     fps: float | int | None = None
 
     @property
@@ -254,7 +256,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         self._check_action_widths()
 
     def _check_action_widths(self) -> None:
-        widths = {"action_names": self.action_names, "action_num_classes": self.action_num_classes}
+        widths = {name: getattr(self, name) for name in ("action_names", "action_units", "action_num_classes")}
         widths |= {f"action_stats[{key!r}]": values for key, values in (self.action_stats or {}).items()}
         for name, values in widths.items():
             if values is not None and len(values) != self.action_dim:

@@ -19,6 +19,7 @@ REFUSED = {
     "levels": (dynamics_config, {"num_signal_levels": 100}, "such as 128"),
     "offset": (dynamics_config, {"action_offset": 2}, "choose 1"),
     "names": (dynamics_config, {"action_names": ["x"]}, "each of action_dim=2"),
+    "units": (dynamics_config, {"action_units": ["m", "m", ""]}, "action_units has 3 entries"),
     "statistics": (dynamics_config, {"action_stats": {"mean": [0.0], "std": [1.0]}}, "each of action_dim=2"),
     "no deviation": (dynamics_config, {"action_stats": {"mean": [0.0, 0.0]}}, "'mean' and 'std'"),
     "classes": (dynamics_config, {"action_num_classes": [0, 1]}, "at least 2"),

@@ -28,6 +28,11 @@ def test_without_statistics_the_range_is_minus_one_to_one():
     assert isinstance(make_control(space, fps=10), DirectControl)
 
 
+def test_labels_carry_the_units_that_the_world_knows():
+    space = space_of(action_names=["x", "grip"], action_units=["mm", ""])
+    assert space.labels == ["x [mm]", "grip"] and space_of(action_names=["x", "y"]).labels == ["x", "y"]
+
+
 def test_statistics_without_extremes_give_two_standard_deviations():
     space = space_of({"mean": [1.0], "std": [0.5]}, size=1)
     assert (space.low.item(), space.high.item()) == (0.0, 2.0)

@@ -74,8 +74,9 @@ def write_moving_square(folder: Path, episodes: int = 6, length: int = 20, size:
                 corner = np.clip(corner + action.astype(int), 0, size - 4)
             shard.end_episode(actions)
     stats = {"mean": [0.0, 0.0], "std": [1.4, 1.4], "min": [-2.0, -2.0], "max": [2.0, 2.0], "count": episodes * length}
+    labels = {"action_names": ["dy", "dx"], "action_units": ["px", "px"]}
     metadata = ShardMetadata(
-        1, episodes, (size, size, 3), (2,), fps=10.0, color_order="rgb", action_names=["dy", "dx"], action_stats=stats
+        1, episodes, (size, size, 3), (2,), fps=10.0, color_order="rgb", action_stats=stats, **labels
     )
     metadata.write(folder)
     return folder

@@ -54,7 +54,7 @@ def wide_data(tmp_path_factory):
         file["actions"] = np.concatenate([actions, actions[..., :1]], axis=-1)
     metadata = json.loads((folder / METADATA_NAME).read_text())
     metadata = {key: value for key, value in metadata.items() if key != "checksum"} | {"action_shape": [3]}
-    metadata |= {"action_names": ["dy", "dx", "grip"]}
+    metadata |= {"action_names": ["dy", "dx", "grip"], "action_units": ["px", "px", ""]}
     metadata["action_stats"] = {k: [*v, 1.0] for k, v in metadata["action_stats"].items() if k != "count"}
     (folder / METADATA_NAME).write_text(json.dumps(metadata))
     return folder

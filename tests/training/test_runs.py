@@ -58,6 +58,7 @@ def test_dynamics_run_leaves_a_world_that_dreams(dynamics_run, tokenizer_run):
     for name, weight in tokenizer.state_dict().items():
         assert torch.equal(world.tokenizer.state_dict()[name], weight)
     assert world.dynamics.config.action_names == ["dy", "dx"]
+    assert world.dynamics.config.action_units == ["px", "px"]
     assert world.dynamics.config.action_stats["std"] == [1.4, 1.4]
     assert (world.dynamics.config.fps, world.dynamics.config.action_offset) == (10.0, 1)
     assert world.dynamics.latent_head.weight.abs().sum() > 0  # starts at zero: it has learned

@@ -18,6 +18,7 @@ class ActionSpace:
         low, high: float32 (A,), the smallest and the largest value in the training data.
         centered: bool (A,), whether zero means "do nothing", as in displacements and velocities.
         discrete: bool (A,), whether the values are class numbers (0, 1, ...), as of a button.
+        units: A units, for people, or None where the world knows none.
     """
 
     names: tuple[str, ...]
@@ -25,6 +26,7 @@ class ActionSpace:
     high: np.ndarray
     centered: np.ndarray
     discrete: np.ndarray
+    units: tuple[str, ...] | None = None
 
     @classmethod
     def from_config(cls, config) -> "ActionSpace":
@@ -37,16 +39,23 @@ class ActionSpace:
         """
         size, stats = config.action_dim, config.action_stats or {"mean": [0.0], "std": [0.5]}
         names = tuple(config.action_names or (f"action {i}" for i in range(size)))
+        units = None if config.action_units is None else tuple(config.action_units)
         mean, std = (np.broadcast_to(np.asarray(stats[key], dtype=np.float64), size) for key in ("mean", "std"))
         low, high = np.asarray(stats.get("min", mean - 2 * std)), np.asarray(stats.get("max", mean + 2 * std))
         classes = np.asarray(config.action_num_classes or [0] * size)
         low, high = np.where(classes > 0, 0, low), np.where(classes > 0, classes - 1, high)
         centered = (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
-        return cls(names, low.astype(np.float32), high.astype(np.float32), centered, classes > 0)
+        return cls(names, low.astype(np.float32), high.astype(np.float32), centered, classes > 0, units)
 
     @property
     def size(self) -> int:
         return len(self.low)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names with their units."""
+        units = self.units or ("",) * self.size
+        return [f"{name} [{unit}]" if unit else name for name, unit in zip(self.names, units, strict=True)]
 
     @property
     def rest(self) -> np.ndarray:

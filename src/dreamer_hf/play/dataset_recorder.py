@@ -78,6 +78,8 @@ class DatasetRecorder:
             IMAGE_KEY: {"dtype": "video", "shape": image_shape, "names": ["height", "width", "channels"]},
             "action": {"dtype": "float32", "shape": (self.space.size,), "names": list(self.space.names)},
         }
+        if self.space.units is not None:
+            features["action"]["units"] = list(self.space.units)
         return self._create(
             f"dreamer_hf/{self.path.name}",
             fps=self.fps,

@@ -159,7 +159,7 @@ class PlayWindow:
     def _draw_bar(self, index: int, label: str, action: np.ndarray) -> None:
         """Name, control, a track with the value filled in from where it rests, and the value."""
         left, top = self._bars.x, self._bars.y + index * LINE
-        self._write(self.space.names[index], (left, top), TEXT, max_width=NAME_WIDTH - 8)
+        self._write(self.space.labels[index], (left, top), TEXT, max_width=NAME_WIDTH - 8)
         self._write(label, (left + NAME_WIDTH, top), DIM, self._small_font, max_width=LABEL_WIDTH - 8)
         track_left = left + NAME_WIDTH + LABEL_WIDTH
         track = pygame.Rect(track_left, top + 4, self._bars.right - VALUE_WIDTH - track_left, BAR_HEIGHT)

@@ -79,7 +79,8 @@ class DynamicsObjective:
         }
         # The data also count what the statistics were made of.
         stats = data.action_stats and {name: data.action_stats[name] for name in ("mean", "std", "min", "max")}
-        described = {"action_stats": stats, "action_names": data.action_names} | values
+        labels = {"action_names": data.action_names, "action_units": data.action_units}
+        described = {"action_stats": stats, **labels} | values
         if self.arguments.pretrained:
             return load_to_adapt(self.arguments, values, described)
         return DreamerDynamicsModel(DreamerDynamicsConfig(**described))

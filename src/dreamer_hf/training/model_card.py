@@ -132,7 +132,7 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
         usage=_usage(config, facts.repo_id),
         usage_text=_usage_text(config, facts),
         sizes=_table(("", ""), _sizes(config)),
-        actions=_actions(config.dynamics_config, facts.train_data.action_units) if is_world else None,
+        actions=_actions(config.dynamics_config) if is_world else None,
         data=_data(facts),
         metrics=_metrics(facts),
         training=facts.training,
@@ -220,7 +220,7 @@ def _tokenizer_sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
     ]
 
 
-def _actions(config: PreTrainedConfig, units: list[str] | None) -> str:
+def _actions(config: PreTrainedConfig) -> str:
     meaning = (
         "the command that led to frame i (press, and the next frame shows it)"
         if config.action_offset
@@ -233,8 +233,8 @@ def _actions(config: PreTrainedConfig, units: list[str] | None) -> str:
     if config.action_stats is None:
         return text
     names = config.action_names or [str(index) for index in range(config.action_dim)]
-    if units is not None:
-        names = [f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)]
+    units = config.action_units or [""] * config.action_dim
+    names = [f"{name} [{unit}]" if unit else name for name, unit in zip(names, units, strict=True)]
     keys = [key for key in ("mean", "std", "min", "max") if key in config.action_stats]
     rows = [(name, *(f"{config.action_stats[key][i]:.4g}" for key in keys)) for i, name in enumerate(names)]
     return f"{text}\n\n{_table(('action', *keys), rows)}"
