@@ -48,7 +48,9 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
     if not arguments.from_scratch:
         training += f" --pretrained {CHECKPOINT} {FINE_TUNING}"
         frozen = "--freeze_encoder --max_latent_noise 0.25"  # the shipped dynamics model knows this encoder's latents
-    tokenizer_run = f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
+    tokenizer_run = (
+        f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
+    )
     dynamics_run = f"examples/train_dynamics.py {training} --max_train_minutes {arguments.dynamics_minutes}"
     return [
         Stage(
