@@ -116,7 +116,7 @@ def test_every_run_leaves_a_card_whose_code_works(kind, tokenizer_run, dynamics_
         ('variant="non_ema"' in card.text) == (folder / "model.non_ema.safetensors").exists() == (kind == "tokenizer")
     )
     if kind == "world":
-        assert "| dy | 0 | 1.4 | -2 | 2 |" in card.text
+        assert "| dy [px] | 0 | 1.4 | -2 | 2 |" in card.text
     monkeypatch.chdir(folder)
     names = {}
     exec(code_of(card.text), names)
