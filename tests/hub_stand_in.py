@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = ".safetensors"
@@ -12,7 +13,8 @@ LARGE = ".safetensors"
 
 
 class HubStandIn:
-    """`files` holds what was uploaded, `requests` every request line; `environment` is for the client's process.
+    """`files` holds what was uploaded (or put there), `tags` the names of tags, which all mean the one commit, `requests`
+    every request line; `environment` is for the client's process.
 
     Args:
         repo_id: the repository.
@@ -26,6 +28,7 @@ class HubStandIn:
         self.path = f"/{repo_id}" if kind == "models" else f"/{kind}/{repo_id}"
         self.files: dict[str, bytes] = {}
         self.large: dict[str, bytes] = {}
+        self.tags: list[str] = []
         self.requests: list[str] = []
         stand_in = self
 
@@ -119,14 +122,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {self.path}")
         path = self.path.partition("?")[0]
         api, resolve = self.hub.api, f"{self.hub.path}/resolve/"
-        if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+        name = unquote(path.removeprefix(resolve).partition("/")[2])  # after the revision
+        if path == api or path.startswith(f"{api}/revision/"):
             siblings = [{"rfilename": name} for name in self.hub.files]
             self.answer({"id": self.hub.repo_id, "sha": COMMIT, "siblings": siblings})
-        elif path == f"{api}/tree/{COMMIT}":
+        elif path == f"{api}/refs":
+            tags = [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": COMMIT} for tag in self.hub.tags]
+            self.answer({"branches": [], "converts": [], "tags": tags})
+        elif path.startswith(f"{api}/tree/"):
             entries = [{"type": "file", "path": n, "size": len(c), "oid": _sha1(c)} for n, c in self.hub.files.items()]
             self.answer(entries)
-        elif path.startswith(resolve) and path.rpartition("/")[2] in self.hub.files:
-            content = self.hub.files[path.rpartition("/")[2]]
+        elif path.startswith(resolve) and name in self.hub.files:
+            content = self.hub.files[name]
             self.answer(body=content, headers={"ETag": f'"{_sha1(content)}"', "X-Repo-Commit": COMMIT})
         elif path.startswith(resolve):
             headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}

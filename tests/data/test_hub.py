@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hub_stand_in import HubStandIn
+from tiny_data import TINY_REPO_ID
 
+CONVERTER = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
 REPO_ID = "someone/tiny-shards"
 
 PUSH = """
@@ -32,9 +35,11 @@ print(*frames)
 
 
 def run(code, hub, home, *arguments, token="secret"):
-    environment = os.environ | hub.environment(home, token)
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    """Runs code, or a script given by its path, as a process that takes the stand-in for the Hub."""
+    environment = os.environ | hub.environment(home, token) | {"HF_LEROBOT_HOME": str(home / "lerobot")}
+    start = [str(code)] if isinstance(code, Path) else ["-c", code]
+    command = [sys.executable, *start, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
 @pytest.fixture
@@ -68,3 +73,32 @@ def test_a_refused_push_is_one_sentence(folder, tmp_path):
         refused = run(PUSH, hub, tmp_path / "home", folder, REPO_ID, token="wrong")
     assert refused.returncode == 2 and f"error: {REPO_ID} cannot be written (" in refused.stderr
     assert "hf auth login" in refused.stderr and "Traceback" not in refused.stderr and not hub.files
+
+
+def test_a_lerobot_dataset_comes_from_the_hub_and_only_what_is_needed(tiny_lerobot, tiny_shards, tmp_path):
+    from dreamer_hf.data import ShardDataset
+
+    with HubStandIn(TINY_REPO_ID, "secret") as hub:
+        paths = [path for path in tiny_lerobot.rglob("*") if path.is_file()]
+        hub.files = {path.relative_to(tiny_lerobot).as_posix(): path.read_bytes() for path in paths}
+        hub.files["videos/of/another/camera.mp4"] = b"not asked for"
+        hub.tags = ["v3.0"]
+        out = tmp_path / "shards"
+        done = run(CONVERTER, hub, tmp_path / "home", "--repo_id", TINY_REPO_ID, "--output_dir", out)
+    assert done.returncode == 0, done.stderr
+    assert any("/refs" in line for line in hub.requests) and not any("another" in line for line in hub.requests)
+    ours, local = (ShardDataset(path, None, split="all") for path in (out, tiny_shards))
+    assert ours.num_episodes == local.num_episodes
+    for number in range(local.num_episodes):
+        for name, values in local.episode(number).items():
+            np.testing.assert_array_equal(ours.episode(number)[name], values)
+
+
+def test_a_converter_pushes_what_it_wrote(tiny_lerobot, tmp_path):
+    with HubStandIn(REPO_ID, "secret") as hub:
+        source = ["--repo_id", TINY_REPO_ID, "--local_dir", tiny_lerobot]
+        target = ["--output_dir", tmp_path / "shards", "--push_to_hub", REPO_ID]
+        done = run(CONVERTER, hub, tmp_path / "home", *source, *target)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    assert {name: hub.files[name] for name in written} == written and "README.md" in hub.files
