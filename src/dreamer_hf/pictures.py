@@ -16,6 +16,9 @@ TITLE_HEIGHT = 28
 BACKGROUND = 24
 INK = (235, 235, 235)
 DREAM_INK = (120, 200, 255)
+PALETTE_COLORS = 128
+PALETTE_PICTURES = 12
+"""Pictures that a GIF's palette is made from."""
 
 
 def to_uint8(frames: torch.Tensor) -> np.ndarray:
@@ -53,9 +56,12 @@ def _picture(frames: dict[str, np.ndarray], time: int, num_context_frames: int, 
 
 
 def save_gif(path: str | Path, pictures: Sequence[np.ndarray], fps: float) -> None:
-    """Writes an endless GIF."""
-    first, *others = (Image.fromarray(picture) for picture in pictures)
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, optimize=True)
+    """Writes an endless GIF. One palette serves all pictures: what stands still is then stored once."""
+    sample = np.concatenate(pictures[:: max(1, len(pictures) // PALETTE_PICTURES)])
+    palette = Image.fromarray(sample).quantize(PALETTE_COLORS, method=Image.Quantize.MAXCOVERAGE)
+    images = (Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    first, *others = images
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
 
 
 __all__ = ["save_gif", "side_by_side", "to_uint8"]
