@@ -14,11 +14,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--repo_id", required=True, help="name of the dataset, such as me/pusht-play")
     parser.add_argument("--root", required=True, help="folder to write; it must not exist yet")
     parser.add_argument("--episodes", type=int, default=160, help="number of episodes (default %(default)s)")
-    parser.add_argument("--frames_per_episode", type=int, default=100, help="at 10 a second (default %(default)s)")
+    parser.add_argument("--frames_per_episode", type=int, default=80, help="at 10 a second (default %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, help="the same seed records the same play (default %(default)s)"
     )
-    parser.add_argument("--image_size", type=int, default=96, help="side of the frames, pixels (default %(default)s)")
+    parser.add_argument("--image_size", type=int, default=128, help="side of the frames, pixels (default %(default)s)")
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from .scheduling_shortcut import add_noise, sample_training_grid
 
-TOKENIZER_LOSS_WEIGHTS = {"mse": 1.0, "lpips": 0.2}
+TOKENIZER_LOSS_WEIGHTS = {"mse": 1.0, "lpips": 0.2, "pyramid": 1.0}
 DYNAMICS_LOSS_WEIGHTS = {"shortcut": 1.0}
 
 
@@ -79,10 +79,45 @@ class LossNormalizer:
             rms.load_state_dict(state[name])
 
 
+class ColorPyramid:
+    """Squared error in whitened colors on every scale from the pixel up: where LPIPS is not at hand, the measure that
+    sees small things.
+
+    A thing of a dozen pixels that is reconstructed in the wrong place costs plain squared error the same wherever that
+    is, so nothing leads it home; on a coarse scale its error shrinks with the distance. And its color, rare in the data,
+    weighs more once the colors are decorrelated. Each scale counts four times the finer one, which keeps the cost of a
+    small misplaced thing the same on all of them.
+
+    Args:
+        frames: (F,3,H,W) float in [0, 1], a sample of the data: says which colors vary, and together how.
+    """
+
+    COARSEST = 4
+    """Side in pixels of the coarsest scale, at least."""
+
+    def __init__(self, frames: torch.Tensor):
+        colors = frames.double().transpose(0, 1).flatten(1)
+        values, vectors = torch.linalg.eigh(torch.cov(colors))
+        # A direction that never varies has nothing to be scaled by; one gray level is the finest there is.
+        scales = values.clamp(min=1 / 255**2).rsqrt()
+        self.whitening = (scales[:, None] * vectors.T).float()
+
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(F,3,H,W) twice -> the mean over the scales, a scalar."""
+        whitening = self.whitening.to(images.device)
+        errors = torch.einsum("ij,fjhw->fihw", whitening, images - targets)
+        scales = [errors.square().mean()]
+        while min(errors.shape[-2:]) >= 2 * self.COARSEST:
+            errors = nn.functional.avg_pool2d(errors, 2)
+            scales.append(4 ** len(scales) * errors.square().mean())
+        return sum(scales) / len(scales)
+
+
 def tokenizer_loss_terms(
     reconstruction: torch.Tensor,
     pixel_values_videos: torch.Tensor,
     perceptual: Callable[..., torch.Tensor] | None = None,
+    pyramid: ColorPyramid | None = None,
 ) -> dict[str, torch.Tensor]:
     """Terms of the tokenizer loss, over all pixels, masked or not.
 
@@ -90,14 +125,18 @@ def tokenizer_loss_terms(
         reconstruction: (B,T,3,H,W) float on the [0, 1] scale, not clamped.
         pixel_values_videos: (B,T,3,H,W) float in [0, 1].
         perceptual: an `lpips.LPIPS` module, or None to leave the perceptual term out.
+        pyramid: a `ColorPyramid`, or None to leave that term out; it is not in the paper.
 
     Returns:
-        Scalars by name: `mse`, and `lpips` when `perceptual` is given. Their weights are `TOKENIZER_LOSS_WEIGHTS`.
+        Scalars by name: `mse`, and `lpips` and `pyramid` where they are given. Their weights are
+        `TOKENIZER_LOSS_WEIGHTS`.
     """
     terms = {"mse": nn.functional.mse_loss(reconstruction, pixel_values_videos)}
+    images, targets = reconstruction.flatten(0, 1), pixel_values_videos.flatten(0, 1)
     if perceptual is not None:
-        images, targets = reconstruction.flatten(0, 1), pixel_values_videos.flatten(0, 1)
         terms["lpips"] = perceptual(images, targets, normalize=True).mean()
+    if pyramid is not None:
+        terms["pyramid"] = pyramid(images, targets)
     return terms
 
 

@@ -17,13 +17,20 @@ MARGIN = 30.0
 """The target keeps this far from the walls: closer by, the agent squeezes the block through them."""
 TEE_CENTER_OFFSET = 45.0
 """From the body's origin (the middle of the bar's upper edge) to about the middle of the T, in pixels."""
+GOAL_POSE = (256.0, 256.0, np.pi / 4)
+"""x, y and angle at which the simulator counts the block as delivered."""
+NEAR_GOAL_SHARE = 0.25
+"""Share of the episodes in which the block starts near the goal: a random start hardly ever gets there."""
+VIDEO_QUALITY = 8
+"""CRF of the AV1 video. LeRobot's default of 30 turns the agent, a few pixels wide, gray."""
 
 
 class PushTPlayer:
-    """Smooth, goal-less play: the target wanders, circles the block, rests, and shoves the block from every side.
+    """Smooth, varied play: the target wanders, circles the block, rests, shoves the block from every side, and nudges
+    it towards the goal.
 
     Held-out skills need varied data, not expert data: every habit lasts one to three seconds and is then drawn anew, so
-    an episode of 100 frames shows several, at speeds between a crawl and a strike.
+    an episode of 80 frames shows several, at speeds between a crawl and a strike.
 
     Args:
         rng: source of every decision; the same generator state gives the same play.
@@ -31,7 +38,7 @@ class PushTPlayer:
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
-        self.habits = {self._wander: 0.25, self._push: 0.5, self._orbit: 0.15, self._rest: 0.1}
+        self.habits = {self._wander: 0.2, self._push: 0.4, self._nudge: 0.2, self._orbit: 0.12, self._rest: 0.08}
 
     def reset(self, agent: np.ndarray) -> None:
         """Starts an episode with the target on the agent, (2,) xy."""
@@ -49,9 +56,8 @@ class PushTPlayer:
         if self.frames_left == 0:
             self._choose_habit()
         self.frames_left -= 1
-        x, y, angle = block_pose
-        center = np.array([x, y]) + TEE_CENTER_OFFSET * np.array([-np.sin(angle), np.cos(angle)])
-        self._move_towards(self.habit(agent, center))
+        self.angle = float(block_pose[2])
+        self._move_towards(self.habit(agent, tee_center(block_pose)))
         return self.target.astype(np.float32)
 
     def _choose_habit(self) -> None:
@@ -91,12 +97,32 @@ class PushTPlayer:
             self.striking = True
         return np.clip(center + 90 * direction, 120, WORLD_SIZE - 120) if self.striking else stand
 
+    def _nudge(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Pushes the block gently towards the goal, off its middle so that it turns the way that is missing."""
+        to_goal = tee_center(np.array(GOAL_POSE)) - center
+        distance = max(float(np.linalg.norm(to_goal)), 1e-6)
+        direction = to_goal / distance
+        missing = (GOAL_POSE[2] - self.angle + np.pi) % (2 * np.pi) - np.pi
+        side = np.array([-direction[1], direction[0]]) * -30 * np.clip(missing / 0.5, -1, 1)
+        self.speed = min(self.speed, 16.0)
+        stand = np.clip(center + side - 100 * direction, 20, WORLD_SIZE - 20)
+        if np.linalg.norm(agent - stand) < 30:
+            self.striking = True
+        # The agent ends where its push has carried the block's middle onto the goal's, and no further.
+        return stand + direction * min(distance + 30, 100) if self.striking else stand
+
     def _orbit(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
         self.heading += self.turn
         return center + 120 * np.array([np.cos(self.heading), np.sin(self.heading)])
 
     def _rest(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
         return self.target
+
+
+def tee_center(block_pose: np.ndarray) -> np.ndarray:
+    """x, y and angle of the block's body -> (2,) xy of about the middle of the T."""
+    x, y, angle = block_pose
+    return np.array([x, y]) + TEE_CENTER_OFFSET * np.array([-np.sin(angle), np.cos(angle)])
 
 
 def pusht_features(image_size: int) -> dict:
@@ -135,7 +161,7 @@ def make_pusht_env(image_size: int):
 
 
 def record_pusht(
-    repo_id: str, root: str | Path, episodes: int, frames_per_episode: int = 100, seed: int = 0, image_size: int = 96
+    repo_id: str, root: str | Path, episodes: int, frames_per_episode: int = 80, seed: int = 0, image_size: int = 128
 ) -> Path:
     """Records play in PushT as a LeRobotDataset v3.0 (AV1 video) and returns its folder.
 
@@ -152,10 +178,17 @@ def record_pusht(
     if root.exists():
         raise FileExistsError(f"{root} exists already: choose another --root, or remove it first.")
     _quiet_third_parties()
+    from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     dataset = LeRobotDataset.create(
-        repo_id, fps=FPS, features=pusht_features(image_size), root=root, robot_type="pusht", streaming_encoding=True
+        repo_id,
+        fps=FPS,
+        features=pusht_features(image_size),
+        root=root,
+        robot_type="pusht",
+        streaming_encoding=True,
+        rgb_encoder=RGBEncoderConfig(crf=VIDEO_QUALITY),
     )
     env = make_pusht_env(image_size)
     with tqdm(total=episodes * frames_per_episode, desc="recording PushT", unit="frame") as progress:
@@ -180,7 +213,7 @@ def _quiet_third_parties() -> None:
 
 
 def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, progress: tqdm) -> None:
-    observation, _ = env.reset(seed=int(rng.integers(2**31)))
+    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=_start_options(rng))
     player = PushTPlayer(rng)
     player.reset(observation["agent_pos"])
     for _ in range(num_frames):
@@ -198,3 +231,12 @@ def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, pro
         observation, *_ = env.step(action)
         progress.update()
     dataset.save_episode()
+
+
+def _start_options(rng: np.random.Generator) -> dict | None:
+    """Where an episode starts: anywhere (the simulator's own draw), or with the block near the goal."""
+    if rng.random() >= NEAR_GOAL_SHARE:
+        return None
+    agent = rng.uniform(50, 450, size=2)
+    block = np.array(GOAL_POSE) + rng.uniform(-1, 1, size=3) * (60, 60, 0.7)
+    return {"reset_to_state": [*agent, *block]}

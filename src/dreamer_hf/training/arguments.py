@@ -151,6 +151,9 @@ class TokenizerArguments(TrainerArguments):
     max_latent_noise: float = _key(
         0.0, "deviation up to which noise is added to the latents before decoding: neighbors then decode alike"
     )
+    pyramid_weight: float = _key(
+        0.0, "weight of the squared error in whitened colors on all scales (small things count); the paper has none"
+    )
     freeze_encoder: bool = _key(
         False, "leave the --pretrained encoder as it is: worlds that know its latents stay valid"
     )
@@ -175,8 +178,9 @@ class TokenizerArguments(TrainerArguments):
         super().__post_init__()
         if self.freeze_encoder and not self.pretrained:
             raise ValueError("--freeze_encoder keeps a saved encoder: give its model as --pretrained.")
-        if self.max_latent_noise < 0:
-            raise ValueError(f"max_latent_noise={self.max_latent_noise} is impossible: give 0 or more.")
+        for name in ("max_latent_noise", "pyramid_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is impossible: give 0 or more.")
 
 
 @dataclass

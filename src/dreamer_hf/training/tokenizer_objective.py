@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..configuration_dreamer import DreamerTokenizerConfig
-from ..losses import TOKENIZER_LOSS_WEIGHTS, tokenizer_loss_terms
+from ..losses import TOKENIZER_LOSS_WEIGHTS, ColorPyramid, tokenizer_loss_terms
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
@@ -36,8 +36,6 @@ class TokenizerObjective:
         ValueError, FileNotFoundError: data that is missing, damaged, or does not fit the keys.
     """
 
-    loss_weights = TOKENIZER_LOSS_WEIGHTS
-
     def __init__(self, arguments: TokenizerArguments, process: int, num_processes: int, device: torch.device):
         self.device = device
         self.train_data, self.test_data = open_splits(arguments)
@@ -54,6 +52,8 @@ class TokenizerObjective:
         if self.model.config.max_mask_ratio == 0:
             self.model.encoder.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
         self.perceptual = load_perceptual(arguments.lpips_net, device)
+        self.pyramid = ColorPyramid(frames) if arguments.pyramid_weight > 0 else None
+        self.loss_weights = TOKENIZER_LOSS_WEIGHTS | {"pyramid": arguments.pyramid_weight}
 
     def _new_model(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerModel:
         values = {"image_size": self.train_data.image_size[0]} | arguments.model_values()
@@ -72,11 +72,11 @@ class TokenizerObjective:
         return self.stream.batches(start_step)
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
-        """See `Objective`; the terms are `mse` and, where its weights are at hand, `lpips`."""
+        """See `Objective`; the terms are `mse`, where its weights are at hand `lpips`, and `pyramid` if asked for."""
         pixels = as_pixels(batch["pixel_values_videos"])
         mask, noise = self._corruption(rows, pixels.shape[1])
         reconstruction = model(pixels, patch_mask=mask, latent_noise=noise).reconstruction
-        return tokenizer_loss_terms(reconstruction, pixels, self.perceptual), {}
+        return tokenizer_loss_terms(reconstruction, pixels, self.perceptual, self.pyramid), {}
 
     def _corruption(self, rows: RowNumbers, num_frames: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Patch mask (B,T,N_p) and latent noise (B,T,N_z,d_z) of a batch; None for what the run does without."""
