@@ -52,7 +52,7 @@ class DreamerMLP(nn.Module):
 
 
 def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.dtype):
-    """Cosines and sines, each (len(positions), head_dim / 2), of the half-split rotary embedding.
+    """Cosines and signed sines, each (len(positions), head_dim), of the half-split rotary embedding.
 
     Computed from the positions at hand in double precision (single where the device has none), so there is no table
     to run off: a rollout's hundred-thousandth frame is placed as exactly as its first.
@@ -60,14 +60,17 @@ def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: t
     exact = torch.float32 if positions.device.type == "mps" else torch.float64
     exponents = torch.arange(0, head_dim, 2, dtype=exact, device=positions.device) / head_dim
     angles = positions.to(exact)[:, None] * theta**-exponents
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
+    return torch.cat([cosines, cosines], dim=-1), torch.cat([-sines, sines], dim=-1)
 
 
 def rotate(states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Applies rotary tables (L, h / 2) to states (..., L, h)."""
-    cosines, sines = tables
-    first, second = states.chunk(2, dim=-1)
-    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
+    """Applies rotary tables to states (..., h): tables of a shape that broadcasts to theirs.
+
+    Channel i and its partner i + h / 2 turn together: half a roll brings each to the other's place.
+    """
+    cosines, signed_sines = tables
+    return torch.addcmul(states * cosines, states.roll(states.shape[-1] // 2, dims=-1), signed_sines)
 
 
 def eager_attention_forward(
@@ -98,8 +101,8 @@ class PassContext:
     """What every layer of one pass needs besides the tokens; made once a pass.
 
     Attributes:
-        space_tables: rotary tables (N, h / 2) over a frame's tokens.
-        time_tables: rotary tables (T, h / 2) over the frames' positions.
+        space_tables: rotary tables (N,1,h) over a frame's tokens.
+        time_tables: rotary tables (T,1,1,h) over the frames' positions.
         space_mask: (1,1,N,N) additive mask, or None where every token sees every other.
         time_plan: positions, mask and cache slots of the frames.
         cache: cache of the time layers, or None.
@@ -128,48 +131,48 @@ class DreamerAttention(nn.Module):
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = self.head_dim**-0.5
         self.query_width = self.num_heads * self.head_dim
-        widths = self.query_width + 2 * self.num_key_value_heads * self.head_dim
-        self.qkv_proj = nn.Linear(config.hidden_size, widths, bias=False)
+        self.value_width = self.num_key_value_heads * self.head_dim
+        self.query_key_width = self.query_width + self.value_width
+        self.qkv_proj = nn.Linear(config.hidden_size, self.query_key_width + self.value_width, bias=False)
         self.o_proj = nn.Linear(self.query_width, config.hidden_size, bias=False)
         self.query_scale = nn.Parameter(torch.empty(self.num_heads)) if config.qk_norm else None
 
     def forward(self, hidden_states: torch.Tensor, context: PassContext, read: slice | None = None, **kwargs):
         """(B,T,N,D) -> (B,T,M,D), with M = N, or as many tokens as `read` asks for (space layers only)."""
-        query, key, value = self._project(hidden_states, read)
+        tables = context.time_tables if self.is_temporal else context.space_tables
+        query, key, value = self._project(hidden_states, tables, read)
         if self.is_temporal:
             output, weights = self._attend_time(query, key, value, context, **kwargs)
         else:
             output, weights = self._attend_space(query, key, value, context, read, **kwargs)
         return self.o_proj(output), weights
 
-    def _project(self, hidden_states: torch.Tensor, read: slice | None):
-        """(B,T,N,D) -> queries (B,T,M,H,h), keys and values (B,T,N,H_kv,h), with QK-norm applied."""
+    def _project(self, hidden_states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor], read: slice | None):
+        """(B,T,N,D) -> queries (B,T,M,H,h), keys and values (B,T,N,H_kv,h), with QK-norm and positions applied."""
         # Always through the module, never its weight alone: adapters and offloaded weights live in the module's call.
-        query, key_value = self.qkv_proj(hidden_states).tensor_split([self.query_width], dim=-1)
-        query = query if read is None else query[:, :, read]
-        query = query.unflatten(-1, (self.num_heads, self.head_dim))
-        key, value = key_value.unflatten(-1, (2, self.num_key_value_heads, self.head_dim)).unbind(-3)
+        query_key, value = self.qkv_proj(hidden_states).split([self.query_key_width, self.value_width], dim=-1)
+        query_key = query_key.unflatten(-1, (-1, self.head_dim))
         if self.query_scale is not None:
-            query = nn.functional.normalize(query.float(), dim=-1).to(query.dtype) * self.query_scale[:, None]
-            key = nn.functional.normalize(key.float(), dim=-1).to(key.dtype)
-        return query, key, value
+            query_key = nn.functional.normalize(query_key.float(), dim=-1).to(query_key.dtype)
+        # Queries and keys turn alike: together they cost half the calls.
+        query, key = rotate(query_key, tables).split([self.num_heads, self.num_key_value_heads], dim=-2)
+        query = query if read is None else query[:, :, read]
+        if self.query_scale is not None:
+            query = query * self.query_scale[:, None]
+        return query, key, value.unflatten(-1, (self.num_key_value_heads, self.head_dim))
 
     def _attend_space(self, query, key, value, context: PassContext, read: slice | None, **kwargs):
         batch, frames = query.shape[:2]
         query, key, value = (x.flatten(0, 1).transpose(1, 2) for x in (query, key, value))
-        cosines, sines = context.space_tables
-        rows = slice(None) if read is None else read
         mask = context.space_mask
-        query = rotate(query, (cosines[rows], sines[rows]))
-        key = rotate(key, context.space_tables)
-        output, weights = self._attend(query, key, value, None if mask is None else mask[:, :, rows], **kwargs)
+        if mask is not None and read is not None:
+            mask = mask[:, :, read]
+        output, weights = self._attend(query, key, value, mask, **kwargs)
         return output.flatten(2).unflatten(0, (batch, frames)), weights
 
     def _attend_time(self, query, key, value, context: PassContext, **kwargs):
         batch, frames, tokens = query.shape[:3]
-        query, key, value = (x.permute(0, 2, 3, 1, 4) for x in (query, key, value))
-        query, key = rotate(query, context.time_tables), rotate(key, context.time_tables)
-        query, key, value = (x.flatten(1, 2) for x in (query, key, value))
+        query, key, value = (x.permute(0, 2, 3, 1, 4).flatten(1, 2) for x in (query, key, value))
         if context.cache is not None:
             key, value = context.cache.update(key, value, self.layer_idx, context.time_plan)
         output, weights = self._attend(query, key, value, context.time_plan.mask, **kwargs)
@@ -260,7 +263,8 @@ class DreamerTransformer(nn.Module):
             plan = cache.plan(frames, commit, dtype)
         width, theta = self.config.head_dim, self.config.rope_theta
         space_tables = rotary_tables(torch.arange(tokens, device=device), width, theta, dtype)
-        time_tables = rotary_tables(plan.positions, width, theta, dtype)
+        space_tables = tuple(table[:, None] for table in space_tables)
+        time_tables = tuple(table[:, None, None] for table in rotary_tables(plan.positions, width, theta, dtype))
         return PassContext(space_tables, time_tables, space_mask, plan, cache)
 
 

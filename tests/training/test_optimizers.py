@@ -5,6 +5,7 @@ from dreamer_hf.configuration_dreamer import DreamerTokenizerConfig
 from dreamer_hf.modeling_dreamer_tokenizer import DreamerTokenizerModel
 from dreamer_hf.training.arguments import TokenizerArguments
 from dreamer_hf.training.ema import averaged_model
+from dreamer_hf.training.muon import BatchedMuon, orthogonalized
 from dreamer_hf.training.optimizers import build_optimizers, learning_rate_factor, set_learning_rate
 
 
@@ -90,3 +91,53 @@ def test_averaged_weights_follow_the_model_and_forget_its_start():
         expected = float(count) if expected is None else decay * expected + (1 - decay) * count
     assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
     assert abs(average.module.weight.item() - 29) < 10
+
+
+SHAPES = [(24, 16), (16, 24), (24, 16), (16, 16), (24, 16)]
+
+
+def test_batched_muon_steps_as_pytorchs_does():
+    """Up to bfloat16, in which PyTorch iterates; the state of one is that of the other."""
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in SHAPES]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    options = {"lr": 0.1, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    batched, plain = BatchedMuon(ours, **options), torch.optim.Muon(theirs, **options)
+    start = [p.detach().clone() for p in ours]
+    for _ in range(3):
+        for p, q in zip(ours, theirs):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        batched.step()
+        plain.step()
+        for p, q, s in zip(ours, theirs, start):
+            assert (p - q).norm() < 0.03 * (q - s).norm()
+    assert batched.state_dict()["param_groups"] == plain.state_dict()["param_groups"]
+    batched.load_state_dict(plain.state_dict())
+    for p, q in zip(ours, theirs):
+        torch.testing.assert_close(batched.state[p]["momentum_buffer"], plain.state[q]["momentum_buffer"])
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 16), (3, 16, 40)])
+def test_orthogonalizing_maps_singular_values_and_keeps_their_vectors(shape):
+    matrices, (a, b, c) = torch.randn(shape, dtype=torch.float64), (3.4445, -4.775, 2.0315)
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    values = values / values.norm(dim=-1, keepdim=True)
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    expected = left @ values.diag_embed() @ right
+    torch.testing.assert_close(orthogonalized(matrices, (a, b, c), 5, 1e-7).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_large_matrices_are_not_stacked_without_end(monkeypatch):
+    """Steps in small batches are those of one large one."""
+    results = []
+    for limit in (2**24, 400):
+        monkeypatch.setattr("dreamer_hf.training.muon.BATCH_ELEMENTS", limit)
+        torch.manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(16, 24)) for _ in range(3)]
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter)
+        BatchedMuon(parameters).step()
+        results.append(torch.stack(parameters))
+    torch.testing.assert_close(*results)

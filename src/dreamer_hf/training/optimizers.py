@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .arguments import TrainerArguments
+from .muon import BatchedMuon
 
 
 def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torch.optim.Optimizer]:
@@ -21,7 +22,7 @@ def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torc
     optimizers = [_adamw(rest, arguments)]
     if hidden:
         # match_rms_adamw: an update of the size that AdamW's would have, so that one learning rate suits both.
-        muon = torch.optim.Muon(
+        muon = BatchedMuon(
             hidden,
             lr=arguments.muon_learning_rate,
             weight_decay=arguments.weight_decay,
