@@ -114,8 +114,8 @@ def build_world(device: torch.device, quick: bool) -> DreamerWorldModel:
 def measure(world, players: int, dtype: torch.dtype, rounds: int, peak: float, bandwidth: float, args) -> None:
     """Times all forms for a number of players and prints one table."""
     config, device = world.config, world.device
-    size = config.tokenizer_config.image_size
-    frames = torch.rand(players, 2 * config.dynamics_config.context_length, 3, size, size, device=device)
+    size = config.tokenizer_config.frame_size
+    frames = torch.rand(players, 2 * config.dynamics_config.context_length, 3, *size, device=device)
     actions = torch.randn(rounds, players, config.dynamics_config.action_dim, device=device)
     forms = make_forms(world, frames, dtype, args)
     timings = in_turns(

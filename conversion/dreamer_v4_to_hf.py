@@ -76,8 +76,8 @@ def main() -> None:
         model = convert(arguments)
         model.save_pretrained(folder)
         if arguments.tokenizer:
-            size = getattr(model.config, "tokenizer_config", model.config).image_size
-            DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+            config = getattr(model.config, "tokenizer_config", model.config)
+            DreamerVideoProcessor.for_tokenizer(config).save_pretrained(folder)
     print(
         f"wrote {type(model).__name__} ({model.num_parameters() / 1e6:.1f}M parameters, {describe_heads(model)}) to {arguments.output_dir}"
     )

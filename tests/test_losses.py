@@ -89,6 +89,49 @@ def test_shortcut_forcing_equals_the_plain_reference_in_value_and_gradient():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def velocity_reference_loss(model, latents, actions, action_mask, signal_level_ids, step_size_ids, noise):
+    """The same in velocities and without the ramp: plain squared errors of what the model's last projection gives.
+
+    `model` is the model with `prediction="x"`, whose output is that projection's.
+    """
+    levels = model.config.num_signal_levels
+    tau, d = (signal_level_ids / levels)[:, :, None, None], (2.0**step_size_ids / levels)[:, :, None, None]
+    is_flow = step_size_ids == 0
+    z_tau = (1 - tau) * noise + tau * latents
+
+    def f(z, level_ids, step_ids):
+        return model(z, level_ids, step_ids, actions=actions, action_mask=action_mask).latents
+
+    half_ids = torch.where(is_flow, 0, step_size_ids - 1)
+    later_ids = torch.where(is_flow, signal_level_ids, signal_level_ids + 2**half_ids)
+    with torch.no_grad():
+        b1 = f(z_tau, signal_level_ids, half_ids)
+        b2 = f(torch.where(is_flow[:, :, None, None], z_tau, z_tau + b1 * d / 2), later_ids, half_ids)
+    target = torch.where(is_flow[:, :, None, None], latents - noise, (b1 + b2) / 2)
+    return (f(z_tau, signal_level_ids, step_size_ids) - target).square().mean()
+
+
+def test_velocities_without_ramp_equal_the_plain_reference_in_value_and_gradient():
+    model, twin, batch = make_dynamics(prediction="v"), make_dynamics(), make_batch()
+    twin.load_state_dict(model.state_dict())
+    expected = velocity_reference_loss(twin, **batch)
+    expected_gradients = torch.autograd.grad(expected, list(twin.parameters()))
+    result = shortcut_forcing_loss(model, **batch, ramp_weight=False)
+    torch.testing.assert_close(result.loss, expected, rtol=1e-5, atol=1e-7)
+    for ours, theirs in zip(torch.autograd.grad(result.loss, list(model.parameters())), expected_gradients):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_ramp_can_be_left_out():
+    model, batch = make_dynamics(), make_batch()
+    batch["step_size_ids"] = torch.zeros_like(batch["step_size_ids"])
+    tau = (batch["signal_level_ids"] / 8)[:, :, None, None]
+    conditions = {name: batch[name] for name in ("signal_level_ids", "step_size_ids", "actions", "action_mask")}
+    clean = model((1 - tau) * batch["noise"] + tau * batch["latents"], **conditions).latents
+    expected = (clean - batch["latents"]).square().mean()
+    torch.testing.assert_close(shortcut_forcing_loss(model, **batch, ramp_weight=False).loss, expected)
+
+
 def test_parts_of_the_loss_add_up():
     batch = make_batch()
     result = shortcut_forcing_loss(make_dynamics(), **batch)

@@ -108,13 +108,15 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     the published 400M tokenizers.
 
     Args:
-        image_size (`int`): Height and width of a frame in pixels (frames are square).
+        image_size (`int` or `list[int]`): Side of a square frame in pixels, or `[height, width]`.
         patch_size (`int`): Height and width of a patch in pixels.
         num_channels (`int`): Color channels of a frame.
         num_encoder_layers (`int`): Layers of the encoder, a multiple of `time_every`.
         num_decoder_layers (`int`): Layers of the decoder, a multiple of `time_every`.
         num_latent_tokens (`int`): Latent tokens of a frame, N_z.
         latent_dim (`int`): Channels of a latent token, d_z; each lies in (-1, 1).
+        latent_group_size (`int`): Tokens of the bottleneck that make up one latent token, joined along its channels. The
+            paper's Minecraft model has a bottleneck of 512 tokens of 16 channels and hands on 256 of 32: 2.
         max_mask_ratio (`float`): In training, the probability that a patch is masked is drawn per frame from
             U(0, max_mask_ratio); 0 trains a plain autoencoder.
         image_mean (`list[float]`), image_std (`list[float]`): Pixels in [0, 1] enter the network as
@@ -125,13 +127,14 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
 
     hidden_size: int = 1024
     num_attention_heads: int = 16
-    image_size: int = 256
+    image_size: int | list[int] | tuple[int, ...] = 256
     patch_size: int = 16
     num_channels: int = 3
     num_encoder_layers: int = 16
     num_decoder_layers: int = 16
     num_latent_tokens: int = 256
     latent_dim: int = 32
+    latent_group_size: int = 1
     max_mask_ratio: float = 0.9
     image_mean: list[float | int] | None = None
     image_std: list[float | int] | None = None
@@ -139,6 +142,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     def __post_init__(self, **kwargs):
         self.image_mean = [0.5] * self.num_channels if self.image_mean is None else self.image_mean
         self.image_std = [0.5] * self.num_channels if self.image_std is None else self.image_std
+        if not isinstance(self.image_size, int):  # one way to write each size, so that sizes can be compared
+            sides = list(self.image_size)
+            self.image_size = sides[0] if len(set(sides)) == 1 and len(sides) == 2 else sides
         super().__post_init__(**kwargs)
 
     @property
@@ -147,19 +153,43 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         return self.num_encoder_layers + self.num_decoder_layers
 
     @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of a frame in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches of one frame."""
+        height, width = self.frame_size
+        return height // self.patch_size, width // self.patch_size
+
+    @property
     def num_patches(self) -> int:
         """Patches of one frame, N_p."""
-        return (self.image_size // self.patch_size) ** 2
+        rows, columns = self.grid_size
+        return rows * columns
+
+    @property
+    def bottleneck_shape(self) -> tuple[int, int]:
+        """Tokens of the bottleneck and their channels: N_z d_z numbers a frame, as the latents."""
+        return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
 
     def validate_architecture(self):
         """See the base class; also: whole patches, whole groups, one statistic per channel, a possible mask ratio."""
         super().validate_architecture()
         self._check_layers("num_encoder_layers")
         self._check_layers("num_decoder_layers")
-        if self.image_size % self.patch_size:
+        if len(self.frame_size) != 2:
+            raise ValueError(f"image_size={self.image_size} is no size: give one side, or [height, width].")
+        if any(side < self.patch_size or side % self.patch_size for side in self.frame_size):
             raise ValueError(
                 f"image_size={self.image_size} is not a whole number of patches: "
                 f"choose a multiple of patch_size={self.patch_size}."
+            )
+        if self.latent_group_size < 1 or self.latent_dim % self.latent_group_size:
+            raise ValueError(
+                f"latent_dim={self.latent_dim} cannot be shared by latent_group_size={self.latent_group_size} tokens: "
+                "choose a divisor."
             )
         if not 0 <= self.max_mask_ratio < 1:
             raise ValueError(f"max_mask_ratio={self.max_mask_ratio} is no ratio: choose at least 0 and below 1.")
@@ -188,6 +218,10 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         action_num_classes (`list[int]`, *optional*): Per action component: 0 for a continuous one, otherwise the number
             of classes of a categorical one, 2 for a binary one (values 0, 1, ...). All continuous if not given.
         num_signal_levels (`int`): Signal levels K_max of the training grid, a power of two.
+        prediction (`str`): What the last projection gives: `"x"`, the clean latents (the paper), or `"v"`, the velocity
+            `z - noise`, from which the model makes clean latents. `forward` returns clean latents either way.
+        step_size_conditioning (`bool`): Whether the step size is an input. False for a model of plain flow matching,
+            which has learned the finest step alone: it then takes every step as one of those.
         action_offset (`int`): 1: the action token of frame t holds the command that led from frame t-1 to t. 0: the
             action recorded beside frame t (the published checkpoints).
         action_stats (`dict[str, list[float]]`, *optional*): `mean`, `std`, `min` and `max` of every action component,
@@ -209,6 +243,8 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     action_dim: int = 2
     action_num_classes: list[int] | None = None
     num_signal_levels: int = 128
+    prediction: str = "x"
+    step_size_conditioning: bool = True
     action_offset: int = 1
     action_stats: dict[str, list[float | int]] | None = None
     action_names: list[str] | None = None
@@ -240,6 +276,10 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         levels = self.num_signal_levels
         if levels < 2 or levels & (levels - 1):
             raise ValueError(f"num_signal_levels={levels} is no power of two: choose 2, 4, 8, ..., such as 128.")
+        if self.prediction not in ("x", "v"):
+            raise ValueError(
+                f"prediction={self.prediction!r} is unknown: choose 'x' (clean latents) or 'v' (velocity)."
+            )
         if self.action_offset not in (0, 1):
             raise ValueError(
                 f"action_offset={self.action_offset} is unknown: choose 1 (causal) or 0 (recorded beside)."

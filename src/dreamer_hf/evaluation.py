@@ -96,7 +96,7 @@ def check_data_fits(world: DreamerWorldModel, data: EpisodeWindows) -> None:
     """
     tokenizer, dynamics = world.config.tokenizer_config, world.config.dynamics_config
     pairs = {
-        "image size": ((tokenizer.image_size, tokenizer.image_size), tuple(data.image_size or ())),
+        "image size": (tokenizer.frame_size, tuple(data.image_size or ())),
         "action width": (dynamics.action_dim, data.action_dim),
         "action_offset": (dynamics.action_offset, data.action_offset),
     }

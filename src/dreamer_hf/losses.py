@@ -159,13 +159,15 @@ def shortcut_forcing_loss(
     step_size_ids: torch.Tensor,
     noise: torch.Tensor,
     in_step_with_others: bool = False,
+    ramp_weight: bool = True,
 ) -> ShortcutForcingLoss:
     """Shortcut forcing (section 3.2): flow matching at the finest step, self-consistency at every coarser one.
 
     With `x` the model's clean prediction for `z_tau`, a frame at the finest step costs `|x - z|^2`; a frame at a
     coarser step `d` costs `(1 - tau)^2 |(x - z_tau) / (1 - tau) - v|^2`, where `v` is the mean velocity of two steps
     of size `d / 2` that the model itself takes, in eval mode and without gradient. Both are weighted by
-    `0.9 tau + 0.1`. The two extra passes run only over the rows that hold a coarser step; frames at the finest step
+    `0.9 tau + 0.1`. Of a model that predicts velocities it is the velocity whose error counts, `1 / (1 - tau)^2` as much,
+    as usual in flow matching. The two extra passes run only over the rows that hold a coarser step; frames at the finest step
     in such a row keep their noise level in both.
 
     Args:
@@ -178,6 +180,7 @@ def shortcut_forcing_loss(
         noise: (B,T,N,C) standard normal.
         in_step_with_others: make the two extra passes even if no row needs them (over one row), because the model's
             parameters are sharded and the other processes' passes wait for this one's part.
+        ramp_weight: False leaves the weight `0.9 tau + 0.1` out.
     """
     # Targets bypass DDP's wrapper: it broadcasts buffers, and a process without such rows would not take part.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
@@ -197,7 +200,9 @@ def shortcut_forcing_loss(
         target[rows] = torch.where(coarse[rows, :, None, None], bootstrap.to(latents.dtype), latents[rows])
     prediction = conditions.run(model, noisy)
     error = (prediction.float() - target.float()).square().mean(dim=(2, 3))
-    weighted = (0.9 * levels.float() + 0.1) * error
+    if inner.config.prediction == "v":
+        error = error / (1 - levels.float()).square()
+    weighted = (0.9 * levels.float() + 0.1) * error if ramp_weight else error
     detached = weighted.detach()
     return ShortcutForcingLoss(weighted.mean(), detached[~coarse].mean(), detached[coarse].mean())
 

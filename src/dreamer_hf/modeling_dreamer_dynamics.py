@@ -167,11 +167,21 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         self._check_inputs(latents, signal_level_ids, step_size_ids, actions, action_mask)
         tokens = self._embed(latents, signal_level_ids, step_size_ids, actions, action_mask)
         hidden_states = self.transformer(tokens, None, past_key_values, num_commit_frames, **kwargs)
-        return DreamerDynamicsOutput(latents=self.latent_head(hidden_states), past_key_values=past_key_values)
+        clean = self._clean(self.latent_head(hidden_states), latents, signal_level_ids)
+        return DreamerDynamicsOutput(latents=clean, past_key_values=past_key_values)
+
+    def _clean(self, predicted: torch.Tensor, noisy: torch.Tensor, signal_level_ids: torch.Tensor) -> torch.Tensor:
+        """What the last projection says about noisy latents -> clean ones."""
+        if self.config.prediction == "x":
+            return predicted
+        remaining = 1 - signal_level_ids / self.config.num_signal_levels
+        return noisy.to(predicted.dtype) + remaining.to(predicted.dtype)[..., None, None] * predicted
 
     def _embed(self, latents, signal_level_ids, step_size_ids, actions, action_mask) -> torch.Tensor:
         batch, frames = latents.shape[:2]
         registers = self.register_tokens.expand(batch, frames, -1, -1)
+        if not self.config.step_size_conditioning:
+            step_size_ids = torch.zeros_like(step_size_ids)
         control = [self.step_size_embedding(step_size_ids), self.signal_level_embedding(signal_level_ids)]
         control = self.control_proj(torch.cat(control, dim=-1))[:, :, None]
         action_tokens = self.action_encoder(batch, frames, actions, action_mask)

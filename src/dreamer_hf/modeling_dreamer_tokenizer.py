@@ -1,7 +1,8 @@
 """The causal tokenizer: a masked autoencoder from video frames to continuous latents (arXiv 2509.24527, section 3.1).
 
 Shapes: B batch, T frames, C color channels, H, W image height and width, p patch size, N_p patches of a frame,
-N_z latent tokens, d_z latent channels, D hidden size.
+N_z latent tokens, d_z latent channels, D hidden size. The bottleneck has N_b tokens of d_b channels with
+N_b d_b = N_z d_z: the latents, where no tokens are grouped (`latent_group_size`).
 """
 
 import hashlib
@@ -63,20 +64,21 @@ class DreamerDecoderOutput(ModelOutput):
 
 
 class DreamerEncoder(nn.Module):
-    """[N_p patches | N_z learned latent tokens] of a frame -> latents: a linear map, then tanh.
+    """[N_p patches | N_b learned latent tokens] of a frame -> latents: a linear map, then tanh.
 
     Patches attend to patches only, latents to everything.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
-        self.num_patches, self.num_latents = config.num_patches, config.num_latent_tokens
+        self.num_patches, self.latent_shape = config.num_patches, (config.num_latent_tokens, config.latent_dim)
+        num_tokens, num_channels = config.bottleneck_shape
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
-        self.latent_tokens = nn.Parameter(torch.empty(config.num_latent_tokens, config.hidden_size))
-        read = slice(self.num_patches, self.num_patches + self.num_latents)
+        self.latent_tokens = nn.Parameter(torch.empty(num_tokens, config.hidden_size))
+        read = slice(self.num_patches, self.num_patches + num_tokens)
         self.transformer = DreamerTransformer(config, config.num_encoder_layers, read)
-        self.latent_proj = nn.Linear(config.hidden_size, config.latent_dim)
+        self.latent_proj = nn.Linear(config.hidden_size, num_channels)
 
     def forward(self, pixels: torch.Tensor, patch_mask: torch.Tensor | None, cache: DreamerCache | None, **kwargs):
         """Normalized pixels (B,T,C,H,W), optional mask (B,T,N_p) -> latents (B,T,N_z,d_z)."""
@@ -86,7 +88,7 @@ class DreamerEncoder(nn.Module):
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
         tokens = torch.cat([patches, self.latent_tokens.expand(batch, frames, -1, -1)], dim=2)
         hidden_states = self.transformer(tokens, self._space_mask(tokens), cache, **kwargs)
-        return torch.tanh(self.latent_proj(hidden_states))
+        return torch.tanh(self.latent_proj(hidden_states)).reshape(batch, frames, *self.latent_shape)
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
         is_latent = torch.arange(tokens.shape[2], device=tokens.device) >= self.num_patches
@@ -95,7 +97,7 @@ class DreamerEncoder(nn.Module):
 
 
 class DreamerDecoder(nn.Module):
-    """[N_p learned patch queries | N_z latents] of a frame -> normalized pixels.
+    """[N_p learned patch queries | N_b latents] of a frame -> normalized pixels.
 
     Patch queries attend to everything, latents to latents only.
     """
@@ -103,8 +105,8 @@ class DreamerDecoder(nn.Module):
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
         self.num_patches, self.patch_size = config.num_patches, config.patch_size
-        self.grid_size = config.image_size // config.patch_size
-        self.latent_embed = nn.Linear(config.latent_dim, config.hidden_size)
+        self.grid_size, self.bottleneck_shape = config.grid_size, config.bottleneck_shape
+        self.latent_embed = nn.Linear(self.bottleneck_shape[1], config.hidden_size)
         self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
         self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
         self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
@@ -113,10 +115,11 @@ class DreamerDecoder(nn.Module):
         """Latents (B,T,N_z,d_z) -> normalized pixels (B,T,C,H,W)."""
         batch, frames = latents.shape[:2]
         queries = self.patch_queries.expand(batch, frames, -1, -1)
-        tokens = torch.cat([queries, self.latent_embed(latents)], dim=2)
+        bottleneck = latents.reshape(batch, frames, *self.bottleneck_shape)
+        tokens = torch.cat([queries, self.latent_embed(bottleneck)], dim=2)
         hidden_states = self.transformer(tokens, self._space_mask(tokens), cache, **kwargs)
         patches = self.pixel_head(hidden_states).flatten(0, 1).transpose(1, 2)
-        grid = patches.unflatten(2, (self.grid_size, self.grid_size))
+        grid = patches.unflatten(2, self.grid_size)
         return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -160,7 +163,7 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             init.normal_(module.latent_proj.weight, std=0.2 * self.config.hidden_size**-0.5)
         elif isinstance(module, DreamerDecoder):
             init.normal_(module.patch_queries)
-            init.normal_(module.latent_embed.weight, std=2 * self.config.latent_dim**-0.5)
+            init.normal_(module.latent_embed.weight, std=2 * module.latent_embed.in_features**-0.5)
             init.zeros_(module.pixel_head.weight)
         elif isinstance(module, DreamerTokenizerModel):
             init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
@@ -256,7 +259,7 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
 
     def _normalize(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         config = self.config
-        expected = (config.num_channels, config.image_size, config.image_size)
+        expected = (config.num_channels, *config.frame_size)
         if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2:] != expected:
             raise ValueError(
                 f"frames have shape {tuple(pixel_values_videos.shape)}: this model takes (B, T, "

@@ -27,7 +27,7 @@ def to_uint8(frames: torch.Tensor) -> np.ndarray:
 
 
 def side_by_side(columns: dict[str, torch.Tensor], num_context_frames: int, height: int = 256) -> list[np.ndarray]:
-    """Enlarges films of equal length (T,3,H,W) and puts them beside each other under their titles.
+    """Enlarges films of one size and length (T,3,H,W) to `height` pixels and puts them beside each other under their titles.
 
     While the first `num_context_frames` frames last, every title says that they are given, not dreamt.
     """
@@ -40,12 +40,14 @@ def side_by_side(columns: dict[str, torch.Tensor], num_context_frames: int, heig
 
 
 def _picture(frames: dict[str, np.ndarray], time: int, num_context_frames: int, height: int) -> np.ndarray:
-    tiles = [cv2.resize(frame, (height, height), interpolation=cv2.INTER_NEAREST) for frame in frames.values()]
-    width = len(tiles) * (height + MARGIN) + MARGIN
+    rows, columns = next(iter(frames.values())).shape[:2]
+    tile_width = round(height * columns / rows)
+    tiles = [cv2.resize(frame, (tile_width, height), interpolation=cv2.INTER_NEAREST) for frame in frames.values()]
+    width = len(tiles) * (tile_width + MARGIN) + MARGIN
     picture = np.full((height + 2 * MARGIN + TITLE_HEIGHT, width, 3), BACKGROUND, np.uint8)
     for index, (title, tile) in enumerate(zip(frames, tiles)):
-        left = MARGIN + index * (height + MARGIN)
-        picture[MARGIN + TITLE_HEIGHT : MARGIN + TITLE_HEIGHT + height, left : left + height] = tile
+        left = MARGIN + index * (tile_width + MARGIN)
+        picture[MARGIN + TITLE_HEIGHT : MARGIN + TITLE_HEIGHT + height, left : left + tile_width] = tile
         given = index > 0 and time < num_context_frames
         text = f"{title} (given)" if given else title
         ink = DREAM_INK if index > 0 and not given else INK

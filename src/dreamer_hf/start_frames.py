@@ -71,11 +71,11 @@ class StartFrames:
 
     def check_fits(self, config) -> None:
         """Raises a ValueError unless the sizes are those of a `DreamerWorldConfig`."""
-        image_size, action_dim = config.tokenizer_config.image_size, config.dynamics_config.action_dim
-        if tuple(self.pixel_values_videos.shape[-2:]) != (image_size, image_size):
+        ours, action_dim = config.tokenizer_config.frame_size, config.dynamics_config.action_dim
+        if tuple(self.pixel_values_videos.shape[-2:]) != ours:
             height, width = self.pixel_values_videos.shape[-2:]
             raise ValueError(
-                f"the start frames are {height}x{width} pixels but the world dreams {image_size}x{image_size}: "
+                f"the start frames are {height}x{width} pixels but the world dreams {ours[0]}x{ours[1]}: "
                 "convert the data at that size, or start from a video or an image, which are resized."
             )
         if self.actions.shape[-1] != action_dim:
@@ -195,8 +195,8 @@ def _starts_from_folder(path: Path, config) -> StartFrames:
 
 
 def _starts_without_actions(frames: list[np.ndarray], config) -> StartFrames:
-    size = config.tokenizer_config.image_size
-    resized = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    height, width = config.tokenizer_config.frame_size
+    resized = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
     return StartFrames(
         torch.from_numpy(resized).permute(0, 3, 1, 2)[None].contiguous(),
         torch.zeros(1, len(frames), config.dynamics_config.action_dim),

@@ -8,7 +8,7 @@ class DreamerVideoProcessor(BaseVideoProcessor):
     """Resizes uint8 frames (lists, arrays or tensors, (T,H,W,3) or (T,3,H,W)) and scales them to [0, 1].
 
     `processor(videos, return_tensors="pt").pixel_values_videos` is float32 (B,T,3,H,W). Frames are stretched to
-    `size`; pad them to a square first where the aspect ratio matters. The models normalize inside
+    `size`; pad them to its aspect ratio first where that matters. The models normalize inside
     (`config.image_mean`, `config.image_std`), so this class does not.
     """
 
@@ -19,6 +19,12 @@ class DreamerVideoProcessor(BaseVideoProcessor):
     do_normalize = False
     do_sample_frames = False
     model_input_names = ["pixel_values_videos"]
+
+    @classmethod
+    def for_tokenizer(cls, config) -> "DreamerVideoProcessor":
+        """The processor whose frames a `DreamerTokenizerConfig` takes."""
+        height, width = config.frame_size
+        return cls(size={"height": height, "width": width})
 
 
 __all__ = ["DreamerVideoProcessor"]

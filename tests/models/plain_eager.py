@@ -188,7 +188,11 @@ class PlainDecoder(nn.Module):
         visible = everything_visible(states.shape[2], states.device)
         visible[count:, :count] = False
         patches = self.pixel_head(self.transformer(states, visible, cache)[:, :, :count])
-        grid = patches.flatten(0, 1).transpose(1, 2).unflatten(2, (int(count**0.5), -1))
+        grid = (
+            patches.flatten(0, 1)
+            .transpose(1, 2)
+            .unflatten(2, (self.config.frame_size[0] // self.config.patch_size, -1))
+        )
         return F.pixel_shuffle(grid, self.config.patch_size).unflatten(0, shape)
 
 

@@ -82,7 +82,7 @@ def linear(x, module):
 def encode(pixels, tokenizer, patch_mask=None):
     """(T,C,H,W) in [0, 1] -> latents (T,N_z,d_z)."""
     config, encoder = tokenizer.config, tokenizer.encoder
-    size, grid = config.patch_size, config.image_size // config.patch_size
+    size, columns = config.patch_size, config.frame_size[1] // config.patch_size
     mean, std = (torch.tensor(values).double()[:, None, None] for values in (config.image_mean, config.image_std))
     pixels = (pixels.double() - mean) / std
     weight, bias = encoder.patch_embed.weight.double(), encoder.patch_embed.bias.double()
@@ -90,32 +90,38 @@ def encode(pixels, tokenizer, patch_mask=None):
     for t, frame in enumerate(pixels):
         tokens = []
         for n in range(config.num_patches):
-            row, column = divmod(n, grid)
+            row, column = divmod(n, columns)
             patch = frame[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
             hidden = patch_mask is not None and patch_mask[t, n]
             embedded = encoder.mask_token.double() if hidden else (weight * patch).sum((1, 2, 3)) + bias
             tokens.append(embedded)
         frames.append(torch.cat([torch.stack(tokens), encoder.latent_tokens.double()]))
     count = config.num_patches
-    visible = torch.ones(count + config.num_latent_tokens, count + config.num_latent_tokens, dtype=torch.bool)
+    visible = torch.ones(len(frames[0]), len(frames[0]), dtype=torch.bool)
     visible[:count, count:] = False
     hidden_states = transformer(torch.stack(frames), encoder.transformer, visible)
-    return torch.tanh(linear(hidden_states[:, count:], encoder.latent_proj))
+    tokens = torch.tanh(linear(hidden_states[:, count:], encoder.latent_proj))
+    group = config.latent_group_size  # neighbors stand side by side in one latent
+    return torch.cat([tokens[:, i::group] for i in range(group)], dim=2)
 
 
 def decode(latents, tokenizer):
     """Latents (T,N_z,d_z) -> unclamped pixels (T,C,H,W)."""
     config, decoder = tokenizer.config, tokenizer.decoder
-    size, grid, count = config.patch_size, config.image_size // config.patch_size, config.num_patches
+    size, count = config.patch_size, config.num_patches
+    height, width = config.frame_size
+    columns = width // size
     queries = decoder.patch_queries.double().expand(len(latents), -1, -1)
-    tokens = torch.cat([queries, linear(latents.double(), decoder.latent_embed)], dim=1)
+    pieces = latents.double().chunk(config.latent_group_size, dim=2)
+    neighbors = torch.stack([piece[:, i] for i in range(config.num_latent_tokens) for piece in pieces], dim=1)
+    tokens = torch.cat([queries, linear(neighbors, decoder.latent_embed)], dim=1)
     visible = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
     visible[count:, :count] = False
     hidden_states = transformer(tokens, decoder.transformer, visible)
     values = linear(hidden_states[:, :count], decoder.pixel_head)
-    pixels = torch.empty(len(latents), config.num_channels, config.image_size, config.image_size, dtype=torch.float64)
+    pixels = torch.empty(len(latents), config.num_channels, height, width, dtype=torch.float64)
     for n in range(count):
-        row, column = divmod(n, grid)
+        row, column = divmod(n, columns)
         patch = values[:, n].reshape(len(latents), config.num_channels, size, size)
         pixels[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size] = patch
     mean, std = (torch.tensor(values).double()[:, None, None] for values in (config.image_mean, config.image_std))

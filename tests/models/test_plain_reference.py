@@ -29,6 +29,25 @@ def test_tokenizer(options):
             torch.testing.assert_close(output.reconstruction[row].double(), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"image_size": [16, 40]}, {"image_size": [24, 8], "latent_dim": 6, "latent_group_size": 3}],
+    ids=["wide frames", "grouped latents"],
+)
+def test_tokenizer_of_other_frames_and_bottlenecks(options):
+    tokenizer = tiny_tokenizer(**options)
+    config = tokenizer.config
+    frames = rand(1, 5, 3, *config.frame_size)
+    with torch.no_grad():
+        output = tokenizer(frames)
+        assert output.reconstruction.shape == frames.shape
+        assert output.latents.shape[2:] == (config.num_latent_tokens, config.latent_dim)
+        latents = plain.encode(frames[0], tokenizer)
+        torch.testing.assert_close(output.latents[0].double(), latents, atol=1e-5, rtol=1e-4)
+        expected = plain.decode(latents, tokenizer)
+        torch.testing.assert_close(output.reconstruction[0].double(), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_latent_noise_is_decoded_but_not_returned():
     tokenizer, frames = tiny_tokenizer(), rand(1, 3, 3, 16, 16)
     with torch.no_grad():

@@ -15,6 +15,7 @@ WORLDS = {
     "several groups": ({"num_encoder_layers": 8, "num_decoder_layers": 8}, {"num_hidden_layers": 12}, 5),
     "three action tokens": ({}, {"num_action_tokens": 3}, 1),
     "all options": ({}, {"num_key_value_heads": 2, "qk_norm": True, "attn_logit_softcapping": 2.0}, 2),
+    "velocities": ({}, {"num_hidden_layers": 4, "prediction": "v", "step_size_conditioning": False}, 3),
     "offset 0": ({}, {"num_hidden_layers": 4, "action_offset": 0}, 3),
 }
 
@@ -63,6 +64,25 @@ def test_every_step_size_of_the_grid_is_cached_right():
         cached = dynamics.generate(latents, actions, generator=seeded(), **arguments).latents
         uncached = dynamics.generate(latents, actions, generator=seeded(), use_cache=False, **arguments).latents
         torch.testing.assert_close(cached, uncached, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_plain_flow_matching_dreams_with_euler_steps_along_the_velocity_at_the_finest_step_size(steps):
+    """`z <- z + v / K` with the last projection's v, whatever number of steps K the rollout takes."""
+    dynamics, velocity = tiny_dynamics(prediction="v", step_size_conditioning=False), tiny_dynamics()
+    velocity.load_state_dict(dynamics.state_dict())
+    context, action, noise = randn(2, 2, 3, 5), randn(2, 1, 2), randn(2, 3, 3, 5, seed=1)
+    levels = torch.full((2, 3), int(0.9 * 16))
+    actions, mask = torch.cat([torch.zeros(2, 2, 2), action], 1), torch.tensor([[False, False, True]] * 2)
+    frames = torch.cat([0.1 * noise[:, :2] + 0.9 * context, noise[:, 2:]], 1)
+    for step in range(steps):
+        levels[:, 2] = 16 * step // steps
+        with torch.no_grad():
+            v = velocity(frames, levels, torch.zeros_like(levels), actions, mask).latents[:, 2]
+        frames[:, 2] += v / steps
+    rollout = dynamics.start_rollout(context, num_inference_steps=steps, context_noise=noise[:, :2])
+    dreamt = rollout.step(action[:, 0], start_noise=noise[:, 2]).latents
+    torch.testing.assert_close(dreamt, frames[:, 2], atol=1e-4, rtol=1e-4)
 
 
 def test_two_rollouts_on_one_model_do_not_disturb_each_other():

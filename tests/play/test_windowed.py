@@ -23,7 +23,7 @@ def space(world) -> ActionSpace:
 @pytest.fixture
 def window(space):
     open_display()
-    window = PlayWindow(IMAGE_SIZE, space)
+    window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), space)
     yield window
     pygame.quit()
 
@@ -145,7 +145,7 @@ def test_every_bar_has_its_place_in_the_window(world, size):
     names = tuple(f"a_rather_long_joint_name_{i}" for i in range(size))
     ones = np.ones(size, dtype=np.float32)
     space = ActionSpace(names, -ones, ones, ones.astype(bool), ~ones.astype(bool))
-    window = PlayWindow(IMAGE_SIZE, space, scale=4)
+    window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), space, scale=4)
     frame = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     window.draw(View(frame, ones, "frame 1", banner=PAUSED, recording=True))
     screen = window.surface.get_rect()

@@ -12,8 +12,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from tiny_runs import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
 
-from conftest import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, save_adapter
 from dreamer_hf.data import ShardDataset

@@ -45,7 +45,7 @@ def test_lists_and_missing_values_in_a_config_file(tmp_path):
         (["--zzz"], "the keys are data_dir, "),
         (["--hidden_size", "wide"], "argument --hidden_size.*invalid int value: 'wide'"),
         (["--optimizer", "sgd"], "optimizer.*choose from"),
-        (["--preset", "pusht-huge"], "preset 'pusht-huge' is unknown: choose one of pusht, pusht-tiny"),
+        (["--preset", "pusht-huge"], r"preset 'pusht-huge' is unknown: choose one of .*pusht, pusht-tiny"),
         (["--max_train_steps", "0"], "max_train_steps=0 is impossible"),
         (["--ema_decay", "1"], "ema_decay=1.0 is impossible"),
         (["--freeze_encoder"], "--freeze_encoder keeps a saved encoder: give its model as --pretrained"),
@@ -97,6 +97,8 @@ def count_parameters(model_class, config) -> int:
         ("pusht", 256, 2, 400, 110),
         ("soar-small", 256, 7, 400, 110),
         ("soar-large", 256, 7, 400, 1600),
+        ("paper-minecraft", [384, 640], 25, 404, 1630),
+        ("paper-soar", 256, 7, 404, 1630),
     ],
 )
 def test_presets_have_the_published_sizes(preset, image_size, action_dim, tokenizer_millions, dynamics_millions):
@@ -109,3 +111,18 @@ def test_presets_have_the_published_sizes(preset, image_size, action_dim, tokeni
     )
     assert count_parameters(DreamerTokenizerModel, tokenizer) / 1e6 == pytest.approx(tokenizer_millions, rel=0.08)
     assert count_parameters(DreamerDynamicsModel, dynamics) / 1e6 == pytest.approx(dynamics_millions, rel=0.08)
+
+
+def test_presets_of_the_paper_have_its_tokens_windows_and_lengths():
+    sizes = {
+        "paper-minecraft": ([384, 640], 960, (512, 16), (256, 32)),
+        "paper-soar": (256, 256, (512, 16), (512, 16)),
+    }
+    windows = {"paper-minecraft": (192, 64, 256), "paper-soar": (96, 32, 128)}
+    for preset, (image_size, patches, bottleneck, latents) in sizes.items():
+        tokenizer, dynamics = parse_tokenizer("--preset", preset), parse_dynamics("--preset", preset)
+        config = DreamerTokenizerConfig(image_size=image_size, **tokenizer.model_values())
+        assert (config.num_patches, config.bottleneck_shape) == (patches, bottleneck)
+        assert (config.num_latent_tokens, config.latent_dim) == latents
+        for keys in (tokenizer, dynamics):
+            assert (keys.context_length, keys.sequence_length, keys.long_sequence_length) == windows[preset]

@@ -1,6 +1,6 @@
 import torch
+from tiny_runs import write_moving_square
 
-from conftest import write_moving_square
 from dreamer_hf import DreamerTokenizerModel
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.training.data import as_pixels

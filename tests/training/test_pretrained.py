@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from tiny_runs import train
 
-from conftest import train
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 
 

@@ -14,9 +14,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import AutoModel, AutoVideoProcessor
-
-from conftest import (
+from tiny_runs import (
     EXAMPLES,
     loss_curve,
     read_metrics,
@@ -26,6 +24,8 @@ from conftest import (
     train,
     write_moving_square,
 )
+from transformers import AutoModel, AutoVideoProcessor
+
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.start_frames import load_start_frames
 from dreamer_hf.training.checkpoints import list_checkpoints
@@ -127,6 +127,41 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, c
         torch.testing.assert_close(worlds[1][name], weight, atol=2e-3, rtol=1e-2)
 
 
+def test_frames_need_not_be_square(tmp_path, configs):
+    """From the data to a saved world, its processor, its start frames and its card."""
+    data = write_moving_square(tmp_path / "wide", width=32)
+    argv = ["--data_dir", data, "--max_train_steps", 2]
+    train("tokenizer", "--config", configs["tokenizer"], *argv, "--output_dir", tmp_path / "tokenizer")
+    argv += ["--tokenizer", tmp_path / "tokenizer", "--long_sequence_length", 8, "--image_fraction", 0.3]
+    train("dynamics", "--config", configs["dynamics"], *argv, "--output_dir", tmp_path / "world")
+    world = DreamerWorldModel.from_pretrained(tmp_path / "world")
+    assert world.config.tokenizer_config.image_size == [16, 32]
+    start = load_start_frames(tmp_path / "world")[0]
+    rollout = world.start_rollout(start.pixel_values_videos / 255, start.actions, start.action_mask)
+    assert rollout.step([[1.0, 0.0]]).pixel_values.shape == (1, 3, 16, 32)
+    assert AutoVideoProcessor.from_pretrained(tmp_path / "world").size == {"height": 16, "width": 32}
+    assert "16 x 32 pixels" in (tmp_path / "world" / "README.md").read_text()
+    picture = cv2.imread(str(next((tmp_path / "tokenizer" / "pictures").glob("*.png"))))
+    assert picture.shape[1] > picture.shape[0]
+
+
+def test_other_objectives_are_recorded_with_the_model(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
+    argv += ["--max_train_steps", 2, "--output_dir", tmp_path / "run"]
+    variant = ["--prediction", "v", "--ramp_weight", "false", "--bootstrap_fraction", 0, "--action_offset", 0]
+    train("dynamics", *argv, *variant)
+    world = DreamerWorldModel.from_pretrained(tmp_path / "run")
+    config = world.config.dynamics_config
+    assert (config.prediction, config.step_size_conditioning, config.action_offset) == ("v", False, 0)
+    start = load_start_frames(tmp_path / "run")[0]
+    assert start.action_mask.all(), "with offset 0 even an episode's first frame has an action"
+    paper = DreamerWorldModel.from_pretrained(dynamics_run).config.dynamics_config
+    assert (paper.prediction, paper.step_size_conditioning, paper.action_offset) == ("x", True, 1)
+    resume = ["--resume_from_checkpoint", "latest", "--max_train_steps", 3]
+    with pytest.raises(ValueError, match="was trained with prediction=v, not None"):
+        train("dynamics", *argv, *variant[2:], *resume)
+
+
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, data_dir, configs):
     folder = tmp_path / "run"
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
@@ -213,7 +248,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, data_dir, con
 def test_data_and_tokenizer_that_do_not_fit_are_refused(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
     large = write_moving_square(tmp_path / "large", size=24)
     argv = ["--config", configs["dynamics"], "--output_dir", tmp_path / "run"]
-    with pytest.raises(ValueError, match="takes frames of 16 pixels but the data has 24"):
+    with pytest.raises(ValueError, match=r"takes frames of 16x16 pixels .* but the data has 24x24"):
         train("dynamics", *argv, "--data_dir", large, "--tokenizer", tokenizer_run)
     DreamerWorldModel.from_pretrained(dynamics_run).dynamics.save_pretrained(tmp_path / "dynamics")
     with pytest.raises(ValueError, match="holds a dreamer_dynamics, not a tokenizer"):

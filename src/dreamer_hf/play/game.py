@@ -75,7 +75,7 @@ def play_in_window(options: PlayOptions) -> None:
     world, starts = load_world_and_starts(options)
     space = ActionSpace.from_config(world.config.dynamics_config)
     window = PlayWindow(
-        world.config.tokenizer_config.image_size, space, options.scale, title=f"Dream of {options.model}"
+        world.config.tokenizer_config.frame_size, space, options.scale, title=f"Dream of {options.model}"
     )
     scripted = options.script is not None or options.input == "script"
     device = None if scripted else open_device(options.input, space, window.picture)

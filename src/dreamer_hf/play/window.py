@@ -74,16 +74,17 @@ class PlayWindow:
     """One pygame window for picture, action bars and keys.
 
     Args:
-        image_size: height and width of a dreamt frame in pixels.
+        frame_size: height and width of a dreamt frame in pixels.
         space: the actions that the bars show.
         scale: screen pixels for each dreamt pixel; chosen to fill about 576 pixels if not given.
         title: of the window.
     """
 
-    def __init__(self, image_size: int, space: ActionSpace, scale: int | None = None, title: str = ""):
+    def __init__(self, frame_size: tuple[int, int], space: ActionSpace, scale: int | None = None, title: str = ""):
         pygame.font.init()
         self.space = space
-        self._lay_out(image_size * (scale or max(1, PICTURE_SIDE // image_size)))
+        scale = scale or max(1, PICTURE_SIDE // max(frame_size))
+        self._lay_out(*(side * scale for side in frame_size))
         pygame.display.set_caption(title or "Dreamer world")
         self._font = pygame.font.Font(None, 24)
         self._small_font = pygame.font.Font(None, 21)
@@ -91,14 +92,14 @@ class PlayWindow:
         magnitude = np.ceil(np.log10(np.maximum(space.high - space.low, 1e-4)))
         self._decimals = np.clip(4 - magnitude, 0, 4).astype(int)
 
-    def _lay_out(self, side: int) -> None:
-        """Places a picture of `side` pixels, the bars below or beside it, the status line, banner and help."""
+    def _lay_out(self, picture_height: int, picture_width: int) -> None:
+        """Places a picture of that size, the bars below or beside it, the status line, banner and help."""
         bars_height = self.space.size * LINE
         beside = self.space.size > MAX_BARS_BELOW
-        width = side + BARS_WIDTH + 3 * MARGIN if beside else max(side, BARS_WIDTH) + 2 * MARGIN
-        left = MARGIN if beside else (width - side) // 2
-        self.picture = pygame.Rect(left, MARGIN, side, side)
-        top = MARGIN + (max(side, bars_height) if beside else side) + MARGIN
+        width = picture_width + BARS_WIDTH + 3 * MARGIN if beside else max(picture_width, BARS_WIDTH) + 2 * MARGIN
+        left = MARGIN if beside else (width - picture_width) // 2
+        self.picture = pygame.Rect(left, MARGIN, picture_width, picture_height)
+        top = MARGIN + (max(picture_height, bars_height) if beside else picture_height) + MARGIN
         self._status_top = top + MARGIN // 2
         if beside:
             self._bars = pygame.Rect(self.picture.right + MARGIN, MARGIN, BARS_WIDTH, bars_height)

@@ -169,6 +169,7 @@ class TokenizerArguments(TrainerArguments):
     patch_size: int | None = _key(None, "model: pixels of a patch's side")
     num_latent_tokens: int | None = _key(None, "model: latent tokens of a frame")
     latent_dim: int | None = _key(None, "model: channels of a latent token")
+    latent_group_size: int | None = _key(None, "model: tokens of the bottleneck that make up one latent token")
     max_mask_ratio: float | None = _key(None, "model: in training, patches are masked with a probability up to this")
     qk_norm: bool | None = _key(None, "model: normalize queries and keys")
     attn_logit_softcapping: float | None = _key(None, "model: cap of the attention logits")
@@ -194,8 +195,13 @@ class DynamicsArguments(TrainerArguments):
     context_level_fraction: float = _key(
         0.0, "share of the frames shown at the level of a rollout's past; small models learn actions sooner with it"
     )
-    bootstrap_fraction: float = _key(0.25, "share of the rows that learn coarse steps, at three passes instead of one")
+    bootstrap_fraction: float = _key(
+        0.25,
+        "share of the rows that learn coarse steps, at three passes instead of one; 0 is plain flow matching, which "
+        "knows the finest step only",
+    )
     bootstrap_start_step: int = _key(0, "steps before the first such row")
+    ramp_weight: bool = _key(True, "weigh frames by 0.9 times their signal level plus 0.1, as the paper does")
     num_start_frames: int = _key(8, "held-out starts that are stored with the model, for playing")
 
     lora_rank: int | None = _key(None, "train LoRA adapters of this rank; the --pretrained model under them stays")
@@ -224,6 +230,12 @@ class DynamicsArguments(TrainerArguments):
         default=None, metadata={"help": "model: per action component, its number of classes, 0 if it is continuous"}
     )
     num_signal_levels: int | None = _key(None, "model: signal levels of the training grid, a power of two")
+    prediction: Literal["x", "v"] | None = _key(
+        None, "model: x, clean latents (the paper), or v, velocities, whose error is then what is minimized"
+    )
+    action_offset: int | None = _key(
+        None, "model: 1: frames go with the command that led to them; 0: with the action recorded beside them"
+    )
     qk_norm: bool | None = _key(None, "model: normalize queries and keys")
     attn_logit_softcapping: float | None = _key(None, "model: cap of the attention logits")
     initializer_range: float | None = _key(None, "model: deviation of the initial weights")

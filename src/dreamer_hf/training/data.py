@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .latents import LatentDataset
 
 
-def open_splits(arguments: TrainerArguments) -> tuple[ShardDataset, ShardDataset]:
-    """Opens the training and the held-out episodes.
+def open_splits(arguments: TrainerArguments, action_offset: int = 1) -> tuple[ShardDataset, ShardDataset]:
+    """Opens the training and the held-out episodes, with the actions aligned by `action_offset`.
 
     Raises:
-        ValueError, FileNotFoundError: as `ShardDataset`; also frames that are not square.
+        ValueError, FileNotFoundError: as `ShardDataset`.
     """
     splits = [
         ShardDataset(
@@ -35,15 +35,10 @@ def open_splits(arguments: TrainerArguments) -> tuple[ShardDataset, ShardDataset
             split=split,
             train_fraction=arguments.train_fraction,
             split_seed=arguments.split_seed,
+            action_offset=action_offset,
         )
         for split in ("train", "validation")
     ]
-    frame_shape = splits[0].image_size
-    if frame_shape is not None and frame_shape[0] != frame_shape[1]:
-        raise ValueError(
-            f"the frames in {arguments.data_dir} are {frame_shape[0]}x{frame_shape[1]} pixels, but models take square "
-            "ones: convert the data with --pad_to_square, or with equal --width and --height."
-        )
     return splits[0], splits[1]
 
 

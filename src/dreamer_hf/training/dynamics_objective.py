@@ -53,7 +53,8 @@ class DynamicsObjective:
 
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
         self.arguments, self.device = arguments, device
-        self.train_data, self.test_data = open_splits(arguments)
+        offset = 1 if arguments.action_offset is None else arguments.action_offset
+        self.train_data, self.test_data = open_splits(arguments, offset)
         self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data).to(device)
         self.model = self._new_model()
         source = self.train_data
@@ -83,7 +84,8 @@ class DynamicsObjective:
         described = {"action_stats": stats, **labels} | values
         if self.arguments.pretrained:
             return load_to_adapt(self.arguments, values, described)
-        return DreamerDynamicsModel(DreamerDynamicsConfig(**described))
+        knows_coarse_steps = self.arguments.bootstrap_fraction > 0
+        return DreamerDynamicsModel(DreamerDynamicsConfig(step_size_conditioning=knows_coarse_steps, **described))
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """See `Objective`."""
@@ -98,8 +100,9 @@ class DynamicsObjective:
             draws.append(self._draw(latents.shape[1:], is_bootstrap_row(row, fraction), generator))
         levels, steps, noise = (torch.stack(column) for column in zip(*draws))
         in_step = isinstance(model, FSDPModule) and fraction > 0
+        ramp = self.arguments.ramp_weight
         actions, mask = batch["actions"], batch["action_mask"]
-        result = shortcut_forcing_loss(model, latents, actions, mask, levels, steps, noise, in_step)
+        result = shortcut_forcing_loss(model, latents, actions, mask, levels, steps, noise, in_step, ramp)
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
     def _latents(self, batch: Batch) -> torch.Tensor:
@@ -138,8 +141,7 @@ class DynamicsObjective:
         weights = {f"tokenizer.{name}": value for name, value in self.tokenizer.state_dict().items()}
         weights |= {f"dynamics.{name}": value for name, value in state_dict.items()}
         world.save_pretrained(folder, state_dict=weights)
-        size = self.tokenizer.config.image_size
-        DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+        DreamerVideoProcessor.for_tokenizer(self.tokenizer.config).save_pretrained(folder)
 
     @torch.no_grad()
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
@@ -171,9 +173,10 @@ def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
                 f"the latents in {data.data_dir} were not made by the tokenizer {path}: give the tokenizer that made "
                 "them, or encode the frames again with examples/encode_latents.py."
             )
-    elif tokenizer.config.image_size != data.image_size[0]:
+    elif tokenizer.config.frame_size != data.image_size:
+        ours, theirs = ("x".join(map(str, size)) for size in (tokenizer.config.frame_size, data.image_size))
         raise ValueError(
-            f"the tokenizer {path} takes frames of {tokenizer.config.image_size} pixels but the data has "
-            f"{data.image_size[0]}: convert the data at that size, or train a tokenizer on this data."
+            f"the tokenizer {path} takes frames of {ours} pixels (height x width) but the data has {theirs}: convert the "
+            "data at that size, or train a tokenizer on this data."
         )
     return tokenizer

@@ -60,12 +60,12 @@ def encode_shards(
 
 
 def _check_frames(data: ShardDataset, tokenizer: DreamerTokenizerModel) -> None:
-    size = tokenizer.config.image_size
+    size = tokenizer.config.frame_size
     if data.image_size is None:
         raise ValueError(f"{data.data_dir} holds latents already: give a folder of frames.")
-    if data.image_size != (size, size):
+    if data.image_size != size:
         raise ValueError(
-            f"the tokenizer takes frames of {size}x{size} pixels but {data.data_dir} has "
+            f"the tokenizer takes frames of {size[1]}x{size[0]} pixels but {data.data_dir} has "
             f"{data.image_size[1]}x{data.image_size[0]}: convert the data at that size."
         )
 

@@ -79,9 +79,9 @@ from transformers import AutoModel, AutoVideoProcessor
 
 tokenizer = AutoModel.from_pretrained("{place}", trust_remote_code=True)
 processor = AutoVideoProcessor.from_pretrained("{place}", trust_remote_code=True)
-video = np.zeros((8, {size}, {size}, 3), np.uint8)  # your frames, RGB
+video = np.zeros((8, {size}, 3), np.uint8)  # your frames, RGB
 latents = tokenizer.encode(processor(video, return_tensors="pt").pixel_values_videos).latents
-frames = tokenizer.decode(latents).pixel_values_videos  # (1, 8, 3, {size}, {size}) in [0, 1]"""
+frames = tokenizer.decode(latents).pixel_values_videos  # (1, 8, 3, {size}) in [0, 1]"""
 
 WORLD_USAGE = """from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
@@ -91,7 +91,7 @@ world = AutoModel.from_pretrained("{place}", trust_remote_code=True)
 start = load_file({start})  # held-out frames to begin from
 start = {{name: rows[:1] for name, rows in start.items()}}
 rollout = world.start_rollout(start["pixel_values_videos"] / 255, start["actions"], start["action_mask"])
-frame = rollout.step([{action}]).pixel_values  # (1, 3, {size}, {size}) in [0, 1]; again and again"""
+frame = rollout.step([{action}]).pixel_values  # (1, 3, {size}) in [0, 1]; again and again"""
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,12 @@ def _public_dataset(data: ShardDataset) -> str | None:
 def _usage(config: PreTrainedConfig, repo_id: str | None) -> str:
     place = repo_id or "."
     if config.model_type == "dreamer_tokenizer":
-        return TOKENIZER_USAGE.format(place=place, size=config.image_size)
+        return TOKENIZER_USAGE.format(place=place, size=", ".join(map(str, config.frame_size)))
     name = '"start_frames.safetensors"'
     start = f'hf_hub_download("{repo_id}", {name})' if repo_id else name
     usage = WORLD_USAGE if repo_id else WORLD_USAGE.split("\n", 1)[1]
-    size, action = config.tokenizer_config.image_size, _middle_action(config.dynamics_config)
+    size = ", ".join(map(str, config.tokenizer_config.frame_size))
+    action = _middle_action(config.dynamics_config)
     return usage.format(place=place, start=start, size=size, action=action)
 
 
@@ -215,7 +216,7 @@ def _sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
 
 def _tokenizer_sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
     return [
-        ("frame", f"{config.image_size} x {config.image_size} pixels, {config.num_channels} channels"),
+        ("frame", f"{' x '.join(map(str, config.frame_size))} pixels, {config.num_channels} channels"),
         ("latents of a frame", f"{config.num_latent_tokens} tokens of {config.latent_dim} channels"),
     ]
 

@@ -56,7 +56,8 @@ class TokenizerObjective:
         self.loss_weights = TOKENIZER_LOSS_WEIGHTS | {"pyramid": arguments.pyramid_weight}
 
     def _new_model(self, arguments: TokenizerArguments, frames: torch.Tensor) -> DreamerTokenizerModel:
-        values = {"image_size": self.train_data.image_size[0]} | arguments.model_values()
+        height, width = self.train_data.image_size
+        values = {"image_size": height if height == width else [height, width]} | arguments.model_values()
         if arguments.pretrained:
             model = load_for_finetuning(arguments.pretrained, TOKENIZER, values)
             model.encoder.requires_grad_(not arguments.freeze_encoder)
@@ -111,8 +112,7 @@ class TokenizerObjective:
         pixels = as_pixels(self.eval_batches[0]["pixel_values_videos"].to(self.device))
         mask = model.sample_patch_mask(*pixels.shape[:2], seeded_generator(self.device, 0))
         reconstruction = model(pixels, patch_mask=mask).reconstruction
-        patches = model.config.image_size // model.config.patch_size
-        hidden = mask.unflatten(2, (patches, patches)).repeat_interleave(model.config.patch_size, 2)
+        hidden = mask.unflatten(2, model.config.grid_size).repeat_interleave(model.config.patch_size, 2)
         hidden = hidden.repeat_interleave(model.config.patch_size, 3)[:, :, None]
         masked = pixels.masked_fill(hidden, 0.5)
         # The last frame of each window: the one that knows most of the past.
@@ -121,8 +121,7 @@ class TokenizerObjective:
     def save(self, folder: Path, model: DreamerTokenizerModel, state_dict: dict[str, torch.Tensor]) -> None:
         """See `Objective`; a `DreamerTokenizerModel` folder with its processor."""
         model.save_pretrained(folder, state_dict=dict(state_dict))
-        size = model.config.image_size
-        DreamerVideoProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+        DreamerVideoProcessor.for_tokenizer(model.config).save_pretrained(folder)
 
     def summary(self, values: dict[str, float]) -> str:
         """See `Objective`."""
