@@ -54,7 +54,7 @@ benchmarks/rollout.py times."""
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11, help="steps of every form (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of every form (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="toy size, two rounds: shows that everything runs")
     parser.add_argument("--num_workers", type=int, default=2, help="that read data (default %(default)s)")
     args = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
     if args.quick:
         workloads = {"pusht-tiny": (32, 4, 2)}
     (measure_on_gpu if device.type == "cuda" else measure_on_processor)(workloads, rounds, device)
-    measure_waiting(args.num_workers, 4 if args.quick else 200, device)
+    measure_waiting(args.num_workers, 4 if args.quick else 60, device)
 
 
 def measure_on_processor(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
@@ -190,7 +190,7 @@ def measure_forms(
     device = workload.latents[0].device
     ours = steps["ours" if "ours" in steps else "ours bf16"]
     flops = count_flops(lambda: ours(0))
-    return in_turns(steps, rounds, device, warm_up=min(rounds, NUM_BATCHES)), flops
+    return in_turns(steps, rounds, device, warm_up=2), flops
 
 
 def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | None) -> Callable[[int], None]:

@@ -8,7 +8,25 @@ from transformers.configuration_utils import PreTrainedConfig
 
 
 class DreamerSharedConfigMixin:
-    """What a saved config says about its surroundings is true of the folder that it is saved to."""
+    """What a saved config says about its surroundings is true of the folder that it is saved to, and only a config of its
+    own kind is read: the base class reads any, with a warning, and a model then gets random weights."""
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """As the base class.
+
+        Raises:
+            ValueError: what is there is another kind of model.
+        """
+        values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        found = values.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            hint = f"give the folder or repository of a {cls.model_type}"
+            if found == "dreamer_world":
+                part = cls.model_type.removeprefix("dreamer_")
+                hint = f"load it with DreamerWorldModel.from_pretrained and take its .{part}"
+            raise ValueError(f"{pretrained_model_name_or_path} holds a {found}, not a {cls.model_type}: {hint}.")
+        return values, kwargs
 
     def to_dict(self) -> dict:
         """As the base class, without the path that the config was loaded from (transformers would write those of a

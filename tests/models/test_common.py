@@ -6,6 +6,8 @@ from safetensors.torch import load_file, save_file
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 from transformers import AutoModel, PreTrainedModel
 
+from dreamer_hf import DreamerWorldModel
+
 
 def tokenizer_inputs(rows=2):
     return {"pixel_values_videos": rand(rows, 4, 3, 16, 16)}
@@ -56,6 +58,16 @@ def test_saved_and_loaded_model_is_the_same(case, tmp_path):
         torch.testing.assert_close(
             first_output(loaded, make_inputs()), first_output(model, make_inputs()), atol=0, rtol=0
         )
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "dynamics"])
+def test_a_world_is_not_taken_for_one_of_its_parts(part, tmp_path):
+    world = tiny_world()
+    world.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"DreamerWorldModel\.from_pretrained and take its \.{part}"):
+        type(getattr(world, part)).from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a dreamer_world, not a dreamer_tokenizer"):
+        DreamerWorldModel.from_tokenizer_dynamics_pretrained(tmp_path, tmp_path)
 
 
 def test_missing_weights_are_initialized_and_told(case, tmp_path):
