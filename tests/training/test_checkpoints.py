@@ -78,9 +78,9 @@ def test_wrong_checkpoints_are_refused(run_folder):
     ],
 )
 def test_another_run_is_refused(change, message):
-    check_same_run(STATE, dataclasses.replace(STATE, step=0), "checkpoint-3")
+    check_same_run(STATE, dataclasses.replace(STATE, step=0), "checkpoint-3", {})
     with pytest.raises(ValueError, match=message):
-        check_same_run(STATE, dataclasses.replace(STATE, **change), "checkpoint-3")
+        check_same_run(STATE, dataclasses.replace(STATE, **change), "checkpoint-3", {})
 
 
 def test_the_final_model_appears_whole_or_not_at_all(tmp_path):

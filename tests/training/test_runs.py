@@ -1,5 +1,6 @@
 """The training scripts, really run: what they leave, that they resume exactly, and how they fail."""
 
+import json
 import resource
 import shutil
 import signal
@@ -158,8 +159,21 @@ def test_other_objectives_are_recorded_with_the_model(tmp_path, data_dir, config
     paper = DreamerWorldModel.from_pretrained(dynamics_run).config.dynamics_config
     assert (paper.prediction, paper.step_size_conditioning, paper.action_offset) == ("x", True, 1)
     resume = ["--resume_from_checkpoint", "latest", "--max_train_steps", 3]
-    with pytest.raises(ValueError, match="was trained with prediction=v, not None"):
+    with pytest.raises(ValueError, match="was trained with prediction=v, not x"):
         train("dynamics", *argv, *variant[2:], *resume)
+
+
+def test_a_checkpoint_from_before_a_key_existed_is_resumed(tmp_path, data_dir, configs, tokenizer_run):
+    shutil.copytree(tokenizer_run, tmp_path / "run")
+    state_file = list_checkpoints(tmp_path / "run")[-1] / "trainer_state.json"
+    state = json.loads(state_file.read_text())
+    assert state["model_config"].pop("latent_group_size") == 1
+    state_file.write_text(json.dumps(state))
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    argv += ["--resume_from_checkpoint", "latest", "--max_train_steps", 17]
+    with pytest.raises(ValueError, match="trained with latent_group_size=1, not 2"):
+        train("tokenizer", *argv, "--latent_group_size", 2)
+    train("tokenizer", *argv)
 
 
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, data_dir, configs):

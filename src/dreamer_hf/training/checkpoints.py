@@ -96,15 +96,20 @@ def read_state(checkpoint: Path) -> TrainerState:
     return TrainerState(**json.loads((checkpoint / STATE_FILE).read_text()))
 
 
-def check_same_run(saved: TrainerState, now: TrainerState, checkpoint: Path) -> None:
+def check_same_run(saved: TrainerState, now: TrainerState, checkpoint: Path, defaults: dict) -> None:
     """Refuses to go on with another model, seed or number of rows a step: it would not be the same run.
+
+    Args:
+        saved, now: what the checkpoint says about itself, and what would be said of this run.
+        checkpoint: its folder.
+        defaults: values of the model's config class: a key that the checkpoint lacks is younger than it.
 
     Raises:
         ValueError: names what differs.
     """
     names = sorted(saved.model_config.keys() | now.model_config.keys())
     for name in names:
-        before, after = saved.model_config.get(name), now.model_config.get(name)
+        before, after = saved.model_config.get(name, defaults.get(name)), now.model_config.get(name)
         if before != after:
             raise ValueError(f"{checkpoint} was trained with {name}={before}, not {after}: give that value to resume.")
     if saved.seed != now.seed:

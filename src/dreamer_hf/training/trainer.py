@@ -153,7 +153,7 @@ class Trainer:
 
     def _resume(self, checkpoint: Path) -> None:
         saved = read_state(checkpoint)
-        check_same_run(saved, self._state(), checkpoint)
+        check_same_run(saved, self._state(), checkpoint, type(self.objective.model.config)().to_dict())
         self.accelerator.load_state(str(checkpoint), strict=not has_adapter(self.objective.model))
         self.step, self.seconds = saved.step, saved.seconds
         self.accelerator.print(f"resuming from {checkpoint}")
