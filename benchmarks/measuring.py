@@ -5,8 +5,9 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -123,6 +124,8 @@ def machine(device: torch.device) -> str:
     return f"{gpu}{cpu}, PyTorch {torch.__version__}"
 
 
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    lines = [header, ["---"] * len(header), *rows]
-    print("\n".join(f"| {' | '.join(line)} |" for line in lines), end="\n\n", flush=True)
+def print_table(header: list[str], rows: Iterable[list[str]]) -> None:
+    """Prints a Markdown table, each row as soon as it is there: what was measured survives an interruption."""
+    for line in chain([header, ["---"] * len(header)], rows):
+        print(f"| {' | '.join(line)} |", flush=True)
+    print(flush=True)

@@ -11,10 +11,11 @@ import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -56,6 +57,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="steps of every form (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="toy size, two rounds: shows that everything runs")
+    names = sorted({*PROCESSOR_WORKLOADS, *GPU_WORKLOADS})
+    parser.add_argument(
+        "--only", nargs="+", choices=names, help="sizes to measure (default: all that suit the machine)"
+    )
     parser.add_argument("--num_workers", type=int, default=2, help="that read data (default %(default)s)")
     args = parser.parse_args()
     rounds = 2 if args.quick else args.rounds
@@ -64,24 +69,25 @@ def main() -> None:
     workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
     if args.quick:
         workloads = {"pusht-tiny": (32, 4, 2)}
+    workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
     (measure_on_gpu if device.type == "cuda" else measure_on_processor)(workloads, rounds, device)
     measure_waiting(args.num_workers, 4 if args.quick else 60, device)
 
 
 def measure_on_processor(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
     """float32, as `make demo` trains; and the rows that only a GPU can fill, open."""
-    peak, rows = matmul_peak(device, torch.float32), []
-    for name, sizes in workloads.items():
-        workload = Workload.of(name, *sizes, device)
-        for source in ("latents", "pixels"):
-            timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
-            plain, ours = timings["plain"], timings["ours"]
-            speeds = [form.rate(workload.num_frames) for form in (plain, ours)]
-            share = f"{flops / ours.median / peak:.0%}"
-            rows.append([workload.describe(source), *speeds, ratio(plain, ours, device), share])
-    header = ["dynamics step", "plain, frames/s", "ours, frames/s", "ours / plain", "of the matrix-multiply peak"]
+    peak = matmul_peak(device, torch.float32)
     print(f"Matrix-multiply peak, float32: {peak / 1e9:.0f} GFLOP/s.\n")
-    print_table(header, rows)
+
+    def row(workload: Workload, source: str) -> list[str]:
+        timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
+        plain, ours = timings["plain"], timings["ours"]
+        speeds = [form.rate(workload.num_frames) for form in (plain, ours)]
+        share = f"{flops / ours.median / peak:.0%}"
+        return [workload.describe(source), *speeds, ratio(plain, ours, device), share]
+
+    header = ["dynamics step", "plain, frames/s", "ours, frames/s", "ours / plain", "of the matrix-multiply peak"]
+    print_table(header, (row(*case) for case in _cases(workloads, device)))
     print_table(GPU_HEADER, [[name, *["open (no GPU here)"] * (len(GPU_HEADER) - 1)] for name in GPU_WORKLOADS])
 
 
@@ -98,17 +104,27 @@ GPU_HEADER = [
 
 
 def measure_on_gpu(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
-    peak, rows = matmul_peak(device, torch.bfloat16), []
+    peak = matmul_peak(device, torch.bfloat16)
+    print(f"Matrix-multiply peak, bfloat16: {peak / 1e12:.0f} TFLOP/s.\n")
+
+    def row(workload: Workload, source: str) -> list[str]:
+        timings, flops = measure_forms(workload, source, rounds, GPU_FORMS)
+        speeds = [timing.rate(workload.num_frames) for timing in timings.values()]
+        best = timings["compiled"]
+        share = f"{flops / best.median / peak:.0%}"
+        return [workload.describe(source), *speeds, ratio(timings["plain"], best, device), share]
+
+    print_table(GPU_HEADER, (row(*case) for case in _cases(workloads, device)))
+
+
+def _cases(
+    workloads: dict[str, tuple[int, int, int]], device: torch.device
+) -> Iterator[tuple["Workload", Literal["latents", "pixels"]]]:
+    """Every size from latents, then from pixels; one size in memory at a time."""
     for name, sizes in workloads.items():
         workload = Workload.of(name, *sizes, device)
-        for source in ("latents", "pixels"):
-            timings, flops = measure_forms(workload, source, rounds, GPU_FORMS)
-            speeds = [timing.rate(workload.num_frames) for timing in timings.values()]
-            best = timings["compiled"]
-            share = f"{flops / best.median / peak:.0%}"
-            rows.append([workload.describe(source), *speeds, ratio(timings["plain"], best, device), share])
-    print(f"Matrix-multiply peak, bfloat16: {peak / 1e12:.0f} TFLOP/s.\n")
-    print_table(GPU_HEADER, rows)
+        yield workload, "latents"
+        yield workload, "pixels"
 
 
 @dataclass

@@ -32,8 +32,12 @@ class DreamerRMSNorm(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
-        weight = self.weight.to(dtype)
-        normed = nn.functional.rms_norm(hidden_states.to(dtype), weight.shape, weight, self.eps)
+        states, weight = hidden_states.to(dtype), self.weight.to(dtype)
+        if states.is_cuda:  # one kernel
+            normed = nn.functional.rms_norm(states, weight.shape, weight, self.eps)
+        else:  # where PyTorch composes it of more passes over the data than these three
+            norm = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+            normed = states * (norm.square() / weight.shape[0] + self.eps).rsqrt() * weight
         return normed.to(hidden_states.dtype)
 
 

@@ -1,11 +1,24 @@
 import itertools
+import multiprocessing
 
+import h5py
+import numpy as np
 import pytest
 import torch
+from tiny_runs import write_moving_square
 
 from dreamer_hf.data import ShardDataset
+from dreamer_hf.data.shard_format import ACTIONS, shard_name
 from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
-from dreamer_hf.training.data import BatchStream, as_pixels, batch_kinds, fixed_windows, open_splits, sample_frames
+from dreamer_hf.training.data import (
+    BatchStream,
+    as_pixels,
+    batch_kinds,
+    fixed_windows,
+    open_splits,
+    sample_frames,
+    worker_failures_told,
+)
 
 CPU = torch.device("cpu")
 
@@ -31,6 +44,31 @@ def test_the_stream_can_begin_at_any_step(data_dir):
     for (batch, rows), (later_batch, later_rows) in zip(whole[6:], late):
         assert rows == later_rows
         assert all(torch.equal(batch[name], later_batch[name]) for name in batch)
+
+
+def test_a_reading_process_that_dies_is_told_in_one_sentence(data_dir):
+    arguments = make_arguments(data_dir, dataloader_num_workers=1)
+    batches = BatchStream(open_splits(arguments)[0], arguments, 0, 1, CPU).batches(0)
+    next(batches)
+    for process in multiprocessing.active_children():
+        process.kill()
+    with (
+        pytest.raises(OSError, match=r"a process that reads data died.*--resume_from_checkpoint"),
+        worker_failures_told(),
+    ):
+        for _ in range(100):
+            next(batches)
+
+
+def test_what_a_reading_process_refuses_is_told_in_its_own_sentence(tmp_path):
+    folder = write_moving_square(tmp_path / "data")
+    with h5py.File(folder / shard_name(0), "r+") as shard:
+        shard[ACTIONS][:] = np.nan
+    arguments = make_arguments(folder, dataloader_num_workers=1)
+    batches = BatchStream(open_splits(arguments)[0], arguments, 0, 1, CPU).batches(0)
+    told = r"^episode \d+ of .* not a number or infinite.*leave the episode out\.$"
+    with pytest.raises(ValueError, match=told), worker_failures_told():
+        next(batches)
 
 
 def test_two_processes_share_out_the_batch_of_one(data_dir):

@@ -4,6 +4,7 @@ Shapes: B windows, T frames, H, W pixels.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -138,6 +139,30 @@ class BatchStream:
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.device.type == "cuda",
         )
+
+
+@contextmanager
+def worker_failures_told() -> Iterator[None]:
+    """Turns what PyTorch makes of a failure in a process that reads windows into one sentence.
+
+    Raises:
+        ValueError: the data cannot be read; the sentence is the reader's own.
+        OSError: a reading process died.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        text = str(error)
+        if "in DataLoader worker process" not in text:
+            raise
+        raise ValueError(text.strip().splitlines()[-1].partition(": ")[2]) from error
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise OSError(
+            "a process that reads data died, perhaps for want of memory: lower --dataloader_num_workers, then go on with "
+            "--resume_from_checkpoint latest; earlier checkpoints are intact."
+        ) from error
 
 
 def fixed_windows(dataset: Dataset, count: int, batch_size: int) -> list[dict[str, torch.Tensor]]:
