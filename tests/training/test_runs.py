@@ -106,18 +106,37 @@ def test_dynamics_resume_repeats_the_curve(tmp_path, data_dir, configs, tokenize
     assert loss_curve(copy) == loss_curve(folder)
 
 
+HALF_BATCH = ["--per_device_batch_size", 2]
+
+
+def run_on_two_processes(*words) -> None:
+    """Runs a script and its arguments by examples/launch/torchrun.sh."""
+    environment = script_environment() | {"NUM_PROCESSES": "2", "MASTER_PORT": str(free_port())}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    command = [str(EXAMPLES / "launch" / "torchrun.sh"), *map(str, words)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+
+
+def test_adapters_train_on_two_processes_as_on_one(tmp_path, data_dir, configs, dynamics_run):
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--pretrained", dynamics_run]
+    argv += ["--lora_rank", 2, "--max_train_steps", 4]
+    train("dynamics", *argv, "--output_dir", tmp_path / "one")
+    run_on_two_processes(*script_command("dynamics", *argv, *HALF_BATCH, "--output_dir", tmp_path / "two")[1:])
+    one, two = loss_curve(tmp_path / "one"), loss_curve(tmp_path / "two")
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
+
+
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run, sharded):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
     argv += ["--max_train_steps", 4]
     train("dynamics", *argv, "--output_dir", tmp_path / "one")
-    launcher = [str(EXAMPLES / "launch" / "torchrun.sh")]
-    wrapper = [str(Path(__file__).parent / "fsdp2_on_cpu.py")] if sharded else []
-    script = script_command("dynamics", *argv, "--per_device_batch_size", 2, "--output_dir", tmp_path / "two")[1:]
-    environment = script_environment() | {"NUM_PROCESSES": "2", "MASTER_PORT": str(free_port())}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    result = subprocess.run([*launcher, *wrapper, *script], capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
+    wrapper = [Path(__file__).parent / "fsdp2_on_cpu.py"] if sharded else []
+    run_on_two_processes(
+        *wrapper, *script_command("dynamics", *argv, *HALF_BATCH, "--output_dir", tmp_path / "two")[1:]
+    )
     one, two = loss_curve(tmp_path / "one"), loss_curve(tmp_path / "two")
     for name in ("loss", "grad_norm"):
         assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
