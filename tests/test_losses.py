@@ -236,7 +236,7 @@ def test_tokenizer_terms_are_mse_and_lpips_of_every_frame():
 
 def test_a_share_of_the_frames_is_shown_as_rollouts_show_the_past():
     levels, steps = torch.arange(4000) % 7, torch.ones(4000, dtype=torch.long)
-    moved_levels, moved_steps = show_past_as_in_rollouts(levels, steps, 0.6, 7, torch.Generator().manual_seed(0))
+    moved_levels, moved_steps, _ = show_past_as_in_rollouts(levels, steps, 0.6, 7, torch.Generator().manual_seed(0))
     moved = moved_levels == 7
     assert abs(moved.float().mean() - 0.6) < 0.03
     assert (moved_steps[moved] == 0).all() and (moved_steps[~moved] == 1).all()

@@ -160,6 +160,7 @@ def shortcut_forcing_loss(
     noise: torch.Tensor,
     in_step_with_others: bool = False,
     ramp_weight: bool = True,
+    is_past: torch.Tensor | None = None,
 ) -> ShortcutForcingLoss:
     """Shortcut forcing (section 3.2): flow matching at the finest step, self-consistency at every coarser one.
 
@@ -181,6 +182,8 @@ def shortcut_forcing_loss(
         in_step_with_others: make the two extra passes even if no row needs them (over one row), because the model's
             parameters are sharded and the other processes' passes wait for this one's part.
         ramp_weight: False leaves the weight `0.9 tau + 0.1` out.
+        is_past: (B,T) bool, True for frames that are only shown to those after them and cost nothing themselves; or
+            None.
     """
     # Targets bypass DDP's wrapper: it broadcasts buffers, and a process without such rows would not take part.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
@@ -203,8 +206,12 @@ def shortcut_forcing_loss(
     if inner.config.prediction == "v":
         error = error / (1 - levels.float()).square()
     weighted = (0.9 * levels.float() + 0.1) * error if ramp_weight else error
+    counts = torch.ones_like(coarse) if is_past is None else ~is_past
     detached = weighted.detach()
-    return ShortcutForcingLoss(weighted.mean(), detached[~coarse].mean(), detached[coarse].mean())
+    # Divided by all frames, so that every frame that counts weighs the same whichever batch it is in.
+    return ShortcutForcingLoss(
+        (weighted * counts).mean(), detached[~coarse & counts].mean(), detached[coarse & counts].mean()
+    )
 
 
 @dataclass
@@ -281,7 +288,8 @@ def show_past_as_in_rollouts(
     fraction: float,
     context_level_id: int,
     generator: torch.Generator | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    num_first_frames: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Moves a share of a row's frames to the level and step size at which rollouts show the past.
 
     The paper draws every frame's level alike, so that most of a frame's past is noise and what an action does is hard to
@@ -291,10 +299,15 @@ def show_past_as_in_rollouts(
         signal_level_ids, step_size_ids: (T,) int64, from `sample_training_row`.
         fraction: probability that a frame is moved.
         context_level_id: index of the context signal level.
+        num_first_frames: the row's first frames are moved in any case, as a rollout is given some.
+
+    Returns:
+        Levels and step sizes (T,) int64, and which frames were moved, (T,) bool.
     """
     coins = torch.rand(signal_level_ids.shape, generator=generator, device=signal_level_ids.device)
     moved = coins < fraction
-    return signal_level_ids.masked_fill(moved, context_level_id), step_size_ids.masked_fill(moved, 0)
+    moved[:num_first_frames] = True
+    return signal_level_ids.masked_fill(moved, context_level_id), step_size_ids.masked_fill(moved, 0), moved
 
 
 def is_bootstrap_row(row_id: int, bootstrap_fraction: float) -> bool:

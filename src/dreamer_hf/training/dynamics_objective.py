@@ -98,11 +98,12 @@ class DynamicsObjective:
         draws = []
         for row, generator in rows.generators(self.device):
             draws.append(self._draw(latents.shape[1:], is_bootstrap_row(row, fraction), generator))
-        levels, steps, noise = (torch.stack(column) for column in zip(*draws))
+        levels, steps, moved, noise = (torch.stack(column) for column in zip(*draws))
         in_step = isinstance(model, FSDPModule) and fraction > 0
         ramp = self.arguments.ramp_weight
         actions, mask = batch["actions"], batch["action_mask"]
-        result = shortcut_forcing_loss(model, latents, actions, mask, levels, steps, noise, in_step, ramp)
+        is_past = None if self.arguments.context_loss else moved
+        result = shortcut_forcing_loss(model, latents, actions, mask, levels, steps, noise, in_step, ramp, is_past)
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
     def _latents(self, batch: Batch) -> torch.Tensor:
@@ -113,13 +114,14 @@ class DynamicsObjective:
             return self.tokenizer.encode(as_pixels(batch["pixel_values_videos"])).latents
 
     def _draw(self, shape: torch.Size, is_bootstrap: bool, generator: torch.Generator):
-        """Signal levels (T,), step sizes (T,) and noise (T,N,C) of one row."""
-        levels = self.model.config.num_signal_levels
-        grid = sample_training_row(shape[0], levels, is_bootstrap, generator, self.device)
-        if self.arguments.context_level_fraction > 0:
-            context = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels)
-            grid = show_past_as_in_rollouts(*grid, self.arguments.context_level_fraction, context, generator)
-        return *grid, torch.randn(shape, generator=generator, device=self.device)
+        """Signal levels (T,), step sizes (T,), whether they are those of the past (T,), and noise (T,N,C) of one row."""
+        levels, fraction = self.model.config.num_signal_levels, self.arguments.context_level_fraction
+        levels_and_steps = sample_training_row(shape[0], levels, is_bootstrap, generator, self.device)
+        moved = torch.zeros(shape[0], dtype=torch.bool, device=self.device)
+        if fraction > 0:
+            context, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), self.arguments.num_context_frames
+            *levels_and_steps, moved = show_past_as_in_rollouts(*levels_and_steps, fraction, context, generator, first)
+        return *levels_and_steps, moved, torch.randn(shape, generator=generator, device=self.device)
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
         """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,
