@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
+from dreamer_hf.evaluation.quality import VideoQuality, psnr, ssim
 from dreamer_hf.training.pictures import save_picture, tile
-from dreamer_hf.training.quality import VideoQuality, psnr, ssim
 
 
 def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:
