@@ -8,6 +8,7 @@ from .dreams import DREAM, REAL, Clips, check_data_fits, decode_latents, dream, 
 from .films import save_films
 from .measuring import EvaluationOptions, Measurements, measure_world
 from .perceptual import load_perceptual
+from .plots import save_plots
 from .report import EVALUATION_NAME, evaluation_of, markdown_table, read_evaluation, write_evaluation
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "measure_world",
     "read_evaluation",
     "save_films",
+    "save_plots",
     "write_evaluation",
 ]

@@ -66,13 +66,15 @@ class Measurements:
 
     Attributes:
         values: `mse`, `ssim` and perhaps `lpips` of every candidate against the real frames; `reencoding` of the
-            latents of dream, floors and tokenizer (see `reencoding_distance`); for PushT, those of `pusht_values`.
+            latents that dreams and tokenizer decoded (see `reencoding_distance`); for PushT, those of `pusht_values`.
+        features: latents of every frame, (E,F,N*d) by "real" and candidate.
         films: for the first episodes, (T,3,H,W) by "real" and candidate.
         is_relative: (a,) bool, the components of an action that zeroing set to 0; the others were held.
         num_episodes: E.
     """
 
     values: Values
+    features: dict[str, np.ndarray]
     films: list[dict[str, torch.Tensor]]
     is_relative: torch.Tensor
     num_episodes: int
@@ -100,7 +102,7 @@ def measure_world(
     is_relative = relative_components(data)
     clips = _all_clips(real, is_relative)
     reads_state = is_pusht(frames[:, num_given - 1])
-    collected, films = [], []
+    collected, features, films = [], [], []
     batches = range(0, len(frames), options.batch_size)
     with tqdm(total=len(batches) * len(clips) * num_dreamt, desc="dreaming", unit="frame") as progress:
         for start in batches:
@@ -110,10 +112,11 @@ def measure_world(
                 name: dream(world.dynamics, those.rows(rows), noise.clone_state(), progress.update)
                 for name, those in clips.items()
             }
-            videos, reencoding = _to_pixels(world.tokenizer, frames[rows], real.latents[rows], dreamt, num_given)
-            collected.append(_compare(videos, reencoding, num_given, perceptual, reads_state))
-            films += _films(videos, options.num_filmed - len(films))
-    return Measurements(_joined(collected), films, is_relative, len(frames))
+            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], dreamt, num_given)
+            collected.append(_compare(views, num_given, perceptual, reads_state))
+            features.append({name: view.encoded[:, num_given:].flatten(2).numpy() for name, view in views.items()})
+            films += _films(views, options.num_filmed - len(films))
+    return Measurements(_joined(collected), _concatenated(features), films, is_relative, len(frames))
 
 
 def _all_clips(clips: Clips, is_relative: torch.Tensor) -> dict[str, Clips]:
@@ -122,25 +125,33 @@ def _all_clips(clips: Clips, is_relative: torch.Tensor) -> dict[str, Clips]:
     return steered | ({OTHERS: clips.with_actions_of_others()} if len(clips.latents) > 1 else {})
 
 
-def _to_pixels(
+@dataclass(frozen=True)
+class _View:
+    """What a candidate, or "real", shows: frames (B,T,3,H,W) in [0, 1] and their latents (B,T,N,d); and the latents that
+    the frames were decoded from, if they were."""
+
+    frames: torch.Tensor
+    encoded: torch.Tensor
+    decoded_from: torch.Tensor | None = None
+
+
+def _all_views(
     tokenizer: DreamerTokenizerModel,
     frames: torch.Tensor,
     latents: torch.Tensor,
     dreamt: dict[str, torch.Tensor],
     num_given: int,
-) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
-    """Videos (B,T,3,H,W) of "real" and every candidate, and how far latents move when decoded and encoded (B,F)."""
+) -> dict[str, _View]:
+    """The frames of "real" and every candidate: dreams decoded, everything encoded."""
     real = frames.float() / 255
     last = real[:, num_given - 1 : num_given].expand_as(real[:, num_given:])
-    videos = {REAL: real, REPEAT: torch.cat([real[:, :num_given], last], dim=1)}
-    given = latents[:, :num_given]
-    reencoding = {}
+    repeated = torch.cat([real[:, :num_given], last], dim=1)
+    views = {REAL: _View(real, latents), REPEAT: _View(repeated, encode_frames(tokenizer, repeated))}
     for name, future in (dreamt | {TOKENIZER: latents[:, num_given:]}).items():
-        whole = torch.cat([given, future.to(given.dtype)], dim=1)
-        videos[name] = decode_latents(tokenizer, whole)
-        again = encode_frames(tokenizer, videos[name])
-        reencoding[name] = reencoding_distance(whole, again)[:, num_given:].numpy()
-    return {name: videos[name] for name in (REAL, *CANDIDATES) if name in videos}, reencoding
+        whole = torch.cat([latents[:, :num_given], future.to(latents)], dim=1)
+        decoded = decode_latents(tokenizer, whole)
+        views[name] = _View(decoded, encode_frames(tokenizer, decoded), whole)
+    return {name: views[name] for name in (REAL, *CANDIDATES) if name in views}
 
 
 def reencoding_distance(latents: torch.Tensor, again: torch.Tensor) -> torch.Tensor:
@@ -152,33 +163,33 @@ def reencoding_distance(latents: torch.Tensor, again: torch.Tensor) -> torch.Ten
     return (latents - again).float().square().mean(dim=(2, 3)).sqrt().double().cpu()
 
 
-def _compare(
-    videos: dict[str, torch.Tensor],
-    reencoding: dict[str, np.ndarray],
-    num_given: int,
-    perceptual: nn.Module | None,
-    reads_state: bool,
-) -> Values:
-    future = {name: video[:, num_given:] for name, video in videos.items()}
-    values: Values = {"reencoding": reencoding}
-    for name in future.keys() - {REAL}:
+def _compare(views: dict[str, _View], num_given: int, perceptual: nn.Module | None, reads_state: bool) -> Values:
+    future = {name: view.frames[:, num_given:] for name, view in views.items()}
+    values: Values = {"reencoding": {}}
+    for name in [name for name in views if name != REAL]:
         for measure, scores in frame_scores(future[name], future[REAL], perceptual).items():
             values.setdefault(measure, {})[name] = scores.numpy()
+        if views[name].decoded_from is not None:
+            distance = reencoding_distance(views[name].decoded_from, views[name].encoded)
+            values["reencoding"][name] = distance[:, num_given:].numpy()
     if reads_state:
-        values |= pusht_values(future, videos[REAL][:, num_given - 1])
+        values |= pusht_values(future, views[REAL].frames[:, num_given - 1])
     return values
 
 
 def _joined(batches: list[Values]) -> Values:
-    """Values of several batches, one after the other."""
-    return {
-        measure: {name: np.concatenate([batch[measure][name] for batch in batches]) for name in candidates}
-        for measure, candidates in batches[0].items()
-    }
+    return {measure: _concatenated([batch[measure] for batch in batches]) for measure in batches[0]}
 
 
-def _films(videos: dict[str, torch.Tensor], count: int) -> list[dict[str, torch.Tensor]]:
-    return [{name: video[row] for name, video in videos.items()} for row in range(min(count, len(videos[REAL])))]
+def _concatenated(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of several batches, one after the other."""
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _films(views: dict[str, _View], count: int) -> list[dict[str, torch.Tensor]]:
+    return [
+        {name: view.frames[row] for name, view in views.items()} for row in range(min(count, len(views[REAL].frames)))
+    ]
 
 
 __all__ = ["EvaluationOptions", "Measurements", "Values", "measure_world", "reencoding_distance"]

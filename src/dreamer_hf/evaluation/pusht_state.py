@@ -78,13 +78,22 @@ def _find(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def _unmix(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The shares (F,S,S) in [0, 1] that agent and block have in every pixel, by least squares over the three colors."""
+    """The shares (F,S,S) in [0, 1] that agent and block have in every pixel.
+
+    By least squares over the three colors, neither share below zero: else a goal that has faded to white would pass for
+    more block than there is and less agent than none.
+    """
     background = _background(frames.shape[-1])
     colors = torch.stack([torch.tensor(color).div(255).view(3, 1, 1) - background for color in (AGENT, BLOCK)], dim=-1)
     colors = colors.permute(1, 2, 0, 3)  # (S,S,3,2): from the background to either color
     difference = (frames - background).permute(0, 2, 3, 1)[..., None]
-    shares = (torch.linalg.pinv(colors) @ difference).squeeze(-1).clamp(0, 1)
-    return shares[..., 0], shares[..., 1]
+    together = (torch.linalg.pinv(colors) @ difference).squeeze(-1)
+    alone = (colors.mT @ difference).squeeze(-1) / colors.square().sum(dim=-2)
+    agent, block = (
+        torch.where(together[..., other] < 0, alone[..., one], together[..., one]).clamp(0, 1)
+        for one, other in ((0, 1), (1, 0))
+    )
+    return agent, block
 
 
 def _background(size: int) -> torch.Tensor:

@@ -14,12 +14,14 @@ from ..data import ShardDataset
 from ..data.files import replacing
 from ..modeling_dreamer_world import DreamerWorldModel
 from .dreams import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
+from .frechet import frechet_by_band
 from .measuring import EvaluationOptions, Measurements, Values
 from .statistics import Bootstrap, Estimate, mean, median
 
 EVALUATION_NAME = "evaluation.json"
 FORMAT_VERSION = 1
 TABLE_STEPS = (1, 4, 8, 16, 32, 64)
+TITLES = CANDIDATES | {REAL: "real frames"}
 
 Figures = dict[str, dict[str, dict[str, list[float | str | None]]]]
 """By measure, candidate, and statistic (`mean`, `median`, each also with `_low` and `_high`): a value for each step."""
@@ -38,6 +40,14 @@ def evaluation_of(
         notes.append("LPIPS was not measured: its weights are not on the machine that evaluated.")
     if "agent_error" not in values:
         notes.append("No state was read off the pixels: these are not frames of PushT.")
+    real = measurements.features[REAL]
+    frechet = {
+        name: {band: float(f"{distance:.5g}") for band, distance in frechet_by_band(features, real).items()}
+        for name, features in measurements.features.items()
+        if name != REAL
+    }
+    if not any(frechet.values()):
+        notes.append("No Fréchet distance: fewer frames than features.")
     return {
         "format_version": FORMAT_VERSION,
         "world": {
@@ -59,6 +69,7 @@ def evaluation_of(
             "relative_action_components": is_relative,
         },
         "notes": notes,
+        "frechet": frechet,
         "figures": figures_of(values, Bootstrap(measurements.num_episodes, options.seed)),
     }
 
@@ -148,66 +159,71 @@ def read_evaluation(path: Path) -> dict:
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """A row of the table: title, where its figures lie, and how they are written."""
+class TableGroup:
+    """Rows of the table that belong together: one measure of several candidates, and how it is written."""
 
     title: str
     measure: str
-    candidate: str
+    candidates: tuple[str, ...] = tuple(CANDIDATES)
     statistic: str = "mean"
     form: str = ".1f"
     scale: float = 1.0
 
 
-def _rows() -> list[TableRow]:
-    rows = [TableRow(f"PSNR, dB: {title}", "psnr", name) for name, title in CANDIDATES.items()]
-    for name in (REPEAT, OTHERS, ZEROED):
-        rows.append(TableRow(f"PSNR of the dream above {CANDIDATES[name]}, dB", "psnr_above", name, form="+.1f"))
-    for measure, title in (("ssim", "SSIM"), ("lpips", "LPIPS (lower is better)")):
-        rows += [TableRow(f"{title}: {CANDIDATES[name]}", measure, name, form=".3f") for name in CANDIDATES]
-    for name, title in ((DREAM, "dream"), (TOKENIZER, "real frames")):
-        rows.append(TableRow(f"latents decoded and encoded again, distance: {title}", "reencoding", name, form=".3f"))
-    for name, title in CANDIDATES.items():
-        rows.append(TableRow(f"agent, error in % of the width (median): {title}", "agent_error", name, "median"))
-    for name in (DREAM, TOKENIZER):
-        rows.append(TableRow(f"agent found, %: {CANDIDATES[name]}", "agent_found", name, form=".0f", scale=100))
-        rows.append(TableRow(f"block found, %: {CANDIDATES[name]}", "block_found", name, form=".0f", scale=100))
-    rows.append(TableRow("episodes in which the block has moved, %", "block_moved", REAL, form=".0f", scale=100))
-    for measure, where in (
-        ("block_error_where_moved", "where it has moved"),
-        ("block_error_where_at_rest", "at rest"),
-    ):
-        for name in (DREAM, REPEAT):
-            title = f"block {where}, error in % of the width (median): {CANDIDATES[name]}"
-            rows.append(TableRow(title, measure, name, "median"))
-    for name in (DREAM, REPEAT):
-        rows.append(TableRow(f"block, error in degrees (median): {CANDIDATES[name]}", "angle_error", name, "median"))
-    return rows
+FLOORS = (REPEAT, OTHERS, ZEROED)
+TABLE = (
+    TableGroup("PSNR, dB", "psnr"),
+    TableGroup("PSNR of the dream above that of, dB", "psnr_above", FLOORS, form="+.1f"),
+    TableGroup("SSIM", "ssim", form=".3f"),
+    TableGroup("LPIPS (lower is better)", "lpips", form=".3f"),
+    TableGroup("Latents decoded and encoded again: distance", "reencoding", (DREAM, TOKENIZER), form=".3f"),
+    TableGroup("Agent: median error, % of the width", "agent_error", statistic="median"),
+    TableGroup("Agent found, % of the episodes", "agent_found", (DREAM, TOKENIZER), form=".0f", scale=100),
+    TableGroup("Block has moved, % of the episodes", "block_moved", (REAL,), form=".0f", scale=100),
+    TableGroup("Block that has moved: median error, % of the width", "block_error_where_moved", statistic="median"),
+    TableGroup("Block at rest: median error, % of the width", "block_error_where_at_rest", statistic="median"),
+    TableGroup("Block: median error of the angle, degrees", "angle_error", (DREAM, REPEAT, TOKENIZER), "median"),
+    TableGroup("Block found, % of the episodes", "block_found", (DREAM, TOKENIZER), form=".0f", scale=100),
+)
 
 
 def markdown_table(evaluation: dict) -> str:
     """The main figures at some steps, with their 95 % intervals, and what has to be said with them."""
     data, protocol = evaluation["data"], evaluation["protocol"]
     steps = [step for step in TABLE_STEPS if step <= protocol["num_dreamt_frames"]]
-    lines = ["| dreamt frame | " + " | ".join(map(str, steps)) + " |", "| --- |" + " --- |" * len(steps)]
-    for row in _rows():
-        figures = evaluation["figures"].get(row.measure, {}).get(row.candidate)
-        if figures is not None:
-            cells = [_cell(figures, row, step) for step in steps]
-            lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
+    rows = [["dreamt frame", *map(str, steps)], ["---"] * (len(steps) + 1)]
+    for group in TABLE:
+        figures = evaluation["figures"].get(group.measure, {})
+        if figures:
+            rows.append([f"**{group.title}**"] + [""] * len(steps))
+            for name in group.candidates:
+                if name in figures:
+                    rows.append([TITLES[name], *(_cell(figures[name], group, step) for step in steps)])
     head = (
         f"{data['num_episodes']} held-out episodes, {protocol['num_context_frames']} frames given, then open loop, "
         f"computed in {evaluation['world']['dtype']}. In brackets: 95 % intervals over episodes (bootstrap)."
     )
-    return "\n".join([head, "", *lines, "", *evaluation["notes"]])
+    parts = [head, _table(rows)]
+    bands = list(evaluation["frechet"][DREAM])
+    if bands:
+        title = "Fréchet distance to real frames, by latents of the world's own tokenizer: frames"
+        rows = [[title, *bands], ["---"] * (len(bands) + 1)]
+        for name, distances in evaluation["frechet"].items():
+            rows.append([TITLES[name], *(f"{distances[band]:.2f}" for band in bands)])
+        parts.append(_table(rows))
+    return "\n\n".join([*parts, " ".join(evaluation["notes"])])
 
 
-def _cell(figures: dict, row: TableRow, step: int) -> str:
-    numbers = [figures[f"{row.statistic}{end}"][step - 1] for end in ("", "_low", "_high")]
+def _table(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(figures: dict, group: TableGroup, step: int) -> str:
+    numbers = [figures[f"{group.statistic}{end}"][step - 1] for end in ("", "_low", "_high")]
     if None in numbers:
         return "-"
     value, low, high = (
-        format(float(number) * row.scale, row.form) if math.isfinite(float(number)) else "not found"
+        format(float(number) * group.scale, group.form) if math.isfinite(float(number)) else "not found"
         for number in numbers
     )
     return value if value == "not found" else f"{value} [{low}, {high}]"
