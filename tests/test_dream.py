@@ -5,21 +5,11 @@ import sys
 from pathlib import Path
 
 import av
-import torch
 from PIL import Image
 
-from dreamer_hf.pictures import side_by_side
 from random_world import random_world
 
 ROOT = Path(__file__).parents[1]
-
-
-def test_films_show_both_sides_and_say_what_was_given():
-    real, dream = torch.zeros(3, 3, 8, 8), torch.ones(3, 3, 8, 8)
-    pictures = side_by_side({"real": real, "dream": dream}, num_context_frames=1, height=64)
-    assert len(pictures) == 3 and pictures[0].shape == (64 + 16 + 28, 2 * (64 + 8) + 8, 3)
-    assert (pictures[1][60, 40] == 0).all() and (pictures[1][60, 112] == 255).all()
-    assert not (pictures[0] == pictures[1]).all(), "the titles differ while frames are given"
 
 
 def test_the_script_films(tiny_shards, tmp_path):

@@ -86,6 +86,8 @@ def test_what_has_faded_is_not_found(scenes):
     faded = 0.25 * frames + 0.75 * without_agent
     state = find_pusht_state(faded)
     assert torch.isnan(state.agent).all() and errors(state, true)[1] < 3, "a quarter of an agent is none"
+    bluish = torch.tensor([73, 117, 213]).div(255).view(3, 1, 1).expand(1, 3, 64, 64)
+    assert torch.isnan(find_pusht_state(bluish).agent).all() and torch.isnan(find_pusht_state(bluish).block).all()
 
 
 def test_errors_moves_and_what_is_not_found():

@@ -107,11 +107,13 @@ def measure_world(
     with tqdm(total=len(batches) * len(clips) * num_dreamt, desc="dreaming", unit="frame") as progress:
         for start in batches:
             rows = slice(start, start + options.batch_size)
+            progress.set_description("dreaming")
             noise = torch.Generator().manual_seed(options.seed + start)
             dreamt = {
                 name: dream(world.dynamics, those.rows(rows), noise.clone_state(), progress.update)
                 for name, those in clips.items()
             }
+            progress.set_description("comparing")
             views = _all_views(world.tokenizer, frames[rows], real.latents[rows], dreamt, num_given)
             collected.append(_compare(views, num_given, perceptual, reads_state))
             features.append({name: view.encoded[:, num_given:].flatten(2).numpy() for name, view in views.items()})

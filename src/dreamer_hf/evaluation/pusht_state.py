@@ -26,8 +26,8 @@ TEE_BOXES = ((0.0, 15.0, 60.0, 15.0), (0.0, 75.0, 15.0, 45.0))
 """Center x, y and half sizes of bar and stem in the block's own frame."""
 TEE_EDGE = 2.0
 """The drawn outline reaches this far beyond the shape."""
-AGENT_SHARE = 0.4
-"""An agent that shows less than this share of its color counts as not found."""
+AGENT_SHARE, AGENT_LIKENESS = 0.4, 0.7
+"""An agent that shows less than this share of its color, or is less alike to a disc (cosine), counts as not found."""
 BLOCK_SHARE, BLOCK_LIKENESS = 0.5, 0.75
 """A block that covers less than this share of its area, or is less alike to a T (cosine), counts as not found."""
 PATCH = 176.0
@@ -111,15 +111,19 @@ def _background(size: int) -> torch.Tensor:
 
 
 def _find_disc(share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(F,S,S) -> center (F,2) of the disc that holds the most, and (F,) whether that is enough for an agent."""
+    """(F,S,S) -> center (F,2) of the disc that holds the most, and (F,) whether that is an agent: blue enough, and a
+    disc, not a part of something larger."""
     scale = WORLD_SIZE / share.shape[-1]
+    reach = AGENT_RADIUS + 1.5 * scale
     center = _brightest(share, AGENT_RADIUS + scale)
-    patch, places = _cut_out(share, center, 4 * (AGENT_RADIUS + scale))
+    patch, places = _cut_out(share, center, 2 * (reach + 2 * scale))
     for _ in range(3):
-        near = (places - center[:, None, None]).square().sum(dim=-1) < (AGENT_RADIUS + 1.5 * scale) ** 2
-        center, total = _centroid(patch * near, places)
+        is_near = (places - center[:, None, None]).norm(dim=-1) < reach
+        center, total = _centroid(patch * is_near, places)
+    distance = (places - center[:, None, None]).norm(dim=-1)
+    disc = torch.sigmoid((AGENT_RADIUS - distance) / (scale / 2))
     area = torch.pi * (AGENT_RADIUS / scale) ** 2
-    return center, total > AGENT_SHARE * area
+    return center, (total > AGENT_SHARE * area) & (_likeness(disc, patch) > AGENT_LIKENESS)
 
 
 def _centroid(weight: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

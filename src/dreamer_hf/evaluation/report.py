@@ -20,6 +20,8 @@ from .statistics import Bootstrap, Estimate, mean, median
 
 EVALUATION_NAME = "evaluation.json"
 FORMAT_VERSION = 1
+FEWEST = 5
+"""Episodes in which the block has moved, or is at rest, below which nothing is said of them."""
 TABLE_STEPS = (1, 4, 8, 16, 32, 64)
 TITLES = CANDIDATES | {REAL: "real frames"}
 
@@ -103,10 +105,15 @@ def figures_of(values: Values, bootstrap: Bootstrap) -> Figures:
         figures["block_moved"] = {REAL: _statistics(bootstrap, moved[REAL])}
         for measure, wanted in (("block_error_where_moved", 1), ("block_error_where_at_rest", 0)):
             figures[measure] = {
-                name: _statistics(bootstrap, np.where(moved[REAL] == wanted, errors, np.nan))
+                name: _statistics(bootstrap, _where(moved[REAL] == wanted, errors))
                 for name, errors in values["block_error"].items()
             }
     return figures
+
+
+def _where(wanted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(E,F) twice: the values that are wanted, at steps where they are enough to say something."""
+    return np.where(wanted & (wanted.sum(axis=0) >= FEWEST), values, np.nan)
 
 
 def _psnr(squared_error: np.ndarray) -> np.ndarray:

@@ -12,9 +12,8 @@ from ..evaluation.quality import VideoQuality
 from ..losses import sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from ..pictures import side_by_side
+from ..pictures import side_by_side, tile
 from .data import as_pixels
-from .pictures import tile
 
 MAX_HORIZON = 8
 
