@@ -25,6 +25,8 @@ from dreamer_hf.evaluation import (
     write_evaluation,
 )
 from dreamer_hf.evaluation.dreams import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
+from dreamer_hf.evaluation.report import figures_of
+from dreamer_hf.evaluation.statistics import Bootstrap
 from random_world import random_world
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +140,14 @@ def test_states_of_pusht_are_measured(pusht_shards, tmp_path):
     assert "| dream | not found |" in table and "all components are relative" in table
     assert save_plots(tmp_path, evaluation) == ["quality.png", "state.png"]
     assert ZEROED in evaluation["figures"]["block_error"] and torch.is_tensor(measured.films[0][REAL])
+
+
+def test_blocks_that_move_and_blocks_at_rest_are_told_apart():
+    moved = np.array([[0, 1]] * 6 + [[0, 0]] * 2, float)
+    errors = np.array([[1, 5]] * 6 + [[1, 100]] * 2, float)
+    values = {"mse": {DREAM: errors, REPEAT: errors}, "block_error": {DREAM: errors}, "block_moved": {REAL: moved}}
+    figures = figures_of(values, Bootstrap(8))
+    assert figures["block_moved"][REAL]["mean"] == [0, 0.75]
+    assert figures["block_error_where_moved"][DREAM]["median"] == [None, 5]
+    assert figures["block_error_where_at_rest"][DREAM]["mean"] == [1, None], "two episodes at rest say nothing"
+    assert figures["psnr_above"][REPEAT]["mean_low"] == [0, 0]

@@ -22,6 +22,13 @@ EVALUATION_NAME = "evaluation.json"
 FORMAT_VERSION = 1
 FEWEST = 5
 """Episodes in which the block has moved, or is at rest, below which nothing is said of them."""
+# By which kinds of components the actions have.
+ZEROED_NOTES = {
+    (True,): "Actions zeroed: all components are relative and are set to 0 in the data's units (no change).",
+    (False,): "Actions zeroed: all components are absolute and stay at the last value given (no change).",
+    (False, True): "Actions zeroed: relative components are set to 0 in the data's units, absolute ones stay at the "
+    "last value given (no change).",
+}
 TABLE_STEPS = (1, 4, 8, 16, 32, 64)
 TITLES = CANDIDATES | {REAL: "real frames"}
 
@@ -33,23 +40,7 @@ def evaluation_of(
     world: DreamerWorldModel, data: ShardDataset, options: EvaluationOptions, measurements: Measurements
 ) -> dict:
     """The contents of `evaluation.json`; see docs/evaluation.md for the keys. Names no path of this machine."""
-    values = measurements.values
-    is_relative = measurements.is_relative.tolist()
-    notes = [ZEROED_NOTES.get(tuple(sorted(set(is_relative))), ZEROED_NOTES[(False, True)])]
-    if OTHERS not in values["mse"]:
-        notes.append("One episode only: no other one to take actions from.")
-    if "lpips" not in values:
-        notes.append("LPIPS was not measured: its weights are not on the machine that evaluated.")
-    if "agent_error" not in values:
-        notes.append("No state was read off the pixels: these are not frames of PushT.")
-    real = measurements.features[REAL]
-    frechet = {
-        name: {band: float(f"{distance:.5g}") for band, distance in frechet_by_band(features, real).items()}
-        for name, features in measurements.features.items()
-        if name != REAL
-    }
-    if not any(frechet.values()):
-        notes.append("No Fréchet distance: fewer frames than features.")
+    frechet = _frechet(measurements.features)
     return {
         "format_version": FORMAT_VERSION,
         "world": {
@@ -68,20 +59,36 @@ def evaluation_of(
             "num_dreamt_frames": options.num_dreamt_frames,
             "batch_size": options.batch_size,
             "seed": options.seed,
-            "relative_action_components": is_relative,
+            "relative_action_components": measurements.is_relative.tolist(),
         },
-        "notes": notes,
+        "notes": _notes(measurements, has_frechet=any(frechet.values())),
         "frechet": frechet,
-        "figures": figures_of(values, Bootstrap(measurements.num_episodes, options.seed)),
+        "figures": figures_of(measurements.values, Bootstrap(measurements.num_episodes, options.seed)),
     }
 
 
-ZEROED_NOTES = {
-    (True,): "Actions zeroed: all components are relative and are set to 0 in the data's units (no change).",
-    (False,): "Actions zeroed: all components are absolute and stay at the last value given (no change).",
-    (False, True): "Actions zeroed: relative components are set to 0 in the data's units, absolute ones stay at the "
-    "last value given (no change).",
-}
+def _frechet(features: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Fréchet distances of every candidate to the real frames, by band of steps."""
+    bands = {name: frechet_by_band(ours, features[REAL]) for name, ours in features.items() if name != REAL}
+    return {
+        name: {band: float(f"{distance:.5g}") for band, distance in distances.items()}
+        for name, distances in bands.items()
+    }
+
+
+def _notes(measurements: Measurements, has_frechet: bool) -> list[str]:
+    """What zeroed actions are here, and what was left out and why."""
+    values = measurements.values
+    notes = [ZEROED_NOTES[tuple(sorted(set(measurements.is_relative.tolist())))]]
+    if OTHERS not in values["mse"]:
+        notes.append("One episode only: no other one to take actions from.")
+    if "lpips" not in values:
+        notes.append("LPIPS was not measured: not asked for, or its weights are not on the machine that evaluated.")
+    if "agent_error" not in values:
+        notes.append("No state was read off the pixels: these are not frames of PushT.")
+    if not has_frechet:
+        notes.append("No Fréchet distance: fewer frames than features.")
+    return notes
 
 
 def figures_of(values: Values, bootstrap: Bootstrap) -> Figures:
