@@ -27,6 +27,7 @@ from dreamer_hf.evaluation import (
 from dreamer_hf.evaluation.dreams import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
 from dreamer_hf.evaluation.report import figures_of
 from dreamer_hf.evaluation.statistics import Bootstrap
+from dreamer_hf.training.model_card import CardFacts, update_model_card, write_model_card
 from random_world import random_world
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,24 @@ def test_json_table_and_plots_hold_the_same_figures(tiny, tmp_path):
     (tmp_path / "evaluation.json").write_text('{"format_version": 0}')
     with pytest.raises(ValueError, match="has version 0, this package reads 1"):
         read_evaluation(tmp_path / "evaluation.json")
+
+
+def test_a_card_takes_its_table_from_the_evaluation_beside_it(tiny, tmp_path):
+    world, data, measured = tiny
+    world.save_pretrained(tmp_path)
+    run = {"train_data": data, "test_data": data, "metrics": {"eval_psnr_1": 20.0}, "training": "Not at all."}
+    facts = CardFacts(repo_id=None, ema_decay=0.0, preview=None, **run)
+    write_model_card(tmp_path, facts)
+    first = (tmp_path / "README.md").read_text()
+    assert "| PSNR, dB, at dreamt frame 1 | 20 |" in first
+    evaluation = evaluation_of(world, data, OPTIONS, measured)
+    write_evaluation(tmp_path / "evaluation.json", evaluation)
+    update_model_card(tmp_path)
+    renewed = (tmp_path / "README.md").read_text()
+    assert markdown_table(evaluation) in renewed and "at dreamt frame 1 | 20 |" not in renewed
+    assert renewed.endswith("## Training\n\nNot at all.\n"), "what stands around the table stays"
+    write_model_card(tmp_path, facts)
+    assert (tmp_path / "README.md").read_text() == renewed
 
 
 def test_the_script_measures_and_renews_the_card(tiny_shards, tmp_path):
