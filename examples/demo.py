@@ -77,9 +77,12 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
             world / "model.safetensors",
         ),
         Stage(
-            "load the world and dream held-out episodes",
-            ("examples/dream.py", "--model", str(world), "--data_dir", str(shards), "--output_dir", str(dream)),
-            dream / "metrics.json",
+            "load the world, dream held-out episodes, and measure how good the dreams are",
+            (
+                *("examples/evaluate.py", "--model", str(world), "--data_dir", str(shards)),
+                *("--output_dir", str(dream), "--num_dreamt_frames", "32"),
+            ),
+            dream / "evaluation.json",
         ),
     ]
 

@@ -1,6 +1,6 @@
-"""Films of dreams beside reality, as MP4 and GIF.
+"""Pictures and films for the eye: tiles as PNG, films side by side, GIFs.
 
-Shapes: T frames, H, W pixels; pictures are uint8 RGB, (H,W,3).
+Shapes: S columns, T frames, H, W pixels; frames are float in [0, 1], pictures uint8 RGB (H,W,3).
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+TILE_MARGIN = 2
+"""White pixels around the tiles of a picture."""
 MARGIN = 8
 TITLE_HEIGHT = 28
 BACKGROUND = 24
@@ -19,6 +21,26 @@ DREAM_INK = (120, 200, 255)
 PALETTE_COLORS = 128
 PALETTE_PICTURES = 12
 """Pictures that a GIF's palette is made from."""
+
+
+def tile(rows: list[torch.Tensor]) -> np.ndarray:
+    """Puts rows of images, each (S,3,H,W), into one picture, uint8 (height, width, 3) RGB."""
+    bordered = torch.stack(
+        [torch.nn.functional.pad(row.detach().float().cpu(), [TILE_MARGIN] * 4, value=1.0) for row in rows]
+    )
+    picture = bordered.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    return picture.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a uint8 RGB picture as PNG, its folder included.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    path.write_bytes(encoded.tobytes())
 
 
 def to_uint8(frames: torch.Tensor) -> np.ndarray:
@@ -66,4 +88,4 @@ def save_gif(path: str | Path, pictures: Sequence[np.ndarray], fps: float) -> No
     first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
 
 
-__all__ = ["save_gif", "side_by_side", "to_uint8"]
+__all__ = ["save_gif", "save_picture", "side_by_side", "tile", "to_uint8"]

@@ -185,7 +185,7 @@ def test_the_dream_script_takes_an_adapter(dynamics_run, lora_run, data_dir, tmp
     command = [sys.executable, EXAMPLES / "dream.py", *argv]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=script_environment())
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "dream" / "metrics.json").exists()
+    assert (tmp_path / "dream" / "dream.mp4").exists()
 
 
 def test_nan_names_the_episode_and_the_last_good_checkpoint(adapt, data_dir, dynamics_run, tmp_path):

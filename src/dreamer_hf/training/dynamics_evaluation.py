@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..evaluation.dreams import Clips, dream
+from ..evaluation.quality import VideoQuality
 from ..losses import sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from ..pictures import side_by_side
+from ..pictures import side_by_side, tile
 from .data import as_pixels
-from .pictures import tile
-from .quality import VideoQuality
 
 MAX_HORIZON = 8
 
@@ -52,12 +52,10 @@ class DynamicsEvaluation:
         self._add_flow(latents, batch, generator)
         horizon = min(MAX_HORIZON, pixels.shape[1] // 2)
         real, last = pixels[:, -horizon:], pixels[:, -horizon - 1 : -horizon]
-        noise = generator.get_state()
-        dreamt = self._dream(latents, batch["actions"], batch["action_mask"], horizon, generator)
-        generator.set_state(noise)  # the same noise: only the actions differ
-        actions, mask = batch["actions"].clone(), batch["action_mask"].clone()
-        actions[:, -horizon:], mask[:, -horizon:] = actions[:, -horizon:].roll(1, 0), mask[:, -horizon:].roll(1, 0)
-        misled = self._dream(latents, actions, mask, horizon, generator)
+        clips = Clips(latents, batch["actions"], batch["action_mask"], num_given=pixels.shape[1] - horizon)
+        # The same noise twice: only the actions differ.
+        dreamt = self._dream(clips, generator.clone_state())
+        misled = self._dream(clips.with_actions_of_others(), generator)
         self.dreamt.add(dreamt, real)
         self.misled.add(misled, real)
         self.repeated.add(last.expand_as(real), real)
@@ -81,32 +79,17 @@ class DynamicsEvaluation:
         self.flow += loss.loss.item() * len(latents)
         self.windows += len(latents)
 
-    def _dream(
-        self,
-        latents: torch.Tensor,
-        actions: torch.Tensor,
-        mask: torch.Tensor,
-        horizon: int,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """The last `horizon` frames of each window, dreamt: (B,horizon,3,H,W)."""
-        context = latents[:, :-horizon]
-        dreamt = self.dynamics.generate(
-            context,
-            actions[:, -horizon:],
-            context_actions=actions[:, :-horizon],
-            action_mask=mask[:, -horizon:],
-            context_action_mask=mask[:, :-horizon],
-            generator=generator,
-        ).latents
-        frames = self.tokenizer.decode(torch.cat([context.float(), dreamt], dim=1)).pixel_values_videos
-        return frames[:, -horizon:]
+    def _dream(self, clips: Clips, generator: torch.Generator) -> torch.Tensor:
+        """The dreamt frames of each window: (B,horizon,3,H,W)."""
+        given = clips.latents[:, : clips.num_given]
+        latents = torch.cat([given.float(), dream(self.dynamics, clips, generator)], dim=1)
+        return self.tokenizer.decode(latents).pixel_values_videos[:, clips.num_given :]
 
     def values(self) -> dict[str, float]:
         """Flow loss; quality of the first and the last dreamt frame, beside the PSNR of repeating the last real one;
         and how many times larger the dream's error is with the actions of another window."""
         values = {"eval_flow_loss": self.flow / self.windows}
-        horizon = len(self.dreamt.totals["mse"])
+        horizon = self.dreamt.scores()["mse"].shape[1]
         for step in sorted({1, horizon}):
             values |= {f"eval_{name}_{step}": value for name, value in self.dreamt.values(step - 1).items()}
             values[f"eval_repeat_psnr_{step}"] = self.repeated.values(step - 1)["psnr"]

@@ -10,6 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from ..adapters import save_adapter
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
+from ..evaluation.perceptual import load_perceptual
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
     is_bootstrap_row,
@@ -28,7 +29,6 @@ from .arguments import DynamicsArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .latents import LatentDataset
-from .perceptual import load_perceptual
 from .pretrained import TOKENIZER, load_model
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from ..pictures import save_gif
+from ..pictures import save_gif, save_picture
 from ..remote_code import export_code
 from .adapting import has_adapter
 from .arguments import TrainerArguments
 from .model_card import NON_EMA, CardFacts, write_model_card
-from .pictures import save_picture
 
 if TYPE_CHECKING:
     from .trainer import Evaluation, Objective

@@ -10,8 +10,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ..data import ShardDataset
 from ..data.files import replacing
+from ..evaluation import EVALUATION_NAME, markdown_table, read_evaluation
 
 CARD_NAME = "README.md"
+EVALUATION_TITLE = "## Measured on held-out episodes"
+EVALUATION_BEGIN, EVALUATION_END = "<!-- evaluation -->", "<!-- end of evaluation -->"
+"""What stands between these is renewed by `update_model_card`."""
 NON_EMA = "non_ema"
 """Variant under which the weights of the last step are saved where those of `from_pretrained` are averages."""
 
@@ -45,9 +49,11 @@ TEMPLATE = """---
 
 {{ data }}
 
-## Measured on held-out episodes
+{{ evaluation_title }}
 
+{{ begin }}
 {{ metrics }}
+{{ end }}
 
 ## Training
 
@@ -134,7 +140,10 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
         sizes=_table(("", ""), _sizes(config)),
         actions=_actions(config.dynamics_config) if is_world else None,
         data=_data(facts),
-        metrics=_metrics(facts),
+        evaluation_title=EVALUATION_TITLE,
+        begin=EVALUATION_BEGIN,
+        metrics=_metrics(folder, facts),
+        end=EVALUATION_END,
         training=facts.training,
     )
     with replacing(folder / CARD_NAME) as temporary:
@@ -255,7 +264,32 @@ def _data(facts: CardFacts) -> str:
     return f"{text} They come from a LeRobot dataset named {name}." if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else text
 
 
-def _metrics(facts: CardFacts) -> str:
+def update_model_card(folder: Path) -> None:
+    """Renews what the card in `folder` says of held-out episodes from the `evaluation.json` beside it.
+
+    The card's text between the two markers is replaced; a card without them gets a new section at its end.
+
+    Raises:
+        FileNotFoundError: the folder has no card or no evaluation.
+        ValueError: a damaged evaluation.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {CARD_NAME} to update: write one, or leave out --update_card.")
+    text = path.read_text(encoding="utf-8")
+    if EVALUATION_BEGIN not in text or EVALUATION_END not in text:
+        text = f"{text.rstrip()}\n\n{EVALUATION_TITLE}\n\n{EVALUATION_BEGIN}\n{EVALUATION_END}\n"
+    before, rest = text.split(EVALUATION_BEGIN, 1)
+    after = rest.split(EVALUATION_END, 1)[1]
+    table = markdown_table(read_evaluation(folder / EVALUATION_NAME))
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{EVALUATION_BEGIN}\n{table}\n{EVALUATION_END}{after}", encoding="utf-8")
+
+
+def _metrics(folder: Path, facts: CardFacts) -> str:
+    """The evaluation that lies in the folder, if one does; else the values of the run's last evaluation."""
+    if (folder / EVALUATION_NAME).is_file():
+        return markdown_table(read_evaluation(folder / EVALUATION_NAME))
     rows = [(_measure(name.removeprefix("eval_")), f"{value:.4g}") for name, value in facts.metrics.items()]
     return _table(("measure", "value"), rows)
 

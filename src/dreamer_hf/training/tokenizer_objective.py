@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from ..configuration_dreamer import DreamerTokenizerConfig
+from ..evaluation.perceptual import load_perceptual
+from ..evaluation.quality import VideoQuality
 from ..losses import TOKENIZER_LOSS_WEIGHTS, ColorPyramid, tokenizer_loss_terms
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from ..pictures import tile
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
-from .perceptual import load_perceptual
-from .pictures import tile
 from .pretrained import TOKENIZER, load_for_finetuning
-from .quality import VideoQuality
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..data import ShardDataset
 from ..losses import LossNormalizer
+from ..pictures import save_picture
 from .adapting import has_adapter
 from .arguments import TrainerArguments
 from .checkpoints import (
@@ -37,7 +38,6 @@ from .ema import averaged_model
 from .final_folder import FinishedRun, write_final_folder
 from .metrics import MetricsLog
 from .optimizers import build_optimizers, learning_rate_factor, set_learning_rate
-from .pictures import save_picture
 from .randomness import RowNumbers
 
 MAX_NAMED_EPISODES = 64

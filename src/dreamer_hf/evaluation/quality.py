@@ -37,8 +37,24 @@ def ssim(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
+@torch.no_grad()
+def frame_scores(
+    videos: torch.Tensor, targets: torch.Tensor, perceptual: nn.Module | None = None
+) -> dict[str, torch.Tensor]:
+    """Compares every frame of videos (B,T,3,H,W) with what it should be.
+
+    Returns `mse`, `ssim` and, with an `lpips.LPIPS` given, `lpips`: (B,T) float64 on the CPU each.
+    """
+    batch = videos.shape[:2]
+    images, references = videos.float().flatten(0, 1), targets.float().flatten(0, 1)
+    scores = {"mse": (images - references).square().mean(dim=(1, 2, 3)), "ssim": ssim(images, references)}
+    if perceptual is not None:
+        scores["lpips"] = perceptual(images, references, normalize=True).flatten()
+    return {name: values.unflatten(0, batch).double().cpu() for name, values in scores.items()}
+
+
 class VideoQuality:
-    """Means over many videos, for each frame position by itself.
+    """The scores of many videos, and their means for each frame position by itself.
 
     Args:
         perceptual: an `lpips.LPIPS`, or None.
@@ -46,30 +62,24 @@ class VideoQuality:
 
     def __init__(self, perceptual: nn.Module | None = None):
         self.perceptual = perceptual
-        self.videos = 0
-        self.totals: dict[str, torch.Tensor] = {}
+        self._added: list[dict[str, torch.Tensor]] = []
 
     def add(self, videos: torch.Tensor, targets: torch.Tensor) -> None:
         """Compares videos (B,T,3,H,W) with what they should be."""
-        batch = videos.shape[:2]
-        images, references = videos.float().flatten(0, 1), targets.float().flatten(0, 1)
-        scores = {"mse": (images - references).square().mean(dim=(1, 2, 3)), "ssim": ssim(images, references)}
-        if self.perceptual is not None:
-            scores["lpips"] = self.perceptual(images, references, normalize=True).flatten()
-        self.videos += batch[0]
-        for name, values in scores.items():
-            by_position = values.unflatten(0, batch).double().sum(dim=0).cpu()
-            self.totals[name] = self.totals.get(name, 0) + by_position
+        self._added.append(frame_scores(videos, targets, self.perceptual))
 
-    def mse(self, frame: int | None = None) -> float:
-        """Mean squared error at one frame position, or over all of them."""
-        return self._mean("mse", frame)
+    def scores(self) -> dict[str, torch.Tensor]:
+        """`mse`, `ssim` and perhaps `lpips` of every frame of every video that was added: (videos,T) each."""
+        return {name: torch.cat([scores[name] for scores in self._added]) for name in self._added[0]}
+
+    def mse(self) -> float:
+        """Mean squared error over all frames."""
+        return self.scores()["mse"].mean().item()
 
     def values(self, frame: int | None = None) -> dict[str, float]:
         """`psnr` (of the mean squared error), `ssim` and perhaps `lpips`, at one frame position or over all."""
-        scores = {name: self._mean(name, frame) for name in self.totals}
-        return {"psnr": psnr(scores.pop("mse"))} | scores
-
-    def _mean(self, name: str, frame: int | None) -> float:
-        total = self.totals[name].mean() if frame is None else self.totals[name][frame]
-        return total.item() / self.videos
+        means = {
+            name: (values if frame is None else values[:, frame]).mean().item()
+            for name, values in self.scores().items()
+        }
+        return {"psnr": psnr(means.pop("mse"))} | means

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer_hf.training.pictures import save_picture, tile
-from dreamer_hf.training.quality import VideoQuality, psnr, ssim
+from dreamer_hf.evaluation.quality import VideoQuality, psnr, ssim
 
 
 def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -44,15 +43,3 @@ def test_quality_is_averaged_for_each_frame_position():
     assert quality.mse() == pytest.approx(0.005)
     assert quality.values()["psnr"] == pytest.approx(psnr(0.005))
     assert quality.values(0)["ssim"] == pytest.approx(1)
-
-
-def test_pictures_have_a_row_of_tiles_for_each_row_of_images(tmp_path):
-    red, blue = torch.zeros(2, 3, 3, 4, 4)
-    red[:, 0], blue[:, 2] = 1, 1
-    picture = tile([red, blue])
-    assert picture.shape == (2 * 8, 3 * 8, 3)
-    assert picture[4, 4].tolist() == [255, 0, 0] and picture[12, 20].tolist() == [0, 0, 255]
-    assert picture[0, 0].tolist() == [255, 255, 255]
-    save_picture(tmp_path / "pictures" / "a.png", picture)
-    stored = cv2.cvtColor(cv2.imread(str(tmp_path / "pictures" / "a.png")), cv2.COLOR_BGR2RGB)
-    assert np.array_equal(stored, picture)

@@ -1,0 +1,111 @@
+"""Plots of an evaluation: every curve with its 95 % interval over episodes. Needs the extra `evaluate` (matplotlib)."""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .dreams import CANDIDATES, DREAM, OTHERS, REPEAT, TOKENIZER, ZEROED
+
+logger = logging.getLogger(__name__)
+
+COLORS = {DREAM: "#0072B2", REPEAT: "#666666", OTHERS: "#D55E00", ZEROED: "#CC79A7", TOKENIZER: "#009E73"}
+"""By candidate, the same in every plot; told apart by eyes of all kinds (Okabe and Ito)."""
+DOTS_PER_INCH = 110
+COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: what it shows of whom."""
+
+    title: str
+    measure: str
+    statistic: str = "mean"
+    candidates: tuple[str, ...] = tuple(CANDIDATES)
+    scale: float = 1.0
+    from_zero: bool = False
+
+
+PLOTS = {
+    "quality.png": (
+        Panel("PSNR, dB", "psnr"),
+        Panel("SSIM", "ssim"),
+        Panel("LPIPS (lower is better)", "lpips"),
+        Panel(
+            "Latents decoded and encoded again: distance", "reencoding", candidates=(DREAM, OTHERS, ZEROED, TOKENIZER)
+        ),
+    ),
+    "state.png": (
+        Panel("Agent: error, % of the width (median)", "agent_error", "median", from_zero=True),
+        Panel("Agent found, % of the episodes", "agent_found", scale=100, from_zero=True),
+        Panel(
+            "Block that has moved: error, % of the width (median)", "block_error_where_moved", "median", from_zero=True
+        ),
+        Panel("Block at rest: error, % of the width (median)", "block_error_where_at_rest", "median", from_zero=True),
+    ),
+}
+"""File names, and what they show as far as it was measured."""
+
+
+def save_plots(folder: Path, evaluation: dict) -> list[str]:
+    """Draws the contents of `evaluation.json`; returns the names of the PNG files.
+
+    Without matplotlib it draws nothing and says so in one line.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    try:
+        from matplotlib.figure import Figure  # here, because few runs need it; without pyplot, so without a screen
+    except ImportError:
+        logger.warning("no plots: they need matplotlib (pip install 'dreamer_hf[evaluate]').")
+        return []
+    figures, names = evaluation["figures"], []
+    for name, panels in PLOTS.items():
+        panels = [panel for panel in panels if panel.measure in figures]
+        if panels:
+            rows = math.ceil(len(panels) / COLUMNS)
+            figure = Figure(figsize=(5.6 * COLUMNS, 3.6 * rows), layout="constrained")
+            grid = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+            for axes, panel in zip(grid, panels):
+                _draw(axes, panel, figures[panel.measure])
+            for axes in grid[len(panels) :]:
+                axes.remove()
+            handles, labels = figure.axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+            figure.savefig(folder / name, dpi=DOTS_PER_INCH)
+            names.append(name)
+    return names
+
+
+def _draw(axes, panel: Panel, by_candidate: dict[str, dict]) -> None:
+    """Draws a curve and its band for each candidate. Where more than half is not found, a curve breaks off."""
+    curves = {
+        name: [_numbers(by_candidate[name][f"{panel.statistic}{end}"]) * panel.scale for end in ("", "_low", "_high")]
+        for name in panel.candidates
+        if name in by_candidate
+    }
+    highest = max(
+        (array[np.isfinite(array)].max(initial=0) for curve in curves.values() for array in curve), default=0
+    )
+    for name, curve in curves.items():
+        value, low, high = (
+            np.where(np.isinf(array), above, array) for array, above in zip(curve, (np.nan, *[2 * highest] * 2))
+        )
+        steps = np.arange(1, len(value) + 1)
+        axes.plot(steps, value, color=COLORS[name], label=CANDIDATES[name], linewidth=1.6)
+        axes.fill_between(steps, low, high, color=COLORS[name], alpha=0.15, linewidth=0)
+    if panel.from_zero:
+        axes.set_ylim(0, 1.05 * highest or 1)
+    axes.set_title(panel.title, fontsize=10)
+    axes.set_xlabel("dreamt frame")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _numbers(values: list) -> np.ndarray:
+    """Numbers, "inf" and None -> floats."""
+    return np.array([np.nan if value is None else float(value) for value in values])

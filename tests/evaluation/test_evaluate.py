@@ -1,0 +1,172 @@
+"""The whole evaluation: of tiny episodes by the script, and of a real PushT recording."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dreamer_hf.data import ShardDataset
+from dreamer_hf.data.conversion_options import ConversionOptions
+from dreamer_hf.data.converting import convert
+from dreamer_hf.data.lerobot_source import LeRobotSource
+from dreamer_hf.data.pusht import record_pusht
+from dreamer_hf.evaluation import (
+    EvaluationOptions,
+    evaluation_of,
+    markdown_table,
+    measure_world,
+    read_evaluation,
+    save_plots,
+    write_evaluation,
+)
+from dreamer_hf.evaluation.dreams import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
+from dreamer_hf.evaluation.report import figures_of
+from dreamer_hf.evaluation.statistics import Bootstrap
+from dreamer_hf.training.model_card import CardFacts, update_model_card, write_model_card
+from random_world import random_world
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = EvaluationOptions(num_context_frames=4, num_dreamt_frames=8, num_episodes=5, batch_size=2, num_filmed=3)
+
+
+def run_script(*arguments):
+    command = [sys.executable, ROOT / "examples/evaluate.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_shards):
+    """World, data and measurements of tiny episodes, which are not PushT, in uneven batches."""
+    world, data = random_world(fps=10), ShardDataset(tiny_shards, None, split="all")
+    return world, data, measure_world(world, data, OPTIONS)
+
+
+def test_measurements_are_by_episode_and_step_and_say_what_they_say(tiny):
+    world, data, measured = tiny
+    values = measured.values
+    assert set(values) == {"mse", "ssim", "reencoding"} and set(values["mse"]) == set(CANDIDATES)
+    assert all(array.shape == (5, 8) for arrays in values.values() for array in arrays.values())
+    frames = data.window(3, 0, 12)["pixel_values_videos"].double() / 255
+    expected = (frames[4:] - frames[3]).square().mean(dim=(1, 2, 3))
+    np.testing.assert_allclose(values["mse"][REPEAT][3], expected, rtol=1e-4)
+    reconstruction = world.tokenizer(frames[None].float()).reconstruction[0].double().clamp(0, 1)
+    expected = (frames[4:] - reconstruction[4:]).square().mean(dim=(1, 2, 3)).detach()
+    np.testing.assert_allclose(values["mse"][TOKENIZER][3], expected, rtol=1e-4)
+    assert [len(film[REAL]) for film in measured.films] == [12] * 3
+    assert not np.allclose(values["mse"][DREAM], values["mse"][OTHERS])
+    assert REPEAT not in values["reencoding"] and (values["reencoding"][DREAM] > 0).all()
+
+
+def test_json_table_and_plots_hold_the_same_figures(tiny, tmp_path):
+    world, data, measured = tiny
+    evaluation = evaluation_of(world, data, OPTIONS, measured)
+    write_evaluation(tmp_path / "evaluation.json", evaluation)
+    assert read_evaluation(tmp_path / "evaluation.json") == json.loads(json.dumps(evaluation))
+    psnr = evaluation["figures"]["psnr"]
+    for name, errors in measured.values["mse"].items():
+        np.testing.assert_allclose(psnr[name]["mean"], -10 * np.log10(errors.mean(axis=0)), rtol=1e-3)
+        assert all(
+            low <= value <= high
+            for low, value, high in zip(*(psnr[name][f"mean{end}"] for end in ("_low", "", "_high")))
+        )
+    above = np.subtract(psnr[DREAM]["mean"], psnr[REPEAT]["mean"])
+    np.testing.assert_allclose(evaluation["figures"]["psnr_above"][REPEAT]["mean"], above, atol=2e-3)
+    table = markdown_table(evaluation)
+    assert (
+        f"| repeat the last frame | {psnr[REPEAT]['mean'][0]:.1f} [" in table
+        and "| dreamt frame | 1 | 4 | 8 |" in table
+    )
+    assert "LPIPS was not measured" in table and "all components are absolute" in table
+    assert save_plots(tmp_path, evaluation) == ["quality.png"]
+    assert cv2.imread(str(tmp_path / "quality.png")).std() > 10
+    (tmp_path / "evaluation.json").write_text('{"format_version": 0}')
+    with pytest.raises(ValueError, match="has version 0, this package reads 1"):
+        read_evaluation(tmp_path / "evaluation.json")
+
+
+def test_a_card_takes_its_table_from_the_evaluation_beside_it(tiny, tmp_path):
+    world, data, measured = tiny
+    world.save_pretrained(tmp_path)
+    run = {"train_data": data, "test_data": data, "metrics": {"eval_psnr_1": 20.0}, "training": "Not at all."}
+    facts = CardFacts(repo_id=None, ema_decay=0.0, preview=None, **run)
+    write_model_card(tmp_path, facts)
+    first = (tmp_path / "README.md").read_text()
+    assert "| PSNR, dB, at dreamt frame 1 | 20 |" in first
+    evaluation = evaluation_of(world, data, OPTIONS, measured)
+    write_evaluation(tmp_path / "evaluation.json", evaluation)
+    update_model_card(tmp_path)
+    renewed = (tmp_path / "README.md").read_text()
+    assert markdown_table(evaluation) in renewed and "at dreamt frame 1 | 20 |" not in renewed
+    assert renewed.endswith("## Training\n\nNot at all.\n"), "what stands around the table stays"
+    write_model_card(tmp_path, facts)
+    assert (tmp_path / "README.md").read_text() == renewed
+
+
+def test_the_script_measures_and_renews_the_card(tiny_shards, tmp_path):
+    world, out = tmp_path / "world", tmp_path / "out"
+    random_world(fps=10).save_pretrained(world)
+    (world / "README.md").write_text("# mine\n")
+    sizes = ["--num_context_frames", 3, "--num_dreamt_frames", 16]
+    arguments = ["--model", world, "--data_dir", tiny_shards, "--output_dir", out, *sizes, "--update_card"]
+    done = run_script(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "| dream |" in done.stdout and "One episode only" in done.stdout
+    assert {"evaluation.json", "evaluation.md", "quality.png", "dream.mp4", "dream.gif"} == {
+        p.name for p in out.iterdir()
+    }
+    card = (world / "README.md").read_text()
+    assert card.startswith("# mine\n") and markdown_table(read_evaluation(world / "evaluation.json")) in card
+    again = run_script(*arguments)
+    assert again.returncode == 2 and "is not empty" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_the_script_refuses_data_that_does_not_fit(tiny_shards, tmp_path):
+    random_world(fps=5).save_pretrained(tmp_path / "world")
+    done = run_script("--model", tmp_path / "world", "--data_dir", tiny_shards, "--output_dir", tmp_path / "out")
+    assert (
+        done.returncode == 2
+        and "frame rate 5.0 but the data has 10.0" in done.stderr
+        and "Traceback" not in done.stderr
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def pusht_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pusht")
+    root = record_pusht("tests/pusht", folder / "play", episodes=6, frames_per_episode=14, image_size=64)
+    return convert(LeRobotSource(root, "tests/pusht"), folder / "shards", ConversionOptions(relative_actions=True))
+
+
+def test_states_of_pusht_are_measured(pusht_shards, tmp_path):
+    world, data = random_world(image_size=64, fps=10), ShardDataset(pusht_shards, None, split="all")
+    options = EvaluationOptions(num_context_frames=4, num_dreamt_frames=10, num_episodes=6)
+    measured = measure_world(world, data, options)
+    assert measured.is_relative.tolist() == [True, True]
+    assert (measured.values["agent_found"][REPEAT] == 1).all()
+    assert np.median(measured.values["agent_error"][REPEAT][:, 0]) < np.median(
+        measured.values["agent_error"][REPEAT][:, -1]
+    )
+    assert not np.isfinite(measured.values["agent_error"][DREAM]).all(), "a world of random weights shows no agent"
+    evaluation = evaluation_of(world, data, options, measured)
+    assert evaluation["figures"]["agent_error"][DREAM]["median"][-1] == "inf"
+    table = markdown_table(evaluation)
+    assert "| dream | not found |" in table and "all components are relative" in table
+    assert save_plots(tmp_path, evaluation) == ["quality.png", "state.png"]
+    assert ZEROED in evaluation["figures"]["block_error"] and torch.is_tensor(measured.films[0][REAL])
+
+
+def test_blocks_that_move_and_blocks_at_rest_are_told_apart():
+    moved = np.array([[0, 1]] * 6 + [[0, 0]] * 2, float)
+    errors = np.array([[1, 5]] * 6 + [[1, 100]] * 2, float)
+    values = {"mse": {DREAM: errors, REPEAT: errors}, "block_error": {DREAM: errors}, "block_moved": {REAL: moved}}
+    figures = figures_of(values, Bootstrap(8))
+    assert figures["block_moved"][REAL]["mean"] == [0, 0.75]
+    assert figures["block_error_where_moved"][DREAM]["median"] == [None, 5]
+    assert figures["block_error_where_at_rest"][DREAM]["mean"] == [1, None], "two episodes at rest say nothing"
+    assert figures["psnr_above"][REPEAT]["mean_low"] == [0, 0]

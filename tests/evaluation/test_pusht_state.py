@@ -1,0 +1,116 @@
+"""The finder against the true state of the real simulator. Errors in pixels of the simulator's 512."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dreamer_hf.data.pusht import make_pusht_env, tee_center
+from dreamer_hf.evaluation.dreams import DREAM, REAL, REPEAT
+from dreamer_hf.evaluation.pusht_errors import is_pusht, pusht_values
+from dreamer_hf.evaluation.pusht_state import find_pusht_state
+
+NUM_STATES = 150
+
+
+def draw(states, size=64) -> torch.Tensor:
+    """The simulator's pictures of states (agent x, y, block x, y, angle), and the true ones: (F,3,S,S), (F,5).
+
+    Drawn at 128 pixels and made smaller as the converter does it.
+    """
+    env = make_pusht_env(128)
+    pictures, true = [], []
+    for state in states:
+        observation, _ = env.reset(options={"reset_to_state": state})
+        pictures.append(cv2.resize(observation["pixels"], (size, size), interpolation=cv2.INTER_AREA))
+        true.append([*env.agent.position, *env.block.position, env.block.angle])
+    env.close()
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, np.array(true)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    rng = np.random.default_rng(0)
+    states = np.concatenate(
+        [rng.uniform(30, 480, (400, 2)), rng.uniform(90, 420, (400, 2)), rng.uniform(-np.pi, np.pi, (400, 1))], axis=1
+    )
+    # The simulator draws an agent inside the block if told to, but never gets there by itself.
+    apart = [state for state in states if np.linalg.norm(state[:2] - tee_center(state[2:])) > 95]
+    return draw(apart[:NUM_STATES])
+
+
+def errors(state, true):
+    """Distances of agents and blocks (pixels) and angles (degrees)."""
+    centers = np.array([tee_center(pose) for pose in true[:, 2:]])
+    turn = (state.angle.numpy() - true[:, 4] + np.pi) % (2 * np.pi) - np.pi
+    agent, block = (np.linalg.norm(a - b, axis=1) for a, b in ((state.agent, true[:, :2]), (state.block, centers)))
+    return agent, block, np.degrees(np.abs(turn))
+
+
+def blurred(frames, deviation):
+    pictures = [cv2.GaussianBlur(frame.permute(1, 2, 0).numpy(), (0, 0), deviation) for frame in frames]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def test_real_states_are_found_to_a_fraction_of_a_picture_pixel(scenes):
+    """A pixel of these pictures is eight of the simulator's."""
+    agent, block, angle = errors(find_pusht_state(scenes[0]), scenes[1])
+    assert np.median(agent) < 1.5 and agent.max() < 6
+    assert np.median(block) < 1.5 and block.max() < 6
+    assert np.median(angle) < 0.5 and angle.max() < 6
+
+
+def test_blur_and_noise_as_in_dreams_cost_little(scenes):
+    noisy = blurred(scenes[0], 1.0) + 0.03 * torch.randn(scenes[0].shape, generator=torch.Generator().manual_seed(0))
+    agent, block, angle = errors(find_pusht_state(noisy.clamp(0, 1)), scenes[1])
+    assert np.isfinite(agent).mean() > 0.99 and np.isfinite(block).mean() > 0.99
+    assert np.nanmedian(agent) < 3 and np.nanquantile(agent, 0.95) < 6
+    assert np.nanmedian(block) < 3 and np.nanquantile(block, 0.95) < 8
+    assert np.nanmedian(angle) < 2 and np.nanquantile(angle, 0.9) < 8
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_other_picture_sizes(size):
+    frames, true = draw([[100, 120, 300, 200, 0.3], [400, 420, 150, 300, -2.0]], size)
+    agent, block, angle = errors(find_pusht_state(frames), true)
+    assert agent.max() < 5 and block.max() < 5 and angle.max() < 5
+
+
+def test_what_has_faded_is_not_found(scenes):
+    frames, true = draw([[100, 120, 300, 200, 0.3]])
+    without_agent, _ = draw([[100, 120, 300, 200, 0.3]])
+    without_agent[:, :, 10:20, 7:18] = 1.0
+    without_block, _ = draw([[100, 120, 900, 900, 0.3]])
+    assert torch.isnan(find_pusht_state(without_agent).agent).all() and errors(find_pusht_state(frames), true)[0] < 3
+    assert torch.isnan(find_pusht_state(without_block).block).all()
+    faded = 0.25 * frames + 0.75 * without_agent
+    state = find_pusht_state(faded)
+    assert torch.isnan(state.agent).all() and errors(state, true)[1] < 3, "a quarter of an agent is none"
+    bluish = torch.tensor([73, 117, 213]).div(255).view(3, 1, 1).expand(1, 3, 64, 64)
+    assert torch.isnan(find_pusht_state(bluish).agent).all() and torch.isnan(find_pusht_state(bluish).block).all()
+
+
+def test_errors_moves_and_what_is_not_found():
+    """One video in which the block is moved by 60 pixels at the third frame, and dreams of it."""
+    at_rest, moved = [100, 120, 300, 200, 0.3], [130, 120, 360, 200, 0.3]
+    real, _ = draw([at_rest, at_rest, moved, moved])
+    late, _ = draw([at_rest, at_rest, at_rest, moved])
+    late[1, :, 10:22, 6:20] = 1.0  # the dream loses the agent once
+    values = pusht_values({REAL: real[None], DREAM: late[None], REPEAT: real[None]}, real[:1])
+    assert values["block_moved"][REAL].tolist() == [[0, 0, 1, 1]]
+    np.testing.assert_allclose(values["block_error"][DREAM][0], [0, 0, 60 / 5.12, 0], atol=0.4)
+    np.testing.assert_allclose(values["block_error"][REPEAT][0], [0, 0, 60 / 5.12, 60 / 5.12], atol=0.4)
+    assert values["agent_found"][DREAM].tolist() == [[1, 0, 1, 1]]
+    np.testing.assert_allclose(values["agent_error"][DREAM][0], [0, np.inf, 30 / 5.12, 0], atol=0.4)
+    assert values["angle_error"][DREAM].max() < 2
+    nothing = torch.ones_like(real)
+    unknown = pusht_values({REAL: nothing[None], DREAM: late[None]}, nothing[:1])
+    assert np.isnan(unknown["block_error"][DREAM]).all() and np.isnan(unknown["agent_found"][DREAM]).all()
+
+
+def test_pusht_is_told_from_other_pictures(scenes):
+    assert is_pusht((scenes[0] * 255).round().byte())
+    assert not is_pusht(
+        torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    )
+    assert not is_pusht(torch.full((8, 3, 16, 16), 255, dtype=torch.uint8))
