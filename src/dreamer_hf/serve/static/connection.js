@@ -42,10 +42,10 @@ export class Connection extends EventTarget {
     return [...this.latencies].sort((a, b) => a - b)[this.latencies.length >> 1];
   }
 
-  // Frames a second over the last ones; null before there are two, and after a second without any.
+  // Frames a second over the last ones; null before there are enough, and after a second without any.
   get rate() {
     const times = this.arrivals;
-    if (times.length < 2 || performance.now() - times.at(-1) > 1000) return null;
+    if (times.length < 6 || performance.now() - times.at(-1) > 1000) return null;
     return (1000 * (times.length - 1)) / (times.at(-1) - times[0]);
   }
 

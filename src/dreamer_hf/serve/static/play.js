@@ -29,7 +29,7 @@ class Game {
   }
 
   connect() {
-    this.view.banner("Connecting …");
+    this.view.state("Connecting …");
     const connection = (this.connection = new Connection());
     let farewell = "The connection is lost";
     connection.addEventListener("hello", ({ detail }) => this.#begin(detail));
@@ -43,7 +43,7 @@ class Game {
       this.recording = false;
       this.view.recording(false, null);
       this.view.enable(false);
-      this.view.banner(farewell, true);
+      this.view.state(farewell, true);
     });
   }
 
@@ -72,7 +72,7 @@ class Game {
     this.view.show(world);
     this.view.paused(false);
     this.view.enable(true);
-    this.view.banner(null);
+    this.view.state(null);
     const names = world.actions.names.slice(0, 4);
     byId("pads").replaceChildren();
     this.pads = [names.slice(0, 2), names.slice(2, 4)]
@@ -90,7 +90,7 @@ class Game {
     if (message.type === "paused") {
       this.paused = message.paused;
       this.view.paused(this.paused);
-      this.view.banner(this.paused ? this.pausedBecause : null);
+      this.view.state(this.paused ? this.pausedBecause : null);
       this.connection.forgetTimes();
     } else if (message.type === "recording") {
       this.recording = message.on;

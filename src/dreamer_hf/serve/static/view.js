@@ -39,13 +39,11 @@ export class View {
     byId("latency").textContent = latency === null ? "–" : `${Math.round(latency)} ms`;
   }
 
-  // Why the dream waits; null: it does not.
-  banner(words, again = false) {
-    byId("banner").hidden = words === null;
-    byId("stage").classList.toggle("waits", words !== null);
-    byId("words").textContent = words ?? "";
+  // Why the dream waits; null: it does not. again: only a new connection helps.
+  state(words, again = false) {
+    byId("words").textContent = words ?? "Playing";
     byId("again").hidden = !again;
-    byId("live").hidden = byId("live").hidden || again;
+    for (const id of ["state", "stage"]) byId(id).classList.toggle("waits", words !== null);
   }
 
   notice(words) {
@@ -94,7 +92,7 @@ export class View {
       const [from, to] = [fraction(rest[index]), fraction(value)].sort((a, b) => a - b);
       fill.style.left = `${from}%`;
       fill.style.width = `${to - from}%`;
-      here.style.left = `${fraction(value)}%`;
+      here.style.left = `calc(${fraction(value)}% - ${(3 * fraction(value)) / 100}px)`;  // 3 pixels wide, never cut off
       words.textContent = value.toFixed(decimals);
     };
   }
