@@ -78,7 +78,8 @@ class Engine:
                 sessions, gone, self._gone = list(self._sessions), self._gone, []
             for session in gone:
                 self._end(session)
-            touched = self._begin(sessions) + self._step(sessions, tick)
+            begun = self._begin(sessions)  # these show their first frame before they go on
+            touched = begun + self._step([session for session in sessions if session not in begun], tick)
             if touched and not self._stopping:
                 self._loop.call_soon_threadsafe(_announce, touched)
 
