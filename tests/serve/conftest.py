@@ -28,7 +28,7 @@ def starts():
 def serve(world, starts):
     """Starts servers with the options that a test wants."""
     with contextlib.ExitStack() as stack:
-        yield lambda world=world, **options: stack.enter_context(serving(world, starts, **options))
+        yield lambda world=world, starts=starts, **options: stack.enter_context(serving(world, starts, **options))
 
 
 @pytest.fixture
