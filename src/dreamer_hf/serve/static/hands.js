@@ -128,7 +128,9 @@ export class TouchPad {
     followPointer(pad, (place) => {
       const [x, y] = place ?? [0, 0], length = Math.max(1, Math.hypot(x, y));
       this.place = [x / length, y / length].slice(0, labels.length);
-      knob.style.transform = `translate(${(x / length) * 52}px, ${(labels.length > 1 ? y / length : 0) * 52}px)`;
+      const reach = (pad.clientWidth - knob.offsetWidth) / 2;
+      const [right, down] = [(reach * x) / length, labels.length > 1 ? (reach * y) / length : 0];
+      knob.style.transform = `translate(${right}px, ${down}px)`;
       changed();
     });
   }
