@@ -43,10 +43,13 @@ test-system: $(STAMP) system-packages  ## Run the tests that need a browser or a
 
 # What no Python package brings along: only tests need it.
 system-packages:
-	@if ! for program in chromium chromedriver Xvfb xdotool; do command -v $$program >/dev/null || exit 1; done; then \
-	    sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	@missing=; for program in chromium chromedriver Xvfb xdotool; do \
+	    command -v $$program >/dev/null || missing=1; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	    $$sudo apt-get update -qq; \
-	    DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        chromium chromium-driver xvfb xdotool; \
 	fi
 

@@ -120,11 +120,12 @@ async def measure(address: str, number: int, seconds: float) -> None:
     for client in clients:
         client.frames = 0
         client.latencies.clear()
-    before, begun = memory(address), time.monotonic()
+    before, begun = await memory(address), time.monotonic()
     playing.set()
     await asyncio.sleep(seconds)
     over.set()
-    lasted, after, counted = time.monotonic() - begun, memory(address), counters(address)
+    lasted = time.monotonic() - begun
+    after, counted = await memory(address), await counters(address)
     await asyncio.gather(*tasks)
     left = await places_free(address)
     report(clients, lasted, before, after, counted, left)
@@ -170,22 +171,26 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
         client.errors.append(str(error))
 
 
-def counters(address: str) -> dict[str, float]:
-    """What the server counts, by name."""
+async def counters(address: str) -> dict[str, float]:
+    """What the server counts, by name; the clients go on meanwhile."""
+    return await asyncio.to_thread(read_counters, address)
+
+
+def read_counters(address: str) -> dict[str, float]:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as response:
         lines = response.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
-def memory(address: str) -> float:
+async def memory(address: str) -> float:
     """MiB of the server's process."""
-    return counters(address)["process_resident_memory_bytes"] / 2**20
+    return (await counters(address))["process_resident_memory_bytes"] / 2**20
 
 
 async def places_free(address: str) -> int:
     """Sessions that the server still holds, seconds after all clients have gone."""
     for _ in range(100):
-        held = int(counters(address)['dreamer_sessions{kind="player"}'])
+        held = int((await counters(address))['dreamer_sessions{kind="player"}'])
         if held == 0:
             break
         await asyncio.sleep(0.1)

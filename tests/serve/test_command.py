@@ -64,6 +64,7 @@ def run_here(monkeypatch, capsys, world_folder):
         ("--port 70000", ("--port", 70000)),
         ("--max_sessions 0", ("--max_sessions", 0)),
         ("--idle_seconds nan", ("--idle_seconds", "nan")),
+        ("--max_recording_seconds inf", ("--max_recording_seconds", "inf")),
         ("--jpeg_quality 0", ("--jpeg_quality", 0)),
         ("--token is empty", ("--token", "")),
         ("cannot listen on no.such.host.invalid", ("--host", "no.such.host.invalid")),

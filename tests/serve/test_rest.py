@@ -108,6 +108,27 @@ def test_two_steps_at_once_of_one_session_are_refused_and_of_two_are_not(served)
     assert sorted(steps) == list(range(1, len(steps) + 1))
 
 
+def test_a_session_that_is_ended_during_a_step_answers_and_the_server_goes_on(served, monkeypatch):
+    path = f"/api/sessions/{begin(served)['session']}"
+    policy = next(iter(served.service.lobby._sessions.values()))
+    step, may_go_on, answers = served.service.dreams.step, threading.Event(), []
+
+    def slow_step(*arguments):
+        may_go_on.wait(60)
+        step(*arguments)
+
+    monkeypatch.setattr(served.service.dreams, "step", slow_step)
+    thread = threading.Thread(target=lambda: answers.append(served.ask("POST", f"{path}/step", {"action": [1, 2]})))
+    thread.start()
+    wait_until(lambda: policy.busy, "the step")
+    assert served.ask("DELETE", path)[0] == 204
+    thread.join(60)
+    may_go_on.set()
+    assert answers[0][0] == 500 and "was ended" in answers[0][1]["error"]
+    status, answer = served.ask("POST", f"/api/sessions/{begin(served)['session']}/step", {"action": [1, 2]})
+    assert status == 200 and answer["step"] == 1
+
+
 def test_idle_sessions_lose_their_places(serve):
     served = serve(idle_seconds=0.5)
     path = f"/api/sessions/{begin(served)['session']}"

@@ -1,5 +1,6 @@
 """What somebody who serves a world can choose."""
 
+import math
 from dataclasses import dataclass
 
 from ..play.options import CONTROLS
@@ -37,5 +38,5 @@ class ServeOptions:
             raise ValueError("--token is empty: give a secret, or leave it out.")
         positive = ("max_sessions", "max_message_bytes", "max_messages_per_second", "idle_seconds")
         for name in (*positive, "max_recording_seconds"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"--{name} {getattr(self, name)} lets nobody play: give a positive number.")

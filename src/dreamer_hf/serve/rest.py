@@ -47,7 +47,10 @@ class Rest:
     async def end(self, request: Request) -> Response:
         """DELETE: frees the session's place."""
         check_access(request, self.service.options.token)
-        self.service.lobby.leave(self._policy(request))
+        policy = self._policy(request)
+        self.service.lobby.leave(policy)
+        policy.failed("this session was ended by another request.")
+        policy.announce()  # to a request that still waits for a frame
         return Response(status_code=204)
 
     async def _read(self, request: Request, read):

@@ -1,5 +1,6 @@
 """From options to a server that listens."""
 
+import math
 import socket
 
 import uvicorn
@@ -42,6 +43,9 @@ def make_server(service: Service) -> uvicorn.Server:
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PONG_SECONDS,
         ws_per_message_deflate=False,  # pictures are compressed already
+        timeout_keep_alive=math.ceil(
+            service.options.idle_seconds
+        ),  # a policy's connection lasts as long as its session
         timeout_graceful_shutdown=3,
     )
     return uvicorn.Server(config)

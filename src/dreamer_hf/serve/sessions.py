@@ -73,7 +73,7 @@ class Session:
         raise NotImplementedError
 
     def failed(self, words: str) -> None:
-        """In the engine's thread: the session is over, because of the server."""
+        """In either thread: the session is over, because of the server."""
         raise NotImplementedError
 
     def announce(self) -> None:

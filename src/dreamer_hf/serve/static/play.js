@@ -21,7 +21,8 @@ class Game {
     this.pads = [];
     this.sentHand = "";
     this.sentAt = 0;
-    this.gamepads = new Gamepads((button) => ({ 0: () => this.pause(), 2: () => this.reset(), 3: () => this.step() })[button]?.());
+    const buttons = { 0: () => this.pause(), 2: () => this.reset(), 3: () => this.step() };
+    this.gamepads = new Gamepads((button) => buttons[button]?.());
     this.view.enable(false);
     this.#listen();
     this.connect();
@@ -83,7 +84,7 @@ class Game {
   #frame({ header, picture }) {
     this.start = header.start;
     this.view.draw(header, picture);
-    this.#sendHand();
+    if (performance.now() - this.sentAt >= MIN_MS_BETWEEN_HANDS) this.#sendHand();  // to measure the latency
   }
 
   #hear(message) {
@@ -102,7 +103,8 @@ class Game {
   }
 
   #axes() {
-    const { size, pads } = { size: this.world.actions.names.length, pads: this.pads.flatMap((pad) => pad.place) };
+    const size = this.world.actions.names.length;
+    const pads = this.pads.flatMap((pad) => pad.place);
     if (this.pointer !== null) return { axes: sumAxes(size, this.pointer), pointer: true };
     return { axes: sumAxes(size, this.keyboard.axes(), this.gamepads.poll(), pads), pointer: false };
   }
@@ -139,8 +141,8 @@ class Game {
     addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || !this.world) return;
       const command = commands[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-      if (command === undefined ? !this.keyboard.down(event.key) : false) return;
-      event.preventDefault();
+      if (command === undefined && !this.keyboard.down(event.key)) return;
+      event.preventDefault();  // else the page would scroll
       if (!event.repeat) command?.();
     });
     addEventListener("keyup", (event) => this.keyboard?.up(event.key));
