@@ -1,12 +1,13 @@
 """The REST route as a policy uses it."""
 
 import base64
+import contextlib
 import threading
 
 import numpy as np
 import pytest
 import torch
-from serving import alone, wait_until
+from serving import alone, next_frame, wait_until
 
 
 def picture_of(answer):
@@ -20,7 +21,16 @@ def begin(served, **wishes):
     return answer
 
 
-def test_a_session_dreams_what_a_rollout_dreams_and_begins_again(served, world, starts):
+@pytest.mark.parametrize("players", [0, 2])
+def test_a_session_dreams_what_a_rollout_dreams_and_begins_again(served, world, starts, players):
+    with contextlib.ExitStack() as stack:
+        for _ in range(players):
+            next_frame(stack.enter_context(served.play()))
+        check_a_session(served, world, starts)
+        assert served.sessions == players
+
+
+def check_a_session(served, world, starts):
     answer = begin(served, start=1, seed=3)
     path = f"/api/sessions/{answer['session']}"
     np.testing.assert_array_equal(picture_of(answer), starts.pixel_values_videos[1, -1].permute(1, 2, 0))
@@ -36,7 +46,7 @@ def test_a_session_dreams_what_a_rollout_dreams_and_begins_again(served, world, 
             status, answer = served.ask("POST", f"{path}/reset", {"start": 1, "seed": 3})
             assert status == 200 and (answer["step"], answer["start"], answer["seed"]) == (0, 1, 3)
     assert served.ask("DELETE", path)[0] == 204
-    assert served.sessions == 0 and served.ask("DELETE", path)[0] == 404
+    assert served.ask("DELETE", path)[0] == 404
 
 
 def test_actions_outside_of_the_range_are_moved_to_its_edge(served):
