@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play test lint lock clean
+.PHONY: help setup demo play test test-all test-system system-packages lint lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -33,8 +33,25 @@ lint: $(STAMP)  ## Check the style of every Python file
 	$(PYTHON) -m ruff format --check .
 
 # Two workers of one thread each: tiny models gain nothing from more, and lose much to waiting for each other.
-test: $(STAMP)  ## Run the tests
+test: $(STAMP)  ## Run the tests, except those that need a browser or an X server
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile
+
+test-all: test test-system  ## Run all tests (installs chromium, chromium-driver, xvfb and xdotool with apt-get)
+
+test-system: $(STAMP) system-packages  ## Run the tests that need a browser or an X server
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m system
+
+# What no Python package brings along: only tests need it.
+system-packages:
+	@missing=; for program in chromium chromedriver Xvfb xdotool; do \
+	    command -v $$program >/dev/null || missing=1; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	    $$sudo apt-get update -qq; \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        chromium chromium-driver xvfb xdotool; \
+	fi
 
 demo: $(STAMP)  ## Record, convert, train, load and dream PushT (12 minutes at most on two CPU cores)
 	$(PYTHON) examples/demo.py

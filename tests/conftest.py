@@ -22,6 +22,31 @@ def pytest_unconfigure(config):
     shutil.rmtree(config.stash["hf_home"], ignore_errors=True)
 
 
+LEFT_OUT = pytest.StashKey[list]()
+
+
+def pytest_deselected(items):
+    """Remembers which tests of browsers and windows do not run; a worker of xdist tells the main process."""
+    config = items[0].config
+    names = [item.nodeid for item in items if item.get_closest_marker("system")]
+    config.stash.setdefault(LEFT_OUT, []).extend(names)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    left_out = config.stash.get(LEFT_OUT, [])
+    if left_out:
+        terminalreporter.section("left out: they need a browser or an X server; `make test-all` runs them, too")
+        for name in left_out:
+            terminalreporter.write_line(name)
+
+
 def build_once(tmp_path_factory, name, build):
     """Calls `build(folder)` in the first of the parallel test processes that asks; all get the same folder."""
     base = tmp_path_factory.getbasetemp()

@@ -51,3 +51,10 @@ def test_training(run):
     assert any("latents given" in name for name in rows) and any("from pixels" in name for name in rows)
     assert sum("workers" in name for name in rows) == 2
     assert "open (no GPU here)" in printed or "compiled" in printed
+
+
+def test_serve(run):
+    rows = table_rows(run("serve.py", "--clients", "3", "--seconds", "1"))
+    assert rows["errors"].endswith("| 0 |") and rows["sessions lost"].endswith("| 0 |")
+    least, *_ = rows["frames per client: least, median, most"].split(" | ")[1].split(",")
+    assert int(least) > 0

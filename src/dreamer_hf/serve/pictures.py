@@ -1,0 +1,41 @@
+"""Frames as bytes."""
+
+import base64
+import json
+
+import cv2
+import numpy as np
+
+from .sessions import Shown
+
+FORMATS = ("jpeg", "png")
+
+
+def encode_picture(frame: np.ndarray, kind: str, quality: int) -> bytes:
+    """uint8 (H, W, 3) RGB -> a JPEG or PNG file."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    done, data = cv2.imencode(f".{kind}", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return data.tobytes()
+
+
+def pack(shown: Shown, kind: str, quality: int) -> bytes:
+    """A frame for a player: length of the header (uint32, little-endian), header (JSON), picture."""
+    header = {"step": shown.step, "start": shown.start, "seed": shown.seed, "seq": shown.seq}
+    header["action"] = [round(float(value), 6) for value in shown.action]
+    words = json.dumps(header, separators=(",", ":")).encode()
+    return len(words).to_bytes(4, "little") + words + encode_picture(shown.frame, kind, quality)
+
+
+def as_json(shown: Shown) -> dict:
+    """A frame for a policy; the observation's data are its bytes in base64."""
+    data = base64.b64encode(shown.frame.tobytes()).decode()
+    observation = {"shape": list(shown.frame.shape), "dtype": "uint8", "data": data}
+    action = [float(value) for value in shown.action]
+    return {
+        "step": shown.step,
+        "start": shown.start,
+        "seed": shown.seed,
+        "action": action,
+        "observation": observation,
+    }

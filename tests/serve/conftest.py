@@ -1,0 +1,37 @@
+"""Servers of a tiny random world as fixtures."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from serving import serving
+
+sys.path.append(str(Path(__file__).parents[1] / "play"))
+from tiny_world import make_starts, make_world
+
+torch.set_num_threads(1)  # at this size several threads only wait for each other
+
+
+@pytest.fixture(scope="session")
+def world():
+    return make_world()
+
+
+@pytest.fixture(scope="session")
+def starts():
+    return make_starts()
+
+
+@pytest.fixture
+def serve(world, starts):
+    """Starts servers with the options that a test wants."""
+    with contextlib.ExitStack() as stack:
+        yield lambda world=world, starts=starts, **options: stack.enter_context(serving(world, starts, **options))
+
+
+@pytest.fixture
+def served(serve):
+    """A server with default options."""
+    return serve()

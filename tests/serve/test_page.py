@@ -1,0 +1,253 @@
+"""The page in a real browser: Chromium, headless, driven as a person would."""
+
+import io
+import re
+import shutil
+import time
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.pointer_input import PointerInput
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from serving import wait_until
+from tiny_world import make_starts, make_world
+
+pytestmark = pytest.mark.system
+PHONE = {"width": 390, "height": 844, "pixelRatio": 2, "touch": True}
+PHONE_ON_ITS_SIDE = PHONE | {"width": 844, "height": 390}
+GAMEPAD = """
+window.pad = {connected: true, axes: [0.02, 0], buttons: Array.from({length: 16}, () => ({value: 0, pressed: false}))};
+navigator.getGamepads = () => [window.pad];
+"""
+
+
+def open_browser(device=None):
+    """A browser with a window of its own, or that of a phone."""
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    assert all(programs), "chromium or chromedriver is missing: run `make system-packages`"
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,860"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if device is not None:
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": device})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
+
+
+class Page:
+    """The page as it is seen."""
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def open(self, url):
+        self.driver.get_log("browser")  # of the page before
+        self.driver.get(url)
+        return self
+
+    def text(self, name):
+        return self.driver.find_element(By.ID, name).text
+
+    def shown(self, name):
+        return self.driver.find_element(By.ID, name).is_displayed()
+
+    def click(self, name):
+        self.driver.find_element(By.ID, name).click()
+
+    @property
+    def frame(self):
+        text = self.text("frame")
+        return int(text) if text.isdecimal() else -1
+
+    @property
+    def values(self):
+        return [float(value.text) for value in self.driver.find_elements(By.CSS_SELECTOR, ".action .value")]
+
+    def picture(self):
+        """What the canvas shows, uint8 (H, W, 3)."""
+        numbers = self.driver.execute_script(
+            "const c = document.getElementById('picture');"
+            "return [c.height, c.width, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
+        )
+        return np.array(numbers[2], dtype=np.uint8).reshape(numbers[0], numbers[1], 4)[..., :3]
+
+    def wait_for_frames(self, count=3):
+        goal = self.frame + count
+        wait_until(lambda: self.frame >= goal, "frames")
+
+    def screenshot(self, path):
+        picture = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        picture.save(path)
+        assert len(picture.getcolors(2**24)) > 50, f"{path} shows nothing"
+
+    def check_no_complaints(self):
+        assert [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+    def check_it_fits(self):
+        """Nothing sticks out to the side, and the controls are all in view."""
+        outside = self.driver.execute_script(
+            "const names = ['#picture', '#state', '#pause', '#record', '.pad'];"
+            "return names.filter((name) => { const box = document.querySelector(name).getBoundingClientRect();"
+            "  return box.width && (box.right > innerWidth || box.left < 0 || box.bottom > innerHeight); })"
+        )
+        width = self.driver.execute_script("return document.documentElement.scrollWidth - innerWidth")
+        assert outside == [] and width <= 0
+
+
+@pytest.fixture(scope="module")
+def desktop():
+    driver = open_browser()
+    yield Page(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def page(desktop, served):
+    yield desktop.open(f"{served.url}/?format=png&start=0")
+    desktop.check_no_complaints()
+
+
+def player_of(served):
+    return next(iter(served.service.lobby._sessions.values()))
+
+
+def test_a_held_key_steers_and_the_figures_are_there(page, tmp_path):
+    page.wait_for_frames()
+    first, begun = page.picture(), page.values
+    ActionChains(page.driver).key_down(Keys.ARROW_RIGHT).perform()
+    wait_until(lambda: page.values[0] > begun[0] + 30, "the action to move")
+    page.wait_for_frames()
+    assert page.values[1] == begun[1] and not np.array_equal(page.picture(), first)
+    wait_until(lambda: re.fullmatch(r"[\d.]+ of 20/s", page.text("rate")), "the frame rate")
+    assert page.text("latency").endswith(" ms") and page.text("start") == "1 of 2"
+    page.screenshot(tmp_path / "desktop.png")
+    ActionChains(page.driver).key_up(Keys.ARROW_RIGHT).perform()
+    wait_until(lambda: player_axes_rest(page), "the key to be let go")
+
+
+def player_axes_rest(page):
+    before = page.values
+    page.wait_for_frames(2)
+    return page.values == before
+
+
+def test_the_canvas_shows_the_dream_pixel_by_pixel_and_pauses(page, served, tmp_path):
+    page.wait_for_frames()
+    ActionChains(page.driver).send_keys(" ").perform()
+    wait_until(lambda: page.text("words") == "Paused", "the pause")
+    player = player_of(served)
+    wait_until(lambda: page.frame == player.shown.step, "the last frame")
+    np.testing.assert_array_equal(page.picture(), player.shown.frame)
+    page.screenshot(tmp_path / "paused.png")
+    step = page.frame
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+    wait_until(lambda: page.frame == step + 1, "one step")
+    page.click("reset")
+    wait_until(lambda: page.frame == 0 and page.text("start") == "2 of 2", "the next start")
+    page.click("pause")
+    wait_until(lambda: page.text("words") == "Playing" and page.frame > 2, "the game to go on")
+
+
+def test_a_press_on_the_picture_is_a_place(page):
+    page.wait_for_frames()
+    canvas = page.driver.find_element(By.ID, "picture")
+    half = canvas.size["width"] // 2 - 2
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, half, -half).click_and_hold()
+    mouse.perform()
+    wait_until(lambda: page.values[0] > 500 and page.values[1] < 20, "the action to follow the mouse")
+    ActionChains(page.driver).release().perform()
+    page.wait_for_frames()
+    assert page.values[0] > 500  # the target stays where the mouse left it
+
+
+def test_a_gamepad_steers_from_where_it_rests_and_pauses_when_unplugged(desktop, served):
+    script = desktop.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": GAMEPAD})
+    try:
+        page = desktop.open(f"{served.url}/")
+        page.wait_for_frames()
+        begun = page.values
+        page.wait_for_frames()
+        assert page.values == begun
+        page.driver.execute_script("window.pad.axes = [0.02, 0.9]")
+        wait_until(lambda: page.values[1] > begun[1] + 30, "the action to move")
+        assert page.values[0] == begun[0]
+        page.driver.execute_script("window.pad.connected = false; dispatchEvent(new Event('gamepaddisconnected'))")
+        wait_until(lambda: "unplugged" in page.text("words"), "the pause")
+    finally:
+        desktop.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_a_recording_is_offered_as_a_download(page, served):
+    page.wait_for_frames()
+    page.click("record")
+    wait_until(lambda: page.shown("live"), "the sign that it records")
+    page.wait_for_frames(8)
+    page.click("record")
+    wait_until(lambda: page.shown("download"), "the download")
+    link = page.driver.find_element(By.ID, "download").get_attribute("href")
+    status, film = served.request("GET", link.removeprefix(served.url))
+    assert status == 200
+    with av.open(io.BytesIO(film)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 8
+
+
+def test_a_full_server_and_a_lost_one_are_said_and_play_again_connects(desktop, serve):
+    served = serve(max_sessions=1)
+    with served.play():
+        page = desktop.open(f"{served.url}/")
+        wait_until(lambda: "all 1 places are taken" in page.text("words"), "the refusal")
+        assert page.shown("again")
+    wait_until(lambda: served.sessions == 0, "the place to be free")
+    page.click("again")
+    page.wait_for_frames()
+    player_of(served).failed("the server failed at this dream")
+    player_of(served).news.set()
+    wait_until(lambda: "the server failed" in page.text("words"), "the farewell")
+
+
+def test_a_token_in_the_address_is_passed_on(desktop, serve):
+    served = serve(token="secret")
+    page = desktop.open(f"{served.url}/")
+    wait_until(lambda: "wants a token" in page.text("words"), "the refusal")
+    page.open(f"{served.url}/?token=secret").wait_for_frames()
+
+
+@pytest.mark.parametrize("device", [PHONE, PHONE_ON_ITS_SIDE], ids=["upright", "on its side"])
+def test_a_phone_has_pads_for_thumbs_and_everything_in_view(serve, device, tmp_path):
+    names = ["shoulder", "elbow", "wrist", "a gripper with a long name"]
+    world = make_world(action_dim=4, action_names=names, action_stats=None)
+    served = serve(world, starts=make_starts(action_dim=4))
+    driver = open_browser(device)
+    try:
+        page = Page(driver).open(f"{served.url}/")
+        page.wait_for_frames(8)
+        page.check_it_fits()
+        pad = driver.find_elements(By.CLASS_NAME, "pad")[1]
+        finger = ActionBuilder(driver, mouse=PointerInput("touch", "finger"))
+        finger.pointer_action.move_to(pad).pointer_down().move_to(pad, 50, 0)
+        finger.perform()
+        wait_until(lambda: page.values[2] > 0.4, "the action to follow the thumb")
+        assert page.values[:2] == [0, 0]
+        page.screenshot(tmp_path / "phone.png")
+        finger.clear_actions()
+        page.check_no_complaints()
+    finally:
+        driver.quit()
+
+
+def test_a_closed_page_frees_its_row(served):
+    driver = open_browser()
+    try:
+        Page(driver).open(served.url).wait_for_frames()
+    finally:
+        driver.quit()
+    begun = time.monotonic()
+    wait_until(lambda: served.sessions == 0, "the place to be free")
+    assert time.monotonic() - begun < 30
