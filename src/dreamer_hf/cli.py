@@ -1,5 +1,6 @@
 """What every script shares: how a user's mistake is told, how output appears, and how the process ends."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,9 @@ def run_script(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except BrokenPipeError:  # Whoever reads our output, such as `head`, has seen enough: nothing more can be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, StrictDataclassError) as error:
         # A configuration wraps our sentence in its own words.
         sentence = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -47,3 +49,10 @@ def test_written_index_serves_folders_that_lack_one(tiny_shards, tmp_path):
     quick = ShardDataset(folder, None, split="all")
     assert quick.episode_lengths.tolist() == slow.episode_lengths.tolist()
     assert quick.source_episodes.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tiny_shards):
+    command = [sys.executable, "-m", "dreamer_hf.data.inspect", str(tiny_shards)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.wait(timeout=120) == 1 and process.stderr.read() == ""

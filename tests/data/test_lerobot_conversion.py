@@ -180,13 +180,13 @@ def test_shards_are_laid_out_for_windows_and_plain_readers(tiny_lerobot, tiny_sh
 
 
 def convert_slowly(source, out, options):
-    add_frame = ShardWriter.add_frame
+    new_frame = ShardWriter.new_frame
 
-    def add_slowly(self, frame):
+    def add_slowly(self, *args):
         time.sleep(0.02)
-        add_frame(self, frame)
+        return new_frame(self, *args)
 
-    ShardWriter.add_frame = add_slowly
+    ShardWriter.new_frame = add_slowly
     convert(source, out, options)
 
 
@@ -357,6 +357,8 @@ def damaged_copy(root, destination, relative, change):
         ("videos/*/*/*.mp4", lambda b: b"", "mp4 cannot be decoded"),
         ("data/*/*.parquet", lambda b: b[:-50], "parquet cannot be read"),
         ("meta/info.json", lambda b: b[:50], "info.json is damaged"),
+        ("meta/info.json", lambda b: b.replace(b'"video_path"', b'"video_pith"'), "info.json is damaged"),
+        ("meta/info.json", lambda b: b.replace(b"{file_index:03d}.parquet", b"{of}"), "info.json is damaged"),
         ("meta/info.json", lambda b: b.replace(b"v3.0", b"v2.1"), "convert_dataset_v21_to_v30 --repo-id=tests/tiny"),
         ("meta/info.json", lambda b: b.replace(b'"total_episodes": 6', b'"total_episodes": 9'), "promises 9 episodes"),
     ],
@@ -368,22 +370,53 @@ def test_damaged_datasets_are_refused(tiny_lerobot, tmp_path, relative, change, 
     assert not list(tmp_path.glob("out/shard*")) and not list(tmp_path.glob("out/.*"))
 
 
+def with_a_bad_action(root, destination):
+    """A copy whose episode 1 has an action at frame 11 that is not a number."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shutil.copytree(root, destination)
+    (path,) = destination.glob("data/*/*.parquet")
+    table = pq.read_table(path)
+    values = table["action"].to_pylist()
+    values[TINY_LENGTHS[0] + 11] = [0.0, float("nan")]
+    column = table.schema.get_field_index("action")
+    field = table.schema.field("action")
+    pq.write_table(table.set_column(column, field, pa.array(values, field.type)), path)
+    return destination
+
+
 def test_actions_that_are_no_numbers_are_named(tiny_lerobot, tmp_path):
+    root = with_a_bad_action(tiny_lerobot, tmp_path / "copy")
+    with pytest.raises(ValueError, match="episode 1 has an action at frame 11 that is not a number"):
+        convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())
+
+
+@pytest.mark.parametrize("column", [None, "words"])
+def test_missing_or_odd_actions_are_named(tiny_lerobot, tmp_path, column):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     root = shutil.copytree(tiny_lerobot, tmp_path / "copy")
     (path,) = root.glob("data/*/*.parquet")
-    table = pq.read_table(path)
-    values = table["action"].to_pylist()
-    values[24 + 11] = [0.0, float("nan")]
-    column = table.schema.get_field_index("action")
+    table = pq.read_table(path).drop_columns(["action"])
     pq.write_table(
-        table.set_column(column, table.schema.field("action"), pa.array(values, table.schema.field("action").type)),
-        path,
+        table if column is None else table.append_column("action", pa.array([[column] * 2] * len(table))), path
     )
-    with pytest.raises(ValueError, match="episode 1 has an action at frame 11 that is not a number"):
+    message = "there is no column action" if column is None else "actions that are not 2 numbers wide"
+    with pytest.raises(ValueError, match=rf"parquet .*{message}"):
         convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())
+
+
+def test_what_other_workers_finished_before_a_failure_stays(tiny_lerobot, tiny_shards, tmp_path):
+    root, out = with_a_bad_action(tiny_lerobot, tmp_path / "copy"), tmp_path / "out"
+    options = ConversionOptions(episodes_per_shard=2)
+    with pytest.raises(ValueError, match="episode 1 has an action at frame 11"):
+        convert(LeRobotSource(root, TINY_REPO_ID), out, options, JobOptions(num_workers=2))
+    left = {path.name for path in out.iterdir()}
+    assert left <= {"conversion.json", "shard_0001.h5", "shard_0002.h5"} and "shard_0001.h5" in left
+    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), out, options, JobOptions(num_workers=2, resume=True))
+    assert_same_data(tiny_shards, out)
 
 
 def test_a_dataset_that_is_nowhere_is_one_sentence():

@@ -81,9 +81,10 @@ def test_bad_videos_and_actions_are_named(videos, tmp_path):
     np.save(videos / "a.npy", np.zeros((10, 3)))
     with pytest.raises(ValueError, match="bring them to one width"):
         VideoSource(videos)
-    (videos / "more" / "c.csv").write_text("gas,wheel\n1,fast")
-    with pytest.raises(ValueError, match=r"c\.csv holds no table of actions"):
-        VideoSource(videos)
+    for table in ("gas,wheel\n1,fast", "gas,wheel\n", ""):
+        (videos / "more" / "c.csv").write_text(table)
+        with pytest.raises(ValueError, match=r"c\.csv holds no table of actions"):
+            VideoSource(videos)
     (videos / "more" / "c.csv").unlink()
     (videos / "b.gif").write_bytes(b"GIF89a nonsense")
     with pytest.raises(ValueError, match=r"b.gif"):
@@ -143,15 +144,15 @@ def test_an_interrupted_stream_goes_on_where_it_stopped(tmp_path, monkeypatch):
         calls.append(path)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return write_shard(path, *args, **kwargs)
+        return prepare_shard(path, *args, **kwargs)
 
     from dreamer_hf.data import converting
 
-    write_shard = converting.write_shard
-    monkeypatch.setattr(converting, "write_shard", fail_in_third_shard)
+    prepare_shard = converting.prepare_shard
+    monkeypatch.setattr(converting, "prepare_shard", fail_in_third_shard)
     with pytest.raises(KeyboardInterrupt):
         convert(source, *conversion_plan)
-    monkeypatch.setattr(converting, "write_shard", write_shard)
+    monkeypatch.setattr(converting, "prepare_shard", prepare_shard)
     convert(source, *conversion_plan, JobOptions(resume=True))
     assert ShardDataset(out, 2, split="all").source_episodes.tolist() == [0, 1, 2, 3, 4]
     check_frames(tmp_path / "plan", [0, 1, 2, 3, 4])

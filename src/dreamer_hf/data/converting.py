@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from itertools import chain, count, islice
@@ -24,7 +24,7 @@ from .action_statistics import ActionStatistics
 from .conversion_options import ConversionOptions, JobOptions
 from .conversion_progress import ConversionProgress
 from .episodes import DamagedEpisode, Episode, EpisodeSource
-from .files import is_leftover, read_json, remove_leftovers, write_json
+from .files import is_leftover, publish, read_json, remove_leftovers, temporary_path, write_json
 from .frame_transform import FrameTransform
 from .shard_format import (
     FORMAT_VERSION,
@@ -37,11 +37,12 @@ from .shard_format import (
     read_shard_index,
     shard_name,
 )
-from .shard_writer import ShardWriter, read_shard_statistics, write_shard
+from .shard_writer import ShardWriter, prepare_shard, read_shard_statistics
 
 logger = logging.getLogger(__name__)
 PLAN_NAME = "conversion.json"
 RELATIVE_MODE = "difference_of_kept_frames"
+FRAMES_PER_REPORT = 32
 
 
 def convert(
@@ -149,6 +150,7 @@ def _convert_shards(tasks: list[tuple], step: int, num_workers: int) -> None:
             for task in tasks:
                 for frames, episodes in _convert_shard(*task):
                     progress.add(frames, episodes)
+                publish(_shard_path(task))
         else:
             _convert_in_processes(tasks, min(num_workers, len(tasks)), progress)
 
@@ -163,19 +165,27 @@ def _convert_in_processes(tasks: list[tuple], num_workers: int, progress: Conver
     counters = context.Array("q", 2)
     settings = (counters, logger.getEffectiveLevel())
     with ProcessPoolExecutor(num_workers, context, _set_up_worker, settings) as pool:
-        pending: set[Future] = {pool.submit(_convert_shard_in_worker, *task) for task in tasks}
+        pending = {pool.submit(_convert_shard_in_worker, *task): task for task in tasks}
         try:
             while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
                 progress.show(*counters)
                 for future in done:
-                    future.result()
+                    publish(_shard_path(pending.pop(future)), future.result())
         except BrokenProcessPool as error:
             raise OSError(
                 "a worker process was killed, perhaps for want of memory: run again with --resume and fewer --num_workers."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            for future, task in pending.items():  # Left over after a failure: what is complete stays for --resume.
+                if not future.cancelled() and future.exception() is None:
+                    publish(_shard_path(task), future.result())
+
+
+def _shard_path(task: tuple) -> Path:
+    _, output_dir, _, shard, _ = task
+    return output_dir / shard_name(shard)
 
 
 def _set_up_worker(counters, log_level: int) -> None:
@@ -193,11 +203,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _convert_shard_in_worker(*task) -> None:
+def _convert_shard_in_worker(*task) -> Path:
+    """Returns the file to publish: whoever started this worker waits for the disk, while it goes on converting."""
     for frames, episodes in _convert_shard(*task):
         with _done.get_lock():
             _done[0] += frames
             _done[1] += episodes
+    return temporary_path(_shard_path(task))
 
 
 def _convert_stream(source: EpisodeSource, output_dir: Path, options: ConversionOptions, step: int) -> int:
@@ -210,6 +222,7 @@ def _convert_stream(source: EpisodeSource, output_dir: Path, options: Conversion
             group = chain([first], islice(episodes, size - 1))
             for frames, done in _write_episodes(source, output_dir, options, shard, group):
                 progress.add(frames, done)
+            publish(output_dir / shard_name(shard))
             shard += 1
     return shard
 
@@ -223,10 +236,10 @@ def _convert_shard(
 def _write_episodes(
     source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, episodes: Iterator[Episode]
 ) -> Iterator[tuple[int, int]]:
-    """Writes one shard; yields how many frames were stored and episodes done since the last time, for progress."""
+    """Prepares one shard for `publish`; yields how many frames were stored and episodes done since the last time, for progress."""
     path = output_dir / shard_name(shard)
     layout = {"compression": options.compression, "chunk_length": options.chunk_length}
-    with write_shard(path, source.action_dim, **layout) as writer:
+    with prepare_shard(path, source.action_dim, **layout) as writer:
         for position, episode in enumerate(episodes):
             try:
                 for frames in _write_episode(writer, episode, options, warns=shard == position == 0):
@@ -239,35 +252,28 @@ def _write_episodes(
 def _write_episode(writer: ShardWriter, episode: Episode, options: ConversionOptions, warns: bool) -> Iterator[int]:
     """Writes one episode, if it is long enough; yields how many frames were stored since the last time."""
     writer.begin_episode(episode.number)
-    frames = _long_enough(episode, options.min_episode_length)
-    if frames is None:
+    transform, length = options.transform, 0
+    for length, frame in enumerate(episode.frames, start=1):
+        if warns and length == 1:
+            _warn_of_stretching(frame, transform)
+        out = writer.new_frame((*transform.output_size(*frame.shape[:2]), 3))
+        transform.write(frame, out)
+        if length % FRAMES_PER_REPORT == 0:
+            yield FRAMES_PER_REPORT
+    yield length % FRAMES_PER_REPORT
+    if length < options.min_episode_length:  # Some sources only tell by reading.
         writer.drop_episode()
-        return
-    if warns:
-        frames = _warn_of_stretching(frames, options.transform)
-    while batch := list(islice(frames, 32)):
-        for frame in batch:
-            writer.add_frame(options.transform(frame))
-        yield len(batch)
-    writer.end_episode(options.prepare_actions(episode.actions()))
+    else:
+        writer.end_episode(options.prepare_actions(episode.actions()))
 
 
-def _long_enough(episode: Episode, min_length: int) -> Iterator[np.ndarray] | None:
-    """The episode's frames, or None if it has fewer than `min_length`: some sources only tell by reading."""
-    frames = iter(episode.frames)
-    first = list(islice(frames, min_length))
-    return chain(first, frames) if len(first) == min_length else None
-
-
-def _warn_of_stretching(frames: Iterator[np.ndarray], transform: FrameTransform) -> Iterator[np.ndarray]:
-    first = next(frames)
-    height, width = first.shape[:2]
+def _warn_of_stretching(frame: np.ndarray, transform: FrameTransform) -> None:
+    height, width = frame.shape[:2]
     if transform.stretches(height, width):
         new_height, new_width = transform.output_size(height, width)
         logger.info(
             f"stretching frames of {width}x{height} to {new_width}x{new_height}; --pad_to_square keeps the ratio"
         )
-    return chain([first], frames)
 
 
 def _merge(

@@ -14,24 +14,54 @@ CHECKSUM_KEY = "checksum"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def temporary_path(path: str | Path) -> Path:
+    """Where this process writes what is to appear under `path`: `.NAME.HOST-PID.tmp` beside it.
+
+    The name belongs to one process, so that two that write the same file, as when a cluster starts a job twice, never
+    mix: the last one to finish wins. What a killed process left stays there, see `remove_leftovers`.
+    """
+    path = Path(path)
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what was written there appears under `path` only if the block succeeds.
 
-    The temporary name (`.NAME.HOST-PID.tmp`) belongs to one process, so that two that write the same file, as when a
-    cluster starts a job twice, never mix: the last one to finish wins. What a killed process left stays there, see
-    `remove_leftovers`.
-
     Raises:
         OSError: the disk is full (one sentence), or any other failure to write.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    try:
+    with preparing(path) as temporary:
         yield temporary
+    publish(path)
+
+
+@contextmanager
+def preparing(path: str | Path) -> Iterator[Path]:
+    """Yields `temporary_path(path)`; what was written there stays for `publish`, or goes if the block fails."""
+    temporary = temporary_path(path)
+    with _deleted_on_failure(temporary, path):
+        yield temporary
+
+
+def publish(path: str | Path, temporary: Path | None = None) -> None:
+    """Brings a complete file to the disk and then under its final name `path`.
+
+    Args:
+        path: where it is to appear.
+        temporary: where it is, if another process prepared it.
+    """
+    temporary = temporary or temporary_path(path)
+    with _deleted_on_failure(temporary, path):
         _flush_to_disk(temporary)
         os.replace(temporary, path)
-        _flush_to_disk(path.parent)
+        _flush_to_disk(Path(path).parent)
+
+
+@contextmanager
+def _deleted_on_failure(temporary: Path, path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in DISK_FULL:

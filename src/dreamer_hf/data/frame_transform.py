@@ -48,25 +48,30 @@ class FrameTransform:
         return not self.pad_to_square and height * new_width != width * new_height
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        target = self.output_size(height, width)
-        if (height, width) == target:
-            return np.ascontiguousarray(frame)
-        if not self.pad_to_square:
-            return _resize(frame, *target)
-        scale = target[0] / max(height, width)
-        inner = _resize(frame, max(1, round(height * scale)), max(1, round(width * scale)))
-        top, left = (target[0] - inner.shape[0]) // 2, (target[1] - inner.shape[1]) // 2
-        padded = np.zeros((*target, 3), np.uint8)
-        padded[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-        return padded
+        """The transformed frame, in new memory."""
+        out = np.empty((*self.output_size(*frame.shape[:2]), 3), np.uint8)
+        self.write(frame, out)
+        return out
+
+    def write(self, frame: np.ndarray, out: np.ndarray) -> None:
+        """Writes the transformed frame to `out`, (*output_size, 3) uint8, C-contiguous."""
+        if self.pad_to_square:
+            height, width = frame.shape[:2]
+            scale = len(out) / max(height, width)
+            height, width = max(1, round(height * scale)), max(1, round(width * scale))
+            top, left = (len(out) - height) // 2, (len(out) - width) // 2
+            out[...] = 0
+            out = out[top : top + height, left : left + width]
+        _resize_into(frame, out)
 
 
-def _resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    if frame.shape[:2] == (height, width):
-        return frame
-    shrinks = height * width < frame.shape[0] * frame.shape[1]
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def _resize_into(frame: np.ndarray, out: np.ndarray) -> None:
+    if frame.shape == out.shape:
+        out[...] = frame
+        return
+    shrinks = out.shape[0] * out.shape[1] < frame.shape[0] * frame.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    cv2.resize(frame, out.shape[1::-1], dst=out, interpolation=method)
 
 
 def as_rgb(picture, where: str) -> np.ndarray:
@@ -95,5 +100,8 @@ def as_rgb(picture, where: str) -> np.ndarray:
 def side_by_side(frames: list[np.ndarray]) -> np.ndarray:
     """Puts the pictures of several cameras in one row, each scaled to the height of the first."""
     height = frames[0].shape[0]
-    scaled = [_resize(frame, height, max(1, round(frame.shape[1] * height / frame.shape[0]))) for frame in frames]
-    return scaled[0] if len(scaled) == 1 else np.concatenate(scaled, axis=1)
+    widths = [max(1, round(frame.shape[1] * height / frame.shape[0])) for frame in frames]
+    row = np.empty((height, sum(widths), 3), np.uint8)
+    for frame, part in zip(frames, np.split(row, np.cumsum(widths)[:-1], axis=1), strict=True):
+        _resize_into(frame, part)
+    return row

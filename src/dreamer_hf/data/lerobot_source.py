@@ -21,7 +21,9 @@ from .shard_folder import HUB_ERRORS, download_dataset
 from .video_decoding import decode_frames
 
 MIGRATION = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="
-ROWS_PER_BATCH = 256
+VECTORS_PER_BATCH, PICTURES_PER_BATCH = 4096, 32
+READ_BIT_BY_BIT = {"buffer_size": 1 << 20, "pre_buffer": False}
+"""Otherwise Arrow reads all pictures of a row group, a whole episode, before it gives the first."""
 
 
 @dataclass
@@ -137,6 +139,8 @@ class LeRobotSource:
     def _pictures(self, kept: dict[int, range]) -> Iterator[np.ndarray]:
         """Yields the kept frames of these episodes one after another, all cameras side by side."""
         per_camera = [self._camera_frames(camera, kept) for camera in self.cameras]
+        if len(per_camera) == 1:
+            return per_camera[0]
         return (side_by_side(list(group)) for group in zip(*per_camera, strict=True))
 
     def _camera_frames(self, camera: str, kept: dict[int, range]) -> Iterator[np.ndarray]:
@@ -162,7 +166,8 @@ class LeRobotSource:
         return self.root / self.info["data_path"].format(chunk_index=chunk, file_index=file)
 
     def _actions(self, path: Path, numbers: Sequence[int]) -> dict[int, np.ndarray]:
-        batches = [(batch["episode_index"], batch[self.action_key]) for batch in _rows(path, numbers, self.action_key)]
+        rows = _rows(path, numbers, self.action_key, VECTORS_PER_BATCH)
+        batches = [(batch["episode_index"], batch[self.action_key]) for batch in rows]
         owners = np.concatenate([owner.to_numpy() for owner, _ in batches] or [np.zeros(0)])
         vectors = np.concatenate([_vectors(column, self.action_dim, path) for _, column in batches] or [np.zeros(0)])
         actions = {number: vectors[owners == number] for number in numbers}
@@ -174,7 +179,7 @@ class LeRobotSource:
         self, path: Path, camera: str, numbers: Sequence[int], kept: dict[int, range]
     ) -> Iterator[np.ndarray]:
         seen = dict.fromkeys(numbers, 0)
-        for batch in _rows(path, numbers, camera):
+        for batch in _rows(path, numbers, camera, PICTURES_PER_BATCH):
             for number, item in zip(batch["episode_index"].to_pylist(), batch[camera].to_pylist(), strict=True):
                 if seen[number] in kept[number]:
                     encoded = item["bytes"] if item["bytes"] is not None else (self.root / item["path"]).read_bytes()
@@ -206,7 +211,9 @@ def read_info(root: Path, repo_id: str) -> dict:
         version = str(info["codebase_version"])
         complete = all(key in info for key in ("fps", "features", "data_path")) and float(info["fps"]) > 0
         complete = complete and all({"dtype", "shape"} <= set(item) for item in info["features"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if complete:
+            _try_paths(info)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}): download the dataset again.") from error
     if version.startswith(("v1", "v2")):
         raise ValueError(
@@ -215,6 +222,13 @@ def read_info(root: Path, repo_id: str) -> dict:
     if not version.startswith("v3") or not complete:
         raise ValueError(f"{path} describes no LeRobot dataset of format v3.0 (it says {version}): download it again.")
     return info
+
+
+def _try_paths(info: dict) -> None:
+    """Fills in the patterns of file names once, so that wrong ones fail here."""
+    info["data_path"].format(chunk_index=0, file_index=0)
+    if any(item["dtype"] == "video" for item in info["features"].values()):
+        info["video_path"].format(video_key="", chunk_index=0, file_index=0)
 
 
 def local_root(repo_id: str, local_dir: str | Path | None) -> Path | None:
@@ -280,37 +294,40 @@ def find_units(feature: dict, action_dim: int) -> list[str] | None:
     return [found] * action_dim if isinstance(found, str) else flatten_names(found, action_dim)
 
 
-def _rows(path: Path, numbers: Sequence[int], column: str) -> Iterator[pa.RecordBatch]:
+def _rows(path: Path, numbers: Sequence[int], column: str, batch_size: int) -> Iterator[pa.RecordBatch]:
     """The rows of these episodes in the order of the file, `column` and `episode_index`, a few at a time."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: download the dataset again.")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, **READ_BIT_BY_BIT) as file:
+            if column not in file.schema_arrow.names:
+                raise KeyError(f"there is no column {column}")
             groups = _row_groups_of(file, numbers)
-            for batch in file.iter_batches(ROWS_PER_BATCH, groups, [column, "episode_index"], use_threads=False):
+            for batch in file.iter_batches(batch_size, groups, [column, "episode_index"], use_threads=False):
                 yield batch.filter(pc.is_in(batch["episode_index"], pa.array(numbers, pa.int64())))
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({first_line(error)}): download the dataset again.") from error
 
 
 def _row_groups_of(file: pq.ParquetFile, numbers: Sequence[int]) -> list[int]:
     """The row groups that can hold rows of these (increasing) episodes, as far as their statistics tell."""
-    chosen = []
-    for group in range(file.num_row_groups):
-        columns = file.metadata.row_group(group).to_dict()["columns"]
-        statistics = next(c["statistics"] for c in columns if c["path_in_schema"] == "episode_index")
-        known = statistics is not None and statistics["has_min_max"]
-        if not known or (statistics["min"] <= numbers[-1] and statistics["max"] >= numbers[0]):
+    metadata, chosen = file.metadata, []
+    position = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index("episode_index")
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(position).statistics
+        known = statistics is not None and statistics.has_min_max
+        if not known or (statistics.min <= numbers[-1] and statistics.max >= numbers[0]):
             chosen.append(group)
     return chosen
 
 
 def _vectors(column: pa.Array, width: int, path: Path) -> np.ndarray:
     """A list column, or one of plain numbers, as (rows, width) float32."""
-    values = np.asarray(column.flatten() if pa.types.is_nested(column.type) else column).astype(np.float32)
-    if values.size != len(column) * width or column.null_count:
+    flat = column.flatten() if pa.types.is_nested(column.type) else column
+    numeric = pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type) or pa.types.is_boolean(flat.type)
+    if not numeric or len(flat) != len(column) * width or column.null_count:
         raise ValueError(f"{path} holds actions that are not {width} numbers wide: download the dataset again.")
-    return values.reshape(len(column), width)
+    return np.asarray(flat).astype(np.float32).reshape(len(column), width)
 
 
 def _runs(numbers: Sequence[int], key) -> Iterator[tuple[Path, list[int]]]:

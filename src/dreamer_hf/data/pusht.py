@@ -161,12 +161,18 @@ def make_pusht_env(image_size: int):
 
 
 def record_pusht(
-    repo_id: str, root: str | Path, episodes: int, frames_per_episode: int = 80, seed: int = 0, image_size: int = 128
+    repo_id: str,
+    root: str | Path,
+    episodes: int,
+    frames_per_episode: int = 80,
+    seed: int = 0,
+    image_size: int = 128,
+    video_quality: int | None = VIDEO_QUALITY,
 ) -> Path:
     """Records play in PushT as a LeRobotDataset v3.0 (AV1 video) and returns its folder.
 
     Frame t holds what was seen before command t, and command t itself: the absolute target position, (2,) float32 in
-    [0, 512]. Episode e depends on (`seed`, e) alone.
+    [0, 512]. Episode e depends on (`seed`, e) alone. `video_quality` is the CRF of the video; None: LeRobot's own.
 
     Raises:
         FileExistsError: `root` exists already.
@@ -188,7 +194,7 @@ def record_pusht(
         root=root,
         robot_type="pusht",
         streaming_encoding=True,
-        rgb_encoder=RGBEncoderConfig(crf=VIDEO_QUALITY),
+        rgb_encoder=None if video_quality is None else RGBEncoderConfig(crf=video_quality),
     )
     env = make_pusht_env(image_size)
     with tqdm(total=episodes * frames_per_episode, desc="recording PushT", unit="frame") as progress:

@@ -10,11 +10,13 @@ import hdf5plugin
 import numpy as np
 
 from .action_statistics import ActionStatistics
-from .files import replacing
+from .chunk_encoding import ZstdChunks
+from .files import preparing, publish
 from .shard_format import ACTIONS, FORMAT_VERSION, IMAGES, LABELLED, LATENTS, LENGTHS, SOURCE_EPISODES
 
+ZSTD_LEVEL = 1
 CODECS: Mapping[str, Mapping] = {
-    "zstd": hdf5plugin.Zstd(clevel=1),
+    "zstd": hdf5plugin.Zstd(clevel=ZSTD_LEVEL),
     "lz4": hdf5plugin.LZ4(),
     "gzip": {"compression": "gzip", "compression_opts": 1},
     "none": {},
@@ -33,7 +35,15 @@ def write_shard(path: str | Path, action_dim: int, **options) -> Iterator["Shard
         action_dim: width of the stored actions.
         options: see `ShardWriter`.
     """
-    with replacing(path) as temporary, _FailingLater(temporary, "w+b") as sink:
+    with prepare_shard(path, action_dim, **options) as writer:
+        yield writer
+    publish(path)
+
+
+@contextmanager
+def prepare_shard(path: str | Path, action_dim: int, **options) -> Iterator["ShardWriter"]:
+    """Like `write_shard`, but leaves it to `publish` to let the complete shard appear."""
+    with preparing(path) as temporary, _FailingLater(temporary, "w+b") as sink:
         # The newest file format checksums its own structures; every HDF5 since 1.10 reads it.
         with h5py.File(sink, "w", libver=("v110", "v110")) as file:
             writer = ShardWriter(file, action_dim, sink=sink, **options)
@@ -75,9 +85,9 @@ class _FailingLater(io.FileIO):
 class ShardWriter:
     """Fills one shard; use it through `write_shard`.
 
-    One episode at a time: `begin_episode`, `add_frame` for each frame, `end_episode` with its actions, or `drop_episode`
-    when it turns out to be damaged. Frames leave
-    memory chunk by chunk. Arrays grow with what they hold; padding is never written and takes no space.
+    One episode at a time: `begin_episode`, `add_frame` or `new_frame` for each frame, `end_episode` with its actions, or
+    `drop_episode` when it turns out to be damaged or too short. Frames leave memory chunk by chunk. Arrays grow with what
+    they hold; padding is never written and takes no space.
 
     Args:
         file: an empty HDF5 file, open for writing.
@@ -108,11 +118,13 @@ class ShardWriter:
         self._sink = sink
         self._action_dim = action_dim
         self._filters = {**CODECS[compression], "fletcher32": True}
+        self._encoder = ZstdChunks(ZSTD_LEVEL) if compression == "zstd" else None
         self._chunk_length = chunk_length
         self._frames: h5py.Dataset | None = None
-        self._frame_shape: tuple[int, ...] | None = None
-        self._chunk: list[np.ndarray] = []
-        self._waiting: list[tuple[int, int, np.ndarray]] = []
+        self._extent = (0, 0)  # (rows, frames) of it
+        self._chunk: np.ndarray | None = None  # the frames of the chunk that is being filled
+        self._chunk_size = 0  # how many there are
+        self._waiting: list[tuple[int, np.ndarray]] = []  # (row, frames)
         self._actions: list[np.ndarray | None] = []
         self._lengths: list[int] = []
         self._source_episodes: list[int] = []
@@ -126,10 +138,14 @@ class ShardWriter:
         """Takes back the row that was begun last, with the frames it has got so far."""
         row = len(self._lengths) - 1
         del self._lengths[row], self._source_episodes[row]
-        self._chunk = []
+        self._chunk_size = 0
         self._waiting = [block for block in self._waiting if block[0] < row]
         if self._frames is not None and len(self._frames) > row:
-            self._frames.resize((row, max(self._lengths, default=0), *self._frames.shape[2:]))
+            self._extent = row, max(self._lengths, default=0)
+            self._frames.resize((*self._extent, *self._frames.shape[2:]))
+        if row == 0:  # Frames of another shape may follow.
+            self._chunk = self._frames = None
+            self._file.pop(self.kind, None)
 
     def add_frame(self, frame: np.ndarray) -> None:
         """Appends a frame.
@@ -137,17 +153,28 @@ class ShardWriter:
         Raises:
             ValueError: its shape is not that of the frames before.
         """
-        if self._frame_shape is None:
-            self._frame_shape = frame.shape
-        if frame.shape != self._frame_shape:
+        self.new_frame(frame.shape, frame.dtype)[...] = frame
+
+    def new_frame(self, shape: tuple[int, ...], dtype: np.dtype | type = np.uint8) -> np.ndarray:
+        """Appends a frame that the caller fills in before the next call: an array of this shape, content undefined.
+
+        Raises:
+            ValueError: its shape is not that of the frames before.
+        """
+        if self._chunk is None:
+            self._chunk = np.empty((min(self._chunk_length, CHUNK_LENGTH), *shape), dtype)
+        if self._chunk.shape[1:] != shape:
             raise ValueError(
-                f"episode {self._source_episodes[-1]} holds a frame of shape {frame.shape} after frames of shape "
-                f"{self._frame_shape}: give --width and --height to bring all frames to one size."
+                f"episode {self._source_episodes[-1]} holds a frame of shape {shape} after frames of shape "
+                f"{self._chunk.shape[1:]}: give --width and --height to bring all frames to one size."
             )
-        self._chunk.append(frame)
-        self._lengths[-1] += 1
-        if len(self._chunk) == self._chunk_length:
+        if self._chunk_size == self._chunk_length:
             self._flush_chunk()
+        elif self._chunk_size == len(self._chunk):
+            self._chunk = np.concatenate([self._chunk, self._chunk])[: self._chunk_length]
+        self._chunk_size += 1
+        self._lengths[-1] += 1
+        return self._chunk[self._chunk_size - 1]
 
     def end_episode(self, actions: np.ndarray | None) -> None:
         """Ends the row; `actions` is (frames, action_dim) float32, or None for an episode without any.
@@ -155,17 +182,12 @@ class ShardWriter:
         Raises:
             ValueError: wrong number or width of actions, or values that are not finite.
         """
-        if self._chunk:
+        if self._chunk_size:
             self._flush_chunk()
         if actions is not None:
             self._check_actions(actions)
             self.statistics = self.statistics.merge(ActionStatistics.of(actions))
         self._actions.append(actions)
-
-    @property
-    def frame_shape(self) -> tuple[int, ...] | None:
-        """Shape of the frames so far; None before the first."""
-        return self._frame_shape
 
     def _check_actions(self, actions: np.ndarray) -> None:
         episode, wanted = self._source_episodes[-1], (self._lengths[-1], self._action_dim)
@@ -182,25 +204,38 @@ class ShardWriter:
             )
 
     def _flush_chunk(self) -> None:
-        start = self._lengths[-1] - len(self._chunk)
-        block = np.stack(self._chunk)
-        self._chunk = []
-        self._waiting.append((len(self._lengths) - 1, start, block))
+        row, size, self._chunk_size = len(self._lengths) - 1, self._chunk_size, 0
+        block, start = self._chunk[:size], self._lengths[-1] - size
         # Until one full chunk has come, the episodes may all be shorter than a chunk: its length is not known yet.
-        if self._frames is not None or len(block) == self._chunk_length:
-            self._write_waiting(len(block))
+        if self._frames is None and size < self._chunk_length:
+            self._waiting.append((row, block.copy()))
+            return
+        self._write_waiting(size)
+        self._write_block(row, start, block)
 
     def _write_waiting(self, chunk_length: int) -> None:
+        """Writes what came before the length of chunks was known: episodes of one chunk each."""
         if self._frames is None:
-            block = self._waiting[0][2]
-            self._frames = self._create(self.kind, block.dtype, chunk_length, block.shape[1:])
-        self._grow(self._frames, max(self._lengths))
-        for row, start, block in self._waiting:
-            self._frames[row, start : start + len(block)] = block
+            self._frames = self._create(self.kind, self._chunk.dtype, chunk_length, self._chunk.shape[1:])
+        for row, block in self._waiting:
+            self._write_block(row, 0, block)
         self._waiting = []
+
+    def _write_block(self, row: int, start: int, block: np.ndarray) -> None:
+        """Writes the frames of one chunk, which begins at frame `start`."""
+        self._grow(start + len(block))
+        if self._encoder is None:
+            self._frames[row, start : start + len(block)] = block
+        else:
+            missing = self._frames.chunks[1] - len(block)
+            if missing:  # The end of an episode; a chunk is stored whole.
+                block = np.concatenate([block, np.zeros((missing, *block.shape[1:]), block.dtype)])
+            offsets = (row, start, *(0 for _ in block.shape[1:]))
+            self._frames.id.write_direct_chunk(offsets, self._encoder.encode(block))
         self._sink.raise_failure()
 
     def _create(self, name: str, dtype: np.dtype, chunk_length: int, item_shape: tuple[int, ...]) -> h5py.Dataset:
+        """A dataset without rows yet."""
         return self._file.create_dataset(
             name,
             (0, 0, *item_shape),
@@ -210,10 +245,11 @@ class ShardWriter:
             **self._filters,
         )
 
-    def _grow(self, dataset: h5py.Dataset, length: int) -> None:
-        wanted = (len(self._lengths), max(length, dataset.shape[1]))
-        if dataset.shape[:2] != wanted:
-            dataset.resize((*wanted, *dataset.shape[2:]))
+    def _grow(self, length: int) -> None:
+        rows, longest = self._extent
+        if len(self._lengths) != rows or length > longest:
+            self._extent = len(self._lengths), max(length, longest)
+            self._frames.resize((*self._extent, *self._frames.shape[2:]))
 
     def finish(self) -> None:
         """Writes what is left: the last frames, the actions, the lengths and the attributes."""
@@ -245,7 +281,7 @@ class ShardWriter:
             self._file.create_dataset(ACTIONS, shape, np.float32)
             return
         actions = self._create(ACTIONS, np.dtype(np.float32), min(longest, ACTION_CHUNK_LENGTH), shape[2:])
-        self._grow(actions, longest)
+        actions.resize(shape)
         for row, values in enumerate(self._actions):
             if values is not None:
                 actions[row, : len(values)] = values

@@ -1,5 +1,6 @@
 """Decodes chosen frames of a video file: once, in order, and no more of it than they need."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -33,7 +34,7 @@ def decode_frames(path: str | Path, times: np.ndarray, tolerance: float) -> Iter
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # Processes are the unit of parallel work here.
-            yield from _wanted_frames(container, stream, times, tolerance, path)
+            yield from _wanted_frames(container, stream, np.asarray(times).tolist(), tolerance, path)
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"{path} cannot be decoded ({first_line(error)}): download or record it again.") from error
 
@@ -59,7 +60,7 @@ def decode_every(source: str | Path | BinaryIO, step: int, name: str) -> Iterato
                         f"{name} has a damaged frame ({number}): repair it, or take it out of the folder."
                     )
                 if number % step == 0:
-                    yield to_rgb.reformat(frame, format="rgb24").to_ndarray()
+                    yield _rgb_array(to_rgb.reformat(frame, format="rgb24"))
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(
             f"{name} cannot be decoded ({first_line(error)}): repair it, or take it out of the folder."
@@ -84,7 +85,7 @@ def frame_rate(path: str | Path) -> float | None:
     return float(rate) if rate else None
 
 
-def _wanted_frames(container, stream, times: np.ndarray, tolerance: float, path: Path) -> Iterator[np.ndarray]:
+def _wanted_frames(container, stream, times: list[float], tolerance: float, path: Path) -> Iterator[np.ndarray]:
     seconds_per_tick = float(stream.time_base)
     if times[0] > 0:
         container.seek(int(times[0] / seconds_per_tick), stream=stream, backward=True)
@@ -96,7 +97,7 @@ def _wanted_frames(container, stream, times: np.ndarray, tolerance: float, path:
             continue
         if frame.is_corrupt or time > times[position] + tolerance:
             break
-        yield to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        yield _rgb_array(to_rgb.reformat(frame, format="rgb24"))
         position += 1
         if position == len(times):
             return
@@ -106,18 +107,25 @@ def _wanted_frames(container, stream, times: np.ndarray, tolerance: float, path:
     )
 
 
+def _rgb_array(frame: av.VideoFrame) -> np.ndarray:
+    """A view (H, W, 3) uint8 of an rgb24 frame's own memory, which may hold a few bytes more in each row."""
+    (plane,) = frame.planes
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+
+
 def _decode(packets, codec_context) -> Iterator[av.VideoFrame]:
     for packet in packets:
         yield from codec_context.decode(packet)
     yield from codec_context.decode(None)
 
 
-def _needed_packets(container, stream, times: np.ndarray, tolerance: float) -> Iterator[av.Packet]:
+def _needed_packets(container, stream, times: list[float], tolerance: float) -> Iterator[av.Packet]:
     seconds_per_tick = float(stream.time_base)
 
     def is_wanted(packet: av.Packet) -> bool:
         time = packet.pts * seconds_per_tick
-        nearest = np.searchsorted(times, time - tolerance)
+        nearest = bisect_left(times, time - tolerance)
         return nearest < len(times) and times[nearest] <= time + tolerance
 
     end = times[-1] + tolerance

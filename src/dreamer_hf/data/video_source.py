@@ -99,7 +99,7 @@ def read_actions(video: Path) -> tuple[np.ndarray, list[str] | None] | None:
             actions = np.loadtxt(table, delimiter=",", skiprows=0 if names is None else 1, ndmin=2)
         else:
             return None
-        if actions.ndim != 2:
+        if actions.ndim != 2 or not actions.size:
             raise ValueError(f"shape {actions.shape} instead of (frames, action_dim)")
         return actions.astype(np.float32), names
     except (ValueError, EOFError, OSError) as error:
