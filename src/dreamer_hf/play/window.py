@@ -78,11 +78,20 @@ class PlayWindow:
         space: the actions that the bars show.
         scale: screen pixels for each dreamt pixel; chosen to fill about 576 pixels if not given.
         title: of the window.
+        help_lines: what the keys do, at the bottom.
     """
 
-    def __init__(self, image_size: int, space: ActionSpace, scale: int | None = None, title: str = ""):
+    def __init__(
+        self,
+        image_size: int,
+        space: ActionSpace,
+        scale: int | None = None,
+        title: str = "",
+        help_lines: Sequence[str] = HELP,
+    ):
         pygame.font.init()
         self.space = space
+        self._help = help_lines
         self._lay_out(image_size * (scale or max(1, PICTURE_SIDE // image_size)))
         pygame.display.set_caption(title or "Dreamer world")
         self._font = pygame.font.Font(None, 24)
@@ -108,7 +117,7 @@ class PlayWindow:
             below = self._bars.bottom
         self._banner = pygame.Rect(MARGIN, below + 4, width - 2 * MARGIN, LINE + 2)
         self._help_top = self._banner.bottom + 8
-        height = self._help_top + len(HELP) * LINE + 4
+        height = self._help_top + len(self._help) * LINE + 4
         self._panel = pygame.Rect(0, top, width, height - top)
         self.surface = pygame.display.set_mode((width, height))
 
@@ -129,7 +138,7 @@ class PlayWindow:
             self._draw_bar(index, label, view.action)
         if view.banner:
             self._draw_banner(view.banner)
-        for row, line in enumerate(HELP):
+        for row, line in enumerate(self._help):
             self._write(line, (MARGIN, self._help_top + row * LINE), DIM, self._small_font)
         pygame.display.flip()
 
