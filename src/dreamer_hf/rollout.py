@@ -20,7 +20,6 @@ from .cache_dreamer import DreamerCache
 from .compiled_passes import compile_pass, decoder_pass, dynamics_pass, warm_up
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
 
-
 Generators = torch.Generator | Sequence[torch.Generator] | None
 """A source of noise: one for all rows, one a row (each row's dream is then its own), or PyTorch's global one."""
 

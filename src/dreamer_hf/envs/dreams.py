@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ..adapters import load_adapter
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..pictures import to_uint8
 from ..play.actions import ActionSpace
