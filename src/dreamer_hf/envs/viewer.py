@@ -29,7 +29,7 @@ class DreamViewer:
         """Waits until a frame, uint8 (H,W,3), is due and draws it with the raw action (A,) that led to it."""
         self._clock.tick()
         pygame.event.pump()
-        self._window.draw(View(frame, action, f"step {step}"))
+        self._window.draw(View((frame,), action, f"step {step}"))
 
     def close(self) -> None:
         """Closes the window."""
