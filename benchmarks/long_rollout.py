@@ -22,11 +22,11 @@ from tqdm import tqdm
 from dreamer_hf import DreamerDynamicsConfig, DreamerTokenizerConfig, DreamerWorldConfig, DreamerWorldModel
 from dreamer_hf.cli import run_script
 from dreamer_hf.rollout import DreamerRollout
-from measuring import machine, print_table
+from measuring import machine
 
 TOY = {"hidden_size": 32, "num_attention_heads": 2, "context_length": 8}
 LATENTS = {"num_latent_tokens": 4, "latent_dim": 8}
-STRETCHES = 10
+STRETCHES, CONTEXT_FRAMES = 10, 2
 
 
 @dataclass
@@ -43,14 +43,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000, help="in all (default %(default)s)")
     parser.add_argument("--compile", action="store_true", help="compile the passes first (a minute or more)")
     args = parser.parse_args()
-    if args.steps < STRETCHES:
-        raise ValueError(f"--steps {args.steps} are too few: give at least {STRETCHES}.")
+    if args.steps < 2 * STRETCHES:
+        raise ValueError(f"--steps {args.steps} are too few: give at least {2 * STRETCHES}.")
     print(f"{machine(torch.device('cpu'))}\n")
     rollout = start_rollout()
     if args.compile:
         rollout.compile()
-    stretches = [dream(rollout, args.steps // STRETCHES, number) for number in range(STRETCHES)]
-    report(stretches)
+    print_rows(["steps so far", "ms a step, median", "99 %", "memory, MiB", "all finite"], ["---"] * 5)
+    stretches = []
+    for number in range(STRETCHES):
+        stretches.append(dream(rollout, args.steps // STRETCHES, number))
+        print_rows(as_row(stretches[-1], rollout.frame_index - CONTEXT_FRAMES))
+    compare(stretches[0], stretches[-1])
     if not all(stretch.finite for stretch in stretches):
         sys.exit(1)
 
@@ -65,7 +69,7 @@ def start_rollout() -> DreamerRollout:
     for parameter in world.parameters():
         if not parameter.any():  # what starts at zero would keep the past, and the actions, out of every frame
             nn.init.normal_(parameter, std=0.1)
-    return world.start_rollout(torch.rand(1, 2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    return world.start_rollout(torch.rand(1, CONTEXT_FRAMES, 3, 16, 16), generator=torch.Generator().manual_seed(0))
 
 
 def dream(rollout: DreamerRollout, steps: int, number: int) -> Stretch:
@@ -79,18 +83,21 @@ def dream(rollout: DreamerRollout, steps: int, number: int) -> Stretch:
     return Stretch(seconds, psutil.Process().memory_info().rss, bool(finite))
 
 
-def report(stretches: list[Stretch]) -> None:
-    rows, done = [], 0
-    for stretch in stretches:
-        done += len(stretch.seconds)
-        quantiles = statistics.quantiles(stretch.seconds, n=100)
-        times = [f"{quantiles[percent - 1] * 1e3:.3f}" for percent in (50, 99)]
-        rows.append([f"{done:,}", *times, f"{stretch.memory / 2**20:.1f}", "yes" if stretch.finite else "NO"])
-    print_table(["steps so far", "ms a step, median", "99 %", "memory, MiB", "all finite"], rows)
-    first, last = stretches[0], stretches[-1]
+def as_row(stretch: Stretch, done: int) -> list[str]:
+    quantiles = statistics.quantiles(stretch.seconds, n=100)
+    times = [f"{quantiles[percent - 1] * 1e3:.3f}" for percent in (50, 99)]
+    return [f"{done:,}", *times, f"{stretch.memory / 2**20:.1f}", "yes" if stretch.finite else "NO"]
+
+
+def print_rows(*rows: list[str]) -> None:
+    """Rows of a table as they come: this takes long."""
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows), flush=True)
+
+
+def compare(first: Stretch, last: Stretch) -> None:
     slower = statistics.median(last.seconds) / statistics.median(first.seconds)
-    print(f"Last stretch against the first: {slower:.2f}x the time a step, ", end="")
-    print(f"{(last.memory - first.memory) / 2**20:+.1f} MiB of memory.")
+    growth = (last.memory - first.memory) / 2**20
+    print(f"\nLast stretch against the first: {slower:.2f}x the time a step, {growth:+.1f} MiB of memory.")
 
 
 if __name__ == "__main__":

@@ -51,3 +51,10 @@ def test_training(run):
     assert any("latents given" in name for name in rows) and any("from pixels" in name for name in rows)
     assert sum("workers" in name for name in rows) == 2
     assert "open (no GPU here)" in printed or "compiled" in printed
+
+
+def test_long_rollout(run):
+    printed = run("long_rollout.py", "--steps", 200)
+    rows = table_rows(printed)
+    assert rows["200"].endswith("| yes |") and "NO" not in printed
+    assert "Last stretch against the first" in printed
