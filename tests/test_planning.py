@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent / "play"))
 from tiny_world import make_starts, make_world
 
 from dreamer_hf.data.pusht import tee_center

@@ -1,13 +1,9 @@
 """A tiny saved world to make environments of, shared with the tests of play."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[1] / "play"))
 from tiny_world import make_starts, make_world
 
 from dreamer_hf.start_frames import save_start_frames

@@ -188,10 +188,10 @@ def test_ten_thousand_steps_in_flat_memory_and_time():
     process = psutil.Process()
     output, times, memory = None, [], []
     for _ in range(10):
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(1000):
             output = rollout.step(action)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
         memory.append(process.memory_info().rss)
     assert rollout.frame_index == 10_002
     assert output.pixel_values.isfinite().all()

@@ -198,7 +198,7 @@ def test_pictures_are_the_observations(world_folder):
     np.testing.assert_array_equal(env.render(), frame)
 
 
-def test_a_loaded_world_takes_given_frames_or_starts(world):
+def test_a_loaded_world_takes_given_frames_or_starts(world, tmp_path):
     env = make(world)
     with pytest.raises(ValueError, match="there are no start frames"):
         env.reset()
@@ -207,7 +207,7 @@ def test_a_loaded_world_takes_given_frames_or_starts(world):
     with pytest.raises(ValueError, match="comes with its device"):
         make(world, device="cpu")
     with pytest.raises(ValueError, match="there is no such folder"):
-        make("nowhere/at-all")
+        make(tmp_path / "nowhere")
 
 
 MIXED = {

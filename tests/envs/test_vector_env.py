@@ -139,6 +139,15 @@ def test_batches_of_every_space(classes):
         assert_same_frames(env.step(action)[0][0], single.step(first)[0])
 
 
+def test_compiled_rows_dream_the_same(world_folder):
+    plain, compiled = (make_vector(world_folder, 2, compile=compile, max_episode_steps=3) for compile in (False, True))
+    np.testing.assert_array_equal(plain.reset(seed=0)[0], compiled.reset(seed=0)[0])
+    compiled.reset(seed=0)
+    plain.reset(seed=0)
+    for action in ACTIONS[:6, :2]:
+        assert_same_frames(compiled.step(action)[0], plain.step(action)[0])
+
+
 def test_what_does_not_fit_is_refused(world_folder):
     env = make_vector(world_folder)
     with pytest.raises(ValueError, match="no row has begun yet"):
