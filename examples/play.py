@@ -52,7 +52,9 @@ def parse_args() -> PlayOptions:
     run.add_argument(
         "--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two; default: 4"
     )
-    run.add_argument("--seed", type=int, default=0, help="of the noise, and of the simulator with --compare; default: 0")
+    run.add_argument(
+        "--seed", type=int, default=0, help="of the noise, and of the simulator with --compare; default: 0"
+    )
     run.add_argument("--scale", type=int, help="screen pixels for each dreamt pixel; default: about 576 in all")
     run.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")
     return PlayOptions(**vars(parser.parse_args()))
