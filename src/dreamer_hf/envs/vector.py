@@ -27,7 +27,7 @@ class DreamerWorldVectorEnv(VectorEnv):
         num_envs: N.
         max_episode_steps: steps after which a row is truncated; None: never.
         autoreset_mode: what happens to a row that has ended: it begins again in the next step, whose action it ignores
-            ("NextStep", the default); in the same step, whose last frame and info are then in `info["final_obs"]` and
+            and whose reward is 0 ("NextStep", the default); in the same step, whose last frame and info are then in `info["final_obs"]` and
             `info["final_info"]` ("SameStep"); or when it is asked to, by `reset(options={"reset_mask": ...})` with a bool
             (N,) array ("Disabled").
         render_mode: None or "rgb_array".
