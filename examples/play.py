@@ -5,7 +5,7 @@ import signal
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.play.launch import play
-from dreamer_hf.play.options import CONTROLS, INPUTS, PlayOptions
+from dreamer_hf.play.options import ACTION_FORMS, CONTROLS, INPUTS, PlayOptions
 
 
 def parse_args() -> PlayOptions:
@@ -14,6 +14,18 @@ def parse_args() -> PlayOptions:
     parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
     parser.add_argument(
         "--start", help="shard folder, video or image to begin from; default: the adapter's or world's own starts"
+    )
+    compare = parser.add_argument_group("comparison")
+    compare.add_argument(
+        "--compare",
+        action="store_true",
+        help="show the real gym-pusht simulator beside the dream, from the same state under the same actions",
+    )
+    compare.add_argument(
+        "--actions",
+        choices=ACTION_FORMS,
+        default="auto",
+        help="whether the world's actions are targets (absolute) or their differences (relative); default: what they look like",
     )
     hand = parser.add_argument_group("hand")
     hand.add_argument("--input", choices=INPUTS, help="default: a joystick if plugged in, else the keyboard")
@@ -40,7 +52,9 @@ def parse_args() -> PlayOptions:
     run.add_argument(
         "--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two; default: 4"
     )
-    run.add_argument("--seed", type=int, default=0, help="of the noise; default: 0")
+    run.add_argument(
+        "--seed", type=int, default=0, help="of the noise, and of the simulator with --compare; default: 0"
+    )
     run.add_argument("--scale", type=int, help="screen pixels for each dreamt pixel; default: about 576 in all")
     run.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")
     return PlayOptions(**vars(parser.parse_args()))

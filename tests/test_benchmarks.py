@@ -58,3 +58,10 @@ def test_serve(run):
     assert rows["errors"].endswith("| 0 |") and rows["sessions lost"].endswith("| 0 |")
     least, *_ = rows["frames per client: least, median, most"].split(" | ")[1].split(",")
     assert int(least) > 0
+
+
+def test_long_rollout(run):
+    printed = run("long_rollout.py", "--steps", 200)
+    rows = table_rows(printed)
+    assert rows["200"].endswith("| yes |") and "NO" not in printed
+    assert "Last stretch against the first" in printed

@@ -187,16 +187,21 @@ class DreamerCache(Cache):
         torch.maximum(self.slot_positions, source.slot_positions, out=self.slot_positions)
         self.row_starts.index_copy_(0, rows, source.row_starts)
 
-    def clone(self) -> DreamerCache:
-        """An independent copy."""
+    def clone(self, rows: torch.Tensor | None = None) -> DreamerCache:
+        """An independent copy; of some rows, in the order given and repeated as often as named, if `rows` are given."""
         twin = copy.copy(self)
         twin.layers = [copy.copy(layer) for layer in self.layers]
         for layer in twin.ring_layers:
             if layer.is_initialized:
-                layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
-        for name in ("next_position", "slot_positions", "row_starts"):
+                layer.keys, layer.values = _copy_rows(layer.keys, rows), _copy_rows(layer.values, rows)
+        for name in ("next_position", "slot_positions"):
             setattr(twin, name, getattr(self, name).clone())
+        twin.row_starts = _copy_rows(self.row_starts, rows)
         return twin
+
+
+def _copy_rows(tensor: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    return tensor.clone() if rows is None else tensor.index_select(0, rows)
 
 
 __all__ = ["DreamerCache", "TimePlan", "additive_mask", "uncached_plan"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers.utils import ModelOutput
 
-from .rollout import DreamerLatentRollout, DreamerRollout, Frames, as_frames, draw_noise
+from .rollout import DreamerLatentRollout, DreamerRollout, Frames, Generators, as_frames, draw_noise
 from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule, euler_step
 
 
@@ -36,7 +36,7 @@ class RolloutNoise:
     commit: torch.Tensor
 
 
-def draw_rollout_noise(context: torch.Tensor, num_frames: int, generator: torch.Generator | None) -> RolloutNoise:
+def draw_rollout_noise(context: torch.Tensor, num_frames: int, generator: Generators) -> RolloutNoise:
     """Draws noise in the order in which a rollout does: the context's, then start and commit of each frame."""
     batch, _, tokens, width = context.shape
     context_noise = draw_noise(context.shape, generator, context.device)
@@ -55,7 +55,7 @@ class DreamerDynamicsRolloutMixin:
         action_mask: torch.BoolTensor | None = None,
         num_inference_steps: int = 4,
         context_signal_level: float = CONTEXT_SIGNAL_LEVEL,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         context_noise: torch.FloatTensor | None = None,
         merge_commit: bool = True,
     ) -> DreamerLatentRollout:
@@ -67,7 +67,8 @@ class DreamerDynamicsRolloutMixin:
             action_mask: (B,C) bool, False where a context frame has no action.
             num_inference_steps: denoising passes a frame, a power of two.
             context_signal_level: level in [0, 1) at which the past is shown to the model.
-            generator: source of all noise; PyTorch's global one if not given.
+            generator: source of all noise, or a list of one a row, whose dreams then do not depend on their neighbors;
+                PyTorch's global one if not given.
             context_noise: (B,C,N_z,d_z) noise of the context; drawn if not given.
             merge_commit: commit a frame together with the first denoising pass of the next one (four passes a frame
                 instead of five, equal to rounding).
@@ -89,7 +90,7 @@ class DreamerDynamicsRolloutMixin:
         context_action_mask: torch.BoolTensor | None = None,
         num_inference_steps: int = 4,
         context_signal_level: float = CONTEXT_SIGNAL_LEVEL,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         noise: RolloutNoise | None = None,
         use_cache: bool = True,
     ) -> DreamerGenerateOutput:
@@ -163,7 +164,7 @@ class DreamerWorldRolloutMixin:
         action_mask: torch.BoolTensor | None = None,
         num_inference_steps: int = 4,
         context_signal_level: float = CONTEXT_SIGNAL_LEVEL,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         context_noise: torch.FloatTensor | None = None,
         merge_commit: bool = True,
     ) -> DreamerRollout:

@@ -10,6 +10,7 @@ Shapes: B rows, C context frames, N_z latent tokens, d_z latent channels, a acti
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,9 @@ from transformers.utils import ModelOutput
 from .cache_dreamer import DreamerCache
 from .compiled_passes import compile_pass, decoder_pass, dynamics_pass, warm_up
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+"""A source of noise: one for all rows, one a row (each row's dream is then its own), or PyTorch's global one."""
 
 
 @dataclass
@@ -50,6 +54,10 @@ class Frames:
         pairs = zip((self.latents, self.actions, self.action_mask), (other.latents, other.actions, other.action_mask))
         return Frames(*(torch.cat(pair, dim=1) for pair in pairs))
 
+    def select(self, rows) -> Frames:
+        """The same frames of some rows, in the order given."""
+        return Frames(self.latents[rows], self.actions[rows], self.action_mask[rows])
+
 
 def as_frames(latents: torch.Tensor, actions, action_mask, action_dim: int) -> Frames:
     """Puts latents (B,T,N_z,d_z) and what is known of their actions into one form.
@@ -79,16 +87,26 @@ def as_frames(latents: torch.Tensor, actions, action_mask, action_dim: int) -> F
     return Frames(latents, actions, action_mask)
 
 
-def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
-    """Standard normal float32 noise, drawn where the generator lives, so that a seed means the same on every device."""
+def draw_noise(shape: tuple[int, ...], generator: Generators, device: torch.device) -> torch.Tensor:
+    """Standard normal float32 noise, drawn where the generator lives, so that a seed means the same on every device.
+
+    Raises:
+        ValueError: several generators, but not one for each of `shape[0]` rows.
+    """
+    if isinstance(generator, Sequence):
+        if len(generator) != shape[0]:
+            raise ValueError(f"there are {len(generator)} generators for {shape[0]} rows: give one a row, or one.")
+        return torch.stack([draw_noise(shape[1:], each, each.device) for each in generator]).to(device)
     source = device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=source).to(device)
 
 
-def copy_generator(generator: torch.Generator | None) -> torch.Generator | None:
+def copy_generator(generator: Generators) -> Generators:
     """A generator that will draw what the given one would; None (PyTorch's global one) stays None."""
     if generator is None:
         return None
+    if isinstance(generator, Sequence):
+        return [copy_generator(each) for each in generator]
     twin = torch.Generator(generator.device)
     twin.set_state(generator.get_state())
     return twin
@@ -106,7 +124,7 @@ class DreamerLatentRollout:
         dynamics,
         context: Frames,
         schedule: RolloutSchedule,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         context_noise: torch.Tensor | None = None,
         merge_commit: bool = True,
     ):
@@ -150,7 +168,9 @@ class DreamerLatentRollout:
         return DreamerRolloutOutput(latents=frame.latents[:, 0])
 
     @torch.no_grad()
-    def reset(self, latents=None, actions=None, action_mask=None, rows=None, context_noise=None) -> None:
+    def reset(
+        self, latents=None, actions=None, action_mask=None, rows=None, context_noise=None, generator: Generators = None
+    ) -> None:
         """Starts over: from the first context (no latents given) or a new one, in all rows or in some.
 
         Args:
@@ -158,8 +178,15 @@ class DreamerLatentRollout:
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
             rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
             context_noise: as in `start_rollout`.
+            generator: source of the noise from here on; with `rows`, one for each row named there, where the rollout
+                was started with one a row. The old ones if not given.
+
+        Raises:
+            ValueError: a shape or a number of generators that does not fit.
         """
         context = self._new_context(latents, actions, action_mask, rows)
+        if generator is not None:
+            self._replace_generators(generator, rows)
         if rows is None:
             self._restart(context, context_noise)
         else:
@@ -172,11 +199,22 @@ class DreamerLatentRollout:
         passes = ["denoising pass", "pass over two frames" if self.merge_commit else "commit pass"]
         warm_up(self._just_started().step, passes, self.dynamics.device)
 
-    def clone(self) -> DreamerLatentRollout:
-        """An independent copy: branch the future, then step both. A given generator is copied with its state."""
+    def clone(self, rows=None) -> DreamerLatentRollout:
+        """An independent copy: branch the future, then step both. Given generators are copied with their state.
+
+        Args:
+            rows: indices of the rows to copy, repeated as often as wanted: `[0] * 64` is one dream in 64 copies, to
+                try 64 futures in one batch. Such a copy is not compiled. None: all rows.
+        """
         twin = copy.copy(self)
-        twin._cache = self._cache.clone()
-        twin.generator = copy_generator(self.generator)
+        twin.generator = copy_generator(self._generators_of(rows))
+        if rows is None:
+            twin._cache = self._cache.clone()
+            return twin
+        rows = torch.as_tensor(rows, device=self._context.latents.device)
+        twin._cache, twin._context = self._cache.clone(rows), self._context.select(rows)
+        twin._pending = None if self._pending is None else self._pending.select(rows)
+        twin._dynamics_pass = dynamics_pass
         return twin
 
     def _just_started(self) -> DreamerLatentRollout:
@@ -188,16 +226,29 @@ class DreamerLatentRollout:
     def _new_context(self, latents, actions, action_mask, rows) -> Frames:
         if latents is not None:
             return as_frames(latents, actions, action_mask, self.dynamics.config.action_dim)
-        first = self._context
+        return self._context if rows is None else self._context.select(rows)
+
+    def _generators_of(self, rows) -> Generators:
+        """The generators of some rows (None: of all); a generator that all rows share is every row's."""
+        if rows is None or not isinstance(self.generator, Sequence):
+            return self.generator
+        return [self.generator[int(row)] for row in rows]
+
+    def _replace_generators(self, generator: Generators, rows) -> None:
         if rows is None:
-            return first
-        return Frames(first.latents[rows], first.actions[rows], first.action_mask[rows])
+            self.generator = generator
+            return
+        each_has_one = isinstance(self.generator, Sequence) and isinstance(generator, Sequence)
+        if not each_has_one or len(generator) != len(rows):
+            raise ValueError("rows get new generators only one by one: start the rollout with a list of one a row.")
+        new = dict(zip((int(row) for row in rows), generator))
+        self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
 
     def _restart(self, context: Frames, context_noise: torch.Tensor | None) -> None:
         self._context = context
         self._pending: Frames | None = None
         self._cache = self.dynamics.new_cache(context.latents.shape[0])
-        self._prime(context, context_noise, self._cache)
+        self._prime(context, context_noise, self._cache, self.generator)
         self.frame_index = context.latents.shape[1]
 
     def _restart_rows(self, rows: torch.Tensor, context: Frames, context_noise: torch.Tensor | None) -> None:
@@ -205,14 +256,16 @@ class DreamerLatentRollout:
             self._commit_pending()
         start = self._cache.next_position - context.latents.shape[1]
         cache = self.dynamics.new_cache(len(rows), start)
-        self._prime(context, context_noise, cache)
+        self._prime(context, context_noise, cache, self._generators_of(rows))
         self._cache.replace_rows(rows, cache)
 
     @torch.no_grad()
-    def _prime(self, context: Frames, noise: torch.Tensor | None, cache: DreamerCache) -> None:
+    def _prime(
+        self, context: Frames, noise: torch.Tensor | None, cache: DreamerCache, generator: Generators = None
+    ) -> None:
         """Fills a cache with context frames at the context signal level."""
         if noise is None:
-            noise = draw_noise(context.latents.shape, self.generator, context.latents.device)
+            noise = draw_noise(context.latents.shape, generator, context.latents.device)
         self._commit(context.to_noisy(noise, self.schedule.context_signal_level), cache, dynamics_pass)
 
     def _commit(self, frames: Frames, cache: DreamerCache, run) -> None:
@@ -292,7 +345,15 @@ class DreamerRollout:
         return output
 
     @torch.no_grad()
-    def reset(self, pixel_values_videos=None, actions=None, action_mask=None, rows=None, context_noise=None) -> None:
+    def reset(
+        self,
+        pixel_values_videos=None,
+        actions=None,
+        action_mask=None,
+        rows=None,
+        context_noise=None,
+        generator: Generators = None,
+    ) -> None:
         """Starts over: from the first context (no frames given) or a new one, in all rows or in some.
 
         Args:
@@ -300,11 +361,12 @@ class DreamerRollout:
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
             rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
             context_noise: as in `start_rollout`.
+            generator: as in [`DreamerLatentRollout.reset`].
         """
         latents = None
         if pixel_values_videos is not None:
             latents = self.world.tokenizer.encode(pixel_values_videos).latents
-        self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise)
+        self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise, generator)
         self._reset_decoder(latents, rows)
 
     def compile(self) -> None:
@@ -320,11 +382,20 @@ class DreamerRollout:
         twin.latent_rollout = self.latent_rollout._just_started()
         warm_up(twin.step, ["decoder pass"], self.world.device)
 
-    def clone(self) -> DreamerRollout:
-        """An independent copy: branch the future, then step both. A given generator is copied with its state."""
+    def clone(self, rows=None) -> DreamerRollout:
+        """An independent copy: branch the future, then step both; arguments as in [`DreamerLatentRollout.clone`].
+
+        ```python
+        futures = rollout.clone(rows=[0] * 64)   # one dream in 64 copies
+        frames = futures.step(actions)           # (64, a): 64 things to try
+        ```
+        """
         twin = copy.copy(self)
-        twin.latent_rollout = self.latent_rollout.clone()
-        twin._decoder_cache = self._decoder_cache.clone()
+        twin.latent_rollout = self.latent_rollout.clone(rows)
+        if rows is not None:
+            rows = torch.as_tensor(rows, device=self._context_latents.device)
+            twin._context_latents, twin._decoder_pass = self._context_latents[rows], decoder_pass
+        twin._decoder_cache = self._decoder_cache.clone(rows)
         return twin
 
     def _reset_decoder(self, latents: torch.Tensor | None, rows) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dreamer_hf.data.pusht import PushTPlayer, _start_options, make_pusht_env, record_pusht
+from dreamer_hf.data.pusht import PushTPlayer, make_pusht_env, record_pusht, start_options
 
 
 def play(seed, frames=100):
@@ -12,7 +12,7 @@ def play(seed, frames=100):
     env = make_pusht_env(16)
     env.obs_type = "state"
     rng = np.random.default_rng(seed)
-    state, _ = env.reset(seed=int(rng.integers(2**31)), options=_start_options(rng))
+    state, _ = env.reset(seed=int(rng.integers(2**31)), options=start_options(rng))
     player = PushTPlayer(rng)
     player.reset(state[:2])
     states, actions = [], []

@@ -1,6 +1,10 @@
 """The tiny world as fixtures, and a machine set up for it."""
 
 import os
+import runpy
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,8 @@ from tiny_world import make_starts, make_world
 
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.start_frames import StartFrames, save_start_frames
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
 
 os.environ["SDL_VIDEODRIVER"] = "dummy"  # windows are drawn, but not shown
 torch.set_num_threads(1)  # at this size several threads only wait for each other
@@ -30,3 +36,21 @@ def world_folder(tmp_path_factory, world):
     world.save_pretrained(folder)
     save_start_frames(folder, make_starts())
     return folder
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys, world_folder):
+    """Runs the script in this process, which spares its start-up; returns its exit status, output and errors."""
+
+    def run(*arguments, model=world_folder):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--model", *map(str, (model, *arguments))])
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)

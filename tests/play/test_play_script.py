@@ -1,8 +1,6 @@
 """`examples/play.py` as a user runs it: a process of its own, on a saved world."""
 
 import os
-import runpy
-import signal
 import subprocess
 import sys
 import time
@@ -66,24 +64,6 @@ def test_without_a_display_it_says_what_to_do(world_folder):
     assert result.stderr.startswith("error: there is no display") and len(result.stderr.splitlines()) == 1
 
 
-@pytest.fixture
-def run_here(monkeypatch, capsys, world_folder):
-    """Runs the script in this process, which spares its start-up; returns its exit status, output and errors."""
-
-    def run(*arguments, model=world_folder):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--model", *map(str, (model, *arguments))])
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-            status = 0
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    handler = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, handler)
-
-
 def test_headless_play_without_joystick_goes_on_with_the_keyboard(run_here, tmp_path):
     status, output, _ = run_here("--headless", "--steps", 5, "--input", "joystick", "--record", tmp_path / "dream.mp4")
     assert status == 0 and "No joystick is plugged in" in output
@@ -110,6 +90,9 @@ def test_windowed_play_in_every_way(run_here, world_folder):
         ("--steps 0", ("--steps", 0)),
         ("--scale 0", ("--scale", 0)),
         ("cannot load a world", ("--device", "quantum")),
+        ("does not divide the simulator's 10", ("--compare",)),
+        ("leave out --start", ("--compare", "--start", "{tmp}")),
+        ("add --compare", ("--actions", "relative")),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(run_here, tmp_path, sentence, arguments):

@@ -147,7 +147,7 @@ def test_every_bar_has_its_place_in_the_window(world, size):
     space = ActionSpace(names, -ones, ones, ones.astype(bool), ~ones.astype(bool))
     window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), space, scale=4)
     frame = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    window.draw(View(frame, ones, "frame 1", banner=PAUSED, recording=True))
+    window.draw(View((frame,), ones, "frame 1", banner=PAUSED, recording=True))
     screen = window.surface.get_rect()
     assert all(screen.contains(part) for part in (window.picture, window._bars, window._banner))
     assert not window._bars.colliderect(window.picture) and not window._bars.colliderect(window._banner)

@@ -170,5 +170,5 @@ def test_health_metrics_and_the_world(served):
     assert 'dreamer_sessions{kind="policy"} 1.0' in lines and "dreamer_frames_total 1.0" in lines
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
     described = served.ask("GET", "/api/world")[1]
-    assert described["image_size"] == 16 and described["fps"] == 20 and described["num_starts"] == 2
+    assert described["frame_size"] == [16, 16] and described["fps"] == 20 and described["num_starts"] == 2
     assert described["actions"]["names"] == ["target_x", "target_y"] and described["actions"]["high"] == [512, 500]

@@ -219,7 +219,7 @@ def _quiet_third_parties() -> None:
 
 
 def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, progress: tqdm) -> None:
-    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=_start_options(rng))
+    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=start_options(rng))
     player = PushTPlayer(rng)
     player.reset(observation["agent_pos"])
     for _ in range(num_frames):
@@ -239,7 +239,7 @@ def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, pro
     dataset.save_episode()
 
 
-def _start_options(rng: np.random.Generator) -> dict | None:
+def start_options(rng: np.random.Generator) -> dict | None:
     """Where an episode starts: anywhere (the simulator's own draw), or with the block near the goal."""
     if rng.random() >= NEAR_GOAL_SHARE:
         return None

@@ -27,7 +27,7 @@ class RemoteWorldEnv(gymnasium.Env):
         render_mode: "rgb_array", or None.
 
     Attributes:
-        world: what the server says about its world: `image_size`, `fps`, `num_starts`, `actions` (`names`, `units`, ...).
+        world: what the server says about its world: `frame_size` (height, width), `fps`, `num_starts`, `actions` (`names`, `units`, ...).
 
     Raises:
         ValueError: an address or a token that the server does not take.
@@ -55,8 +55,8 @@ class RemoteWorldEnv(gymnasium.Env):
         self.metadata = {**self.metadata, "render_fps": self.world["fps"], **self._names()}
         low, high = (np.array(self.world["actions"][end], dtype=np.float32) for end in ("low", "high"))
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        size = self.world["image_size"]
-        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), dtype=np.uint8)
+        height, width = self.world["frame_size"]
+        self.observation_space = gymnasium.spaces.Box(0, 255, (height, width, 3), dtype=np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Begins a dream: (observation, info)."""

@@ -11,6 +11,7 @@ from ..adapters import load_adapter
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..start_frames import StartFrames, load_start_frames, read_start_frames
 from .actions import ActionSpace, make_control
+from .comparison import RealPushT, SideBySideRecorder
 from .dataset_recorder import DatasetRecorder
 from .headless import run_headless
 from .options import PlayOptions
@@ -42,17 +43,22 @@ def load_world(path_or_repo: str, device: str | None = None, adapter: str | None
     return world
 
 
-def load_world_and_starts(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames]:
+def load_world_and_starts(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPushT | None]:
+    """The world, where its dreams begin, and the simulator that they are compared with, if they are."""
     world = load_world(options.model, options.device, options.adapter)
+    if options.compare:
+        relative = None if options.actions == "auto" else options.actions == "relative"
+        real = RealPushT(world.config, relative, options.seed)
+        return world, real.starts, real
     own = options.adapter or options.model
     starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(own)
     starts.check_fits(world.config)
-    return world, starts
+    return world, starts, None
 
 
 def play_headless(options: PlayOptions) -> None:
     """Dreams without a window and prints the frame rate; scripted, unless the options name a device."""
-    world, starts = load_world_and_starts(options)
+    world, starts, real = load_world_and_starts(options)
     space = ActionSpace.from_config(world.config.dynamics_config)
     if options.input in ("joystick", "keyboard"):
         from .devices import make_poll, open_device
@@ -61,9 +67,11 @@ def play_headless(options: PlayOptions) -> None:
         source, poll = _hand(options, world, space, device), make_poll(device)
     else:
         source, poll = load_script(options.script, space), None
-    with _session(options, world, starts, source) as session:
+    with _session(options, world, starts, source, real) as session:
         report = run_headless(session, options.steps, poll)
         print(f"{report} (the world's own rate is {session.fps:g})")
+    if real is not None:
+        print(real.summary())
 
 
 def play_in_window(options: PlayOptions) -> None:
@@ -72,16 +80,21 @@ def play_in_window(options: PlayOptions) -> None:
     from .window import PlayWindow
     from .windowed import WindowedGame
 
-    world, starts = load_world_and_starts(options)
+    world, starts, real = load_world_and_starts(options)
     space = ActionSpace.from_config(world.config.dynamics_config)
+    captions = ("dream",) if real is None else ("simulator", "dream")
     window = PlayWindow(
-        world.config.tokenizer_config.frame_size, space, options.scale, title=f"Dream of {options.model}"
+        world.config.tokenizer_config.frame_size,
+        space,
+        options.scale,
+        title=f"Dream of {options.model}",
+        captions=captions,
     )
     scripted = options.script is not None or options.input == "script"
     device = None if scripted else open_device(options.input, space, window.picture)
     source = load_script(options.script, space) if scripted else _hand(options, world, space, device)
     try:
-        with _session(options, world, starts, source) as session:
+        with _session(options, world, starts, source, real) as session:
             WindowedGame(session, window, device, options.steps).run()
     finally:
         window.close()
@@ -97,11 +110,12 @@ def _hand(options: PlayOptions, world, space: ActionSpace, device: InputDevice) 
 
 
 @contextmanager
-def _session(options: PlayOptions, world, starts, source) -> Iterator[PlaySession]:
+def _session(options: PlayOptions, world, starts, source, real: RealPushT | None) -> Iterator[PlaySession]:
     """A session whose recordings are finished, and named to the player, however it ends."""
-    recorders = _recorders(options, world.config.dynamics_config)
+    recorders = _recorders(options, world.config.dynamics_config, real)
+    steps, seed = options.num_inference_steps, options.seed
     try:
-        with PlaySession(world, starts, source, recorders, options.num_inference_steps, options.seed) as session:
+        with PlaySession(world, starts, source, recorders, steps, seed, real) as session:
             yield session
     finally:
         for recorder in recorders:
@@ -109,11 +123,12 @@ def _session(options: PlayOptions, world, starts, source) -> Iterator[PlaySessio
                 print(f"recorded to {recorder.path}")
 
 
-def _recorders(options: PlayOptions, config) -> list[Recorder]:
+def _recorders(options: PlayOptions, config, real: RealPushT | None) -> list[Recorder]:
     fps = float(config.fps or DEFAULT_FPS)
     recorders: list[Recorder] = []
     if options.record:
-        recorders.append(VideoRecorder(options.record, fps))
+        beside = VideoRecorder(options.record, fps) if real is None else SideBySideRecorder(options.record, fps, real)
+        recorders.append(beside)
     if options.record_dataset:
         space = ActionSpace.from_config(config)
         recorders.append(DatasetRecorder(options.record_dataset, space, fps, config.action_offset))

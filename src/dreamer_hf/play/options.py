@@ -5,6 +5,7 @@ from dataclasses import dataclass
 CONTROLS = ("auto", "direct", "target")
 PATTERNS = ("circle", "sweep")
 INPUTS = ("joystick", "keyboard", "mouse", "script")
+ACTION_FORMS = ("auto", "absolute", "relative")
 
 
 @dataclass
@@ -20,6 +21,8 @@ class PlayOptions:
     record: str | None = None
     record_dataset: str | None = None
     start: str | None = None
+    compare: bool = False
+    actions: str = "auto"
     headless: bool = False
     steps: int | None = None
     seed: int = 0
@@ -35,6 +38,10 @@ class PlayOptions:
             raise ValueError(f"--scale {self.scale} shows nothing: give at least 1.")
         if self.script and self.input not in (None, "script"):
             raise ValueError(f"--script and --input {self.input} exclude each other: choose one.")
+        if self.compare and self.start:
+            raise ValueError("--compare begins where the simulator does: leave out --start.")
+        if self.actions != "auto" and not self.compare:
+            raise ValueError("--actions tells the simulator what actions mean: add --compare, or leave it out.")
         if self.headless and self.input == "mouse":
             raise ValueError("a mouse needs a window to point at: leave out --headless or choose another --input.")
         if self.headless and self.steps is None and self.script in (None, *PATTERNS):

@@ -32,6 +32,28 @@ class Recorder(Protocol):
         """Finishes what was recorded."""
 
 
+class Companion(Protocol):
+    """Something led through the same actions beside the dream, such as the simulator that the dream is of.
+
+    Attributes:
+        frame: uint8 (H, W, 3) RGB, what is seen there now.
+    """
+
+    frame: np.ndarray
+
+    def begin(self, start_index: int) -> None:
+        """The dream begins from one of the starts."""
+
+    def advance(self, action: np.ndarray, dreamt: np.ndarray) -> None:
+        """The dream has answered a raw action (A,) with a frame."""
+
+    def rewind(self, step: int) -> None:
+        """The dream goes back to the moment after this number of steps."""
+
+    def status(self) -> str:
+        """A few words about the moment."""
+
+
 class Snapshot(NamedTuple):
     """One moment, with all that is needed to go on from it in exactly the same way, and what was done after it."""
 
@@ -54,6 +76,7 @@ class PlaySession:
         recorders: take every step; closed by `close`, which a `with` block calls whatever happens.
         num_inference_steps: denoising steps for each frame, a power of two.
         seed: of the noise of the first dream; each reset takes the next number.
+        companion: is led through whatever the dream is led through.
 
     Attributes:
         frame: uint8 (H, W, 3) RGB, what is seen now.
@@ -70,6 +93,7 @@ class PlaySession:
         recorders: Sequence[Recorder] = (),
         num_inference_steps: int = 4,
         seed: int = 0,
+        companion: Companion | None = None,
     ):
         starts.check_fits(world.config)
         self.world = world
@@ -79,6 +103,7 @@ class PlaySession:
         self.num_inference_steps = num_inference_steps
         self.space = ActionSpace.from_config(world.config.dynamics_config)
         self.fps = float(world.config.dynamics_config.fps or DEFAULT_FPS)
+        self.companion = companion
         self.next_seed = seed
         self._begin(0)
 
@@ -95,6 +120,8 @@ class PlaySession:
             return False
         before = self.frame
         self._dream(action)
+        if self.companion is not None:
+            self.companion.advance(action, self.frame)
         for recorder in self.recorders:
             recorder.add(before, action, self.frame)
         return True
@@ -118,6 +145,8 @@ class PlaySession:
         self._restore(snapshot)
         for action in actions:
             self._dream(action)
+        if self.companion is not None:
+            self.companion.rewind(goal)
         self.source.resume_from(self.last_action)
         self._cut()
 
@@ -143,6 +172,8 @@ class PlaySession:
         )
         self.frame = start.pixel_values_videos[0, -1].permute(1, 2, 0).cpu().numpy()
         self.last_action = start.actions[0, -1].cpu().numpy() if start.action_mask[0, -1] else self.space.rest
+        if self.companion is not None:
+            self.companion.begin(start_index)
         self.source.resume_from(self.last_action)
         self._snapshots: deque[Snapshot] = deque([self._snapshot()], maxlen=KEPT_SNAPSHOTS)
 

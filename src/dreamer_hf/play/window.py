@@ -16,7 +16,7 @@ TEXT, DIM, ACCENT, ALERT = (232, 235, 240), (140, 147, 158), (92, 170, 255), (25
 AMBER = (255, 190, 70)
 MARGIN, LINE, BAR_HEIGHT = 14, 26, 10
 NAME_WIDTH, LABEL_WIDTH, VALUE_WIDTH = 164, 96, 74
-PICTURE_SIDE, BARS_WIDTH = 576, 520
+PICTURE_SIDE, SMALL_PICTURE_SIDE, BARS_WIDTH = 576, 448, 520
 MAX_BARS_BELOW = 4  # more than these stand beside the picture
 HELP = ("space pause    enter one step    R next start", "backspace ten frames back    esc quit")
 NO_DISPLAY = "there is no display to open a window on: play with --headless, or log in with a screen."
@@ -32,10 +32,10 @@ KEY_COMMANDS = {
 
 @dataclass(frozen=True)
 class View:
-    """What the window shows: a frame, the action that led to it, and words about them.
+    """What the window shows: the frame, the action that led to it, and words about them.
 
     Attributes:
-        frame: uint8 (H, W, 3) RGB.
+        frames: uint8 (H, W, 3) RGB each, one for each caption of the window; the dream is the last.
         action: float32 (A,), raw.
         status: one line under the picture.
         labels: which control moves each of the first action dimensions.
@@ -43,7 +43,7 @@ class View:
         recording: whether to show that a recording runs.
     """
 
-    frame: np.ndarray
+    frames: Sequence[np.ndarray]
     action: np.ndarray
     status: str
     labels: Sequence[str] = ()
@@ -78,12 +78,24 @@ class PlayWindow:
         space: the actions that the bars show.
         scale: screen pixels for each dreamt pixel; chosen to fill about 576 pixels if not given.
         title: of the window.
+        help_lines: what the keys do, at the bottom.
+        captions: of the pictures, from left to right; a picture alone needs none.
     """
 
-    def __init__(self, frame_size: tuple[int, int], space: ActionSpace, scale: int | None = None, title: str = ""):
+    def __init__(
+        self,
+        frame_size: tuple[int, int],
+        space: ActionSpace,
+        scale: int | None = None,
+        title: str = "",
+        help_lines: Sequence[str] = HELP,
+        captions: Sequence[str] = ("dream",),
+    ):
         pygame.font.init()
         self.space = space
-        scale = scale or max(1, PICTURE_SIDE // max(frame_size))
+        self._help, self._captions = help_lines, captions
+        wanted = PICTURE_SIDE if len(captions) == 1 else SMALL_PICTURE_SIDE
+        scale = scale or max(1, wanted // max(frame_size))
         self._lay_out(*(side * scale for side in frame_size))
         pygame.display.set_caption(title or "Dreamer world")
         self._font = pygame.font.Font(None, 24)
@@ -92,26 +104,36 @@ class PlayWindow:
         magnitude = np.ceil(np.log10(np.maximum(space.high - space.low, 1e-4)))
         self._decimals = np.clip(4 - magnitude, 0, 4).astype(int)
 
-    def _lay_out(self, picture_height: int, picture_width: int) -> None:
-        """Places a picture of that size, the bars below or beside it, the status line, banner and help."""
+    def _lay_out(self, height: int, width_of_one: int) -> None:
+        """Places the pictures of that size, the bars below or beside them, the status line, banner and help."""
+        count = len(self._captions)
+        pictures_width = count * width_of_one + (count - 1) * MARGIN
+        first_top = MARGIN if count == 1 else MARGIN + LINE
         bars_height = self.space.size * LINE
         beside = self.space.size > MAX_BARS_BELOW
-        width = picture_width + BARS_WIDTH + 3 * MARGIN if beside else max(picture_width, BARS_WIDTH) + 2 * MARGIN
-        left = MARGIN if beside else (width - picture_width) // 2
-        self.picture = pygame.Rect(left, MARGIN, picture_width, picture_height)
-        top = MARGIN + (max(picture_height, bars_height) if beside else picture_height) + MARGIN
+        width = pictures_width + BARS_WIDTH + 3 * MARGIN if beside else max(pictures_width, BARS_WIDTH) + 2 * MARGIN
+        left = MARGIN if beside else (width - pictures_width) // 2
+        self.pictures = [
+            pygame.Rect(left + n * (width_of_one + MARGIN), first_top, width_of_one, height) for n in range(count)
+        ]
+        top = first_top + (max(height, bars_height) if beside else height) + MARGIN
         self._status_top = top + MARGIN // 2
         if beside:
-            self._bars = pygame.Rect(self.picture.right + MARGIN, MARGIN, BARS_WIDTH, bars_height)
+            self._bars = pygame.Rect(self.picture.right + MARGIN, first_top, BARS_WIDTH, bars_height)
             below = self._status_top + LINE
         else:
             self._bars = pygame.Rect(MARGIN, self._status_top + LINE, width - 2 * MARGIN, bars_height)
             below = self._bars.bottom
         self._banner = pygame.Rect(MARGIN, below + 4, width - 2 * MARGIN, LINE + 2)
         self._help_top = self._banner.bottom + 8
-        height = self._help_top + len(HELP) * LINE + 4
+        height = self._help_top + len(self._help) * LINE + 4
         self._panel = pygame.Rect(0, top, width, height - top)
         self.surface = pygame.display.set_mode((width, height))
+
+    @property
+    def picture(self) -> "pygame.Rect":
+        """Where the dream is."""
+        return self.pictures[-1]
 
     def command(self, event: "pygame.event.Event") -> Command | None:
         """The command that an event stands for, if it is one of the window's."""
@@ -123,14 +145,17 @@ class PlayWindow:
         """Draws everything and shows it."""
         self.surface.fill(BACKGROUND)
         pygame.draw.rect(self.surface, PANEL, self._panel)
-        self._draw_picture(view.frame)
+        for frame, picture, caption in zip(view.frames, self.pictures, self._captions, strict=True):
+            self._draw_picture(frame, picture)
+            if len(self._captions) > 1:
+                self._write(caption, (picture.x, MARGIN), DIM)
         self._draw_status(view)
         for index in range(self.space.size):
             label = view.labels[index] if index < len(view.labels) else ""
             self._draw_bar(index, label, view.action)
         if view.banner:
             self._draw_banner(view.banner)
-        for row, line in enumerate(HELP):
+        for row, line in enumerate(self._help):
             self._write(line, (MARGIN, self._help_top + row * LINE), DIM, self._small_font)
         pygame.display.flip()
 
@@ -138,10 +163,10 @@ class PlayWindow:
         """Closes the window."""
         pygame.display.quit()
 
-    def _draw_picture(self, frame: np.ndarray) -> None:
+    def _draw_picture(self, frame: np.ndarray, place: "pygame.Rect") -> None:
         picture = pygame.image.frombuffer(np.ascontiguousarray(frame), frame.shape[1::-1], "RGB")
         # Whole multiples of a pixel without smoothing: what the world dreams is shown as it is.
-        self.surface.blit(pygame.transform.scale(picture, self.picture.size), self.picture)
+        self.surface.blit(pygame.transform.scale(picture, place.size), place)
 
     def _draw_banner(self, words: str) -> None:
         """A strip that covers nothing of the dream, which a player pauses to look at, and a frame around it."""

@@ -108,4 +108,8 @@ class WindowedGame:
             f"start {session.start_index + 1} of {len(session.starts)}"
         )
         labels = self.device.labels if self.device else ()
-        return View(session.frame, session.last_action, status, labels, self.banner, bool(session.recorders))
+        beside = ()
+        if session.companion is not None:
+            beside, status = (session.companion.frame,), f"{status}    {session.companion.status()}"
+        frames = (*beside, session.frame)
+        return View(frames, session.last_action, status, labels, self.banner, bool(session.recorders))

@@ -68,7 +68,7 @@ def describe(dreams: Dreams, fps: float, model: str) -> dict:
     space = dreams.space
     return {
         "model": model,
-        "image_size": dreams.world.config.tokenizer_config.image_size,
+        "frame_size": dreams.world.config.tokenizer_config.frame_size,
         "fps": fps,
         "num_starts": len(dreams.starts),
         "actions": {

@@ -195,8 +195,12 @@ class DynamicsArguments(TrainerArguments):
     context_level_fraction: float = _key(
         0.0, "share of the frames shown at the level of a rollout's past; small models learn actions sooner with it"
     )
-    num_context_frames: int = _key(0, "first frames of a window always shown so, where context_level_fraction is not 0")
-    context_loss: bool = _key(True, "frames shown so cost something, too; without, all training goes into what is dreamt")
+    num_context_frames: int = _key(
+        0, "first frames of a window always shown so, where context_level_fraction is not 0"
+    )
+    context_loss: bool = _key(
+        True, "frames shown so cost something, too; without, all training goes into what is dreamt"
+    )
     bootstrap_fraction: float = _key(
         0.25,
         "share of the rows that learn coarse steps, at three passes instead of one; 0 is plain flow matching, which "

@@ -15,7 +15,7 @@ export class View {
     this.world = world;
     byId("model").textContent = world.model;
     document.title = `Dream of ${world.model}`;
-    this.canvas.width = this.canvas.height = world.image_size;
+    [this.canvas.height, this.canvas.width] = world.frame_size;
     byId("actions").replaceChildren();
     this.bars = world.actions.names.map((name, index) => this.#bar(name, index));
   }

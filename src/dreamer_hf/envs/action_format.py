@@ -1,0 +1,86 @@
+"""Between Gymnasium's action spaces and the raw action vectors of a world. Needs no torch.
+
+Shapes: B rows, A components of an action.
+"""
+
+import numpy as np
+from gymnasium import spaces
+
+from ..play.actions import ActionSpace
+
+
+class ActionFormat:
+    """The Gymnasium space of a world's actions, and the way from its elements to raw vectors.
+
+    | components | space |
+    | --- | --- |
+    | all continuous | `Box` (A,) float32 in the data's units, over the data's range |
+    | all categorical | `MultiDiscrete`; `Discrete` where there is one component |
+    | both | `Dict` of "continuous" (`Box`) and "categorical" (`MultiDiscrete`), each in the data's order |
+
+    Args:
+        actions: the world's actions.
+        flat: one `Box` (A,) in any case, for algorithms that know nothing else; categorical components are rounded.
+
+    Attributes:
+        space: the space of one action.
+    """
+
+    def __init__(self, actions: ActionSpace, flat: bool = False):
+        self.size = actions.size
+        self.low, self.high = actions.low, actions.high
+        self.categorical = actions.discrete
+        self.flat = flat or not actions.discrete.any()
+        self.space = self._make_space()
+
+    def to_raw(self, batch) -> np.ndarray:
+        """B elements of the space, stacked as in `gymnasium.vector`, as raw actions (B,A) float32.
+
+        Raises:
+            ValueError: another shape, a value that is not finite, or a class that does not exist.
+        """
+        raw = self._flatten(batch)
+        if raw.ndim != 2 or raw.shape[1] != self.size:
+            raise ValueError(f"the action has shape {raw.shape[1:]}: give an element of {self.space}.")
+        if not np.isfinite(raw).all():
+            raise ValueError("the action holds a value that is not a finite number: give finite ones.")
+        raw[:, self.categorical] = self._classes(raw[:, self.categorical])
+        return raw
+
+    def _make_space(self) -> spaces.Space:
+        if self.flat:
+            return spaces.Box(self.low, self.high, dtype=np.float32)
+        counts = self.high[self.categorical].astype(np.int64) + 1
+        if not self.categorical.all():
+            continuous = ~self.categorical
+            box = spaces.Box(self.low[continuous], self.high[continuous], dtype=np.float32)
+            return spaces.Dict({"continuous": box, "categorical": spaces.MultiDiscrete(counts)})
+        return spaces.Discrete(counts[0]) if self.size == 1 else spaces.MultiDiscrete(counts)
+
+    def _flatten(self, batch) -> np.ndarray:
+        if not isinstance(self.space, spaces.Dict):
+            flat = np.array(batch, dtype=np.float32)
+            return flat[:, None] if isinstance(self.space, spaces.Discrete) and flat.ndim == 1 else flat
+        if not isinstance(batch, dict) or batch.keys() != self.space.keys():
+            raise ValueError(f"the action is no dict of {', '.join(self.space)}: give an element of {self.space}.")
+        parts = {name: np.asarray(part, dtype=np.float32) for name, part in batch.items()}
+        widths = {"continuous": self.size - self.categorical.sum(), "categorical": self.categorical.sum()}
+        for name, part in parts.items():
+            if part.ndim != 2 or part.shape[1] != widths[name]:
+                raise ValueError(f"the action's {name} part has shape {part.shape[1:]}: give {(int(widths[name]),)}.")
+        flat = np.empty((len(parts["continuous"]), self.size), dtype=np.float32)
+        flat[:, ~self.categorical], flat[:, self.categorical] = parts["continuous"], parts["categorical"]
+        return flat
+
+    def _classes(self, values: np.ndarray) -> np.ndarray:
+        classes, high = np.round(values), self.high[self.categorical]
+        if ((classes < 0) | (classes > high)).any():
+            raise ValueError(f"the action names a class that does not exist: give 0 to {high.astype(int).tolist()}.")
+        return classes
+
+
+def add_row_axis(action):
+    """One element of a space as a batch of one."""
+    if isinstance(action, dict):
+        return {name: np.asarray(part)[None] for name, part in action.items()}
+    return np.asarray(action)[None]
