@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo play test test-all test-system system-packages lint lock clean
+.PHONY: help setup demo demo-train play test test-all test-system system-packages lint lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -53,11 +53,15 @@ system-packages:
 	        chromium chromium-driver xvfb xdotool; \
 	fi
 
-demo: $(STAMP)  ## Record, convert, train, load and dream PushT (12 minutes at most on two CPU cores)
+demo: $(STAMP)  ## Steer the world that ships with the repository: films and figures in seconds
 	$(PYTHON) examples/demo.py
 
-play: $(STAMP)  ## Play the world that `make demo` trained
-	$(PYTHON) examples/play.py --model outputs/demo/world
+demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (12 minutes at most on two CPU cores)
+	$(PYTHON) examples/demo_train.py
+
+WORLD := checkpoints/pusht-tiny
+play: $(STAMP)  ## Play the shipped world, or another one: make play WORLD=outputs/demo-train/world
+	$(PYTHON) examples/play.py --model $(WORLD)
 
 clean:  ## Remove the environment and everything that the demo wrote
 	rm -rf $(VENV) .uv outputs

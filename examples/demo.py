@@ -1,127 +1,66 @@
-"""The whole chain on real data, from nothing to a dream: what `make demo` runs, and what you would do with your data.
+"""Loads the world that ships with this repository and steers four dreams from one start: what `make demo` runs.
 
-    record PushT episodes in the real simulator as a LeRobotDataset
-    -> convert them to HDF5 shards -> train a tokenizer, then a dynamics model -> save one DreamerWorldModel folder
-    -> load it with from_pretrained -> dream held-out episodes under their own actions -> outputs/demo/dream/
+    python examples/demo.py
 
-Every stage is one of the project's own scripts, and its command is printed. Run again, it goes on where it stopped.
-
-Minutes of CPU are too few to learn to see the agent, which covers a dozen pixels, from nothing. So both models start
-from the small weights in checkpoints/pusht-tiny, which the same scripts made on other episodes, and are fine-tuned on
-what was just recorded. --from_scratch leaves the weights out: the block will be a shadow, the agent hardly there.
+Writes dream.mp4 and dream.gif (the same past, then right, down, left and up) and prints how good the world is on
+held-out episodes, as examples/evaluate.py measured it. Seconds on a CPU, nothing is downloaded.
 """
 
 import argparse
-import shlex
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from tqdm import tqdm
+
+from dreamer_hf import DreamerWorldModel
 from dreamer_hf.cli import run_script
+from dreamer_hf.evaluation import markdown_table, read_evaluation, save_films
+from dreamer_hf.start_frames import StartFrames, load_start_frames
 
-ROOT = Path(__file__).parents[1]
-CHECKPOINT = "checkpoints/pusht-tiny"
-# A fifth of the preset's rates: enough to adapt, not enough to forget.
-FINE_TUNING = "--learning_rate 1e-4 --muon_learning_rate 4e-4"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One script of the chain: what to say, how to start it, and the file that shows that it has finished."""
-
-    title: str
-    command: tuple[str, ...]
-    proof: Path
-
-
-def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
-    """The chain; everything that it writes is below `output_dir`."""
-    episodes, shards, tokenizer, world, dream = (
-        output_dir / name for name in ("episodes", "shards", "tokenizer", "world", "dream")
-    )
-    record = f"examples/record_pusht.py --repo_id demo/pusht --episodes {arguments.episodes} --frames_per_episode 60"
-    convert = "conversion/lerobot_to_hdf5.py --repo_id demo/pusht --width 64 --height 64 --relative_actions"
-    training = "--preset pusht-tiny --resume_from_checkpoint latest"
-    frozen = ""
-    if not arguments.from_scratch:
-        training += f" --pretrained {CHECKPOINT} {FINE_TUNING}"
-        frozen = "--freeze_encoder --max_latent_noise 0.25"  # the shipped dynamics model knows this encoder's latents
-    tokenizer_run = (
-        f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
-    )
-    dynamics_run = f"examples/train_dynamics.py {training} --max_train_minutes {arguments.dynamics_minutes}"
-    return [
-        Stage(
-            "record play in gym-pusht as a LeRobotDataset",
-            (*record.split(), "--seed", str(arguments.seed), "--root", str(episodes)),
-            episodes / "meta/info.json",
-        ),
-        Stage(
-            "convert it to HDF5 shards of 64 pixels",
-            (*convert.split(), "--local_dir", str(episodes), "--output_dir", str(shards)),
-            shards / "metadata.json",
-        ),
-        Stage(
-            "train a tokenizer",
-            (*tokenizer_run.split(), "--data_dir", str(shards), "--output_dir", str(tokenizer)),
-            tokenizer / "model.safetensors",
-        ),
-        Stage(
-            "train a dynamics model on its latents",
-            (
-                *(*dynamics_run.split(), "--data_dir", str(shards), "--output_dir", str(world)),
-                *("--tokenizer", str(tokenizer)),
-            ),
-            world / "model.safetensors",
-        ),
-        Stage(
-            "load the world, dream held-out episodes, and measure how good the dreams are",
-            (
-                *("examples/evaluate.py", "--model", str(world), "--data_dir", str(shards)),
-                *("--output_dir", str(dream), "--num_dreamt_frames", "32"),
-            ),
-            dream / "evaluation.json",
-        ),
-    ]
-
-
-def run_stage(number: int, count: int, stage: Stage) -> None:
-    print(f"\n[{number}/{count}] {stage.title}", flush=True)
-    if stage.proof.exists():
-        print(f"already there: {stage.proof.parent}", flush=True)
-        return
-    print(f"$ python {shlex.join(stage.command)}", flush=True)
-    started = time.perf_counter()
-    done = subprocess.run((sys.executable, *stage.command), cwd=ROOT)
-    if done.returncode:
-        raise ValueError(
-            f"stage {number} ({stage.title}) failed: its message stands above; run the demo again to go on."
-        )
-    print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
+DIRECTIONS = {"right": (1.0, 0.0), "down": (0.0, 1.0), "left": (-1.0, 0.0), "up": (0.0, -1.0)}
+SPEED = 10.0
+"""Of the target, in the simulator's pixels (512 across) a frame."""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    add("--model", default="checkpoints/pusht-tiny", help="world of relative 2-D actions (default %(default)s)")
     add("--output_dir", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
-    add("--episodes", type=int, default=80, help="episodes of 60 frames to record (default %(default)s)")
-    add("--seed", type=int, default=7, help="of the recorded play (default %(default)s)")
-    add("--tokenizer_minutes", type=float, default=2.5, help="of training (default %(default)s)")
-    add("--dynamics_minutes", type=float, default=4, help="of training (default %(default)s)")
-    add("--from_scratch", action="store_true", help="start from new weights, not from the shipped ones")
+    add("--start", type=int, default=0, help="which of the start frames kept with the world (default %(default)s)")
+    add("--num_dreamt_frames", type=int, default=24, help="frames that are dreamt (default %(default)s)")
+    add("--seed", type=int, default=0, help="of the dreams' noise (default %(default)s)")
     return parser.parse_args()
+
+
+def steer(world: DreamerWorldModel, start: StartFrames, num_frames: int, seed: int) -> torch.Tensor:
+    """Dreams on from one start in every direction at once: (4,T,3,H,W) in [0, 1], the given frames first."""
+    batch = len(DIRECTIONS)
+    given = start.pixel_values_videos.repeat(batch, 1, 1, 1, 1) / 255
+    actions, mask = start.actions.repeat(batch, 1, 1), start.action_mask.repeat(batch, 1)
+    rollout = world.start_rollout(given, actions, mask, generator=torch.Generator().manual_seed(seed))
+    command = SPEED * torch.tensor(list(DIRECTIONS.values()))
+    dreamt = [rollout.step(command).pixel_values.cpu() for _ in tqdm(range(num_frames), "dreaming", unit="frame")]
+    return torch.cat([given, torch.stack(dreamt, dim=1)], dim=1)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    output_dir = arguments.output_dir.absolute()
-    output_dir.mkdir(parents=True, exist_ok=True)
-    chain = stages(arguments, output_dir)
-    for number, stage in enumerate(chain, start=1):
-        run_stage(number, len(chain), stage)
-    print(f"\nlook at {arguments.output_dir}/dream/dream.gif, and play the world with `make play`")
+    world = DreamerWorldModel.from_pretrained(arguments.model, dtype=torch.float32).eval()
+    starts = load_start_frames(arguments.model)
+    if world.config.dynamics_config.action_dim != len(DIRECTIONS["right"]):
+        raise ValueError(f"{arguments.model} does not take 2-D actions: dream with examples/dream.py instead.")
+    if not 0 <= arguments.start < len(starts):
+        raise ValueError(f"--start {arguments.start} does not exist: give 0 to {len(starts) - 1}.")
+    start = starts[arguments.start]
+    films = dict(zip(DIRECTIONS, steer(world, start, arguments.num_dreamt_frames, arguments.seed)))
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    fps = world.config.dynamics_config.fps or 10
+    save_films(arguments.output_dir, [films], start.pixel_values_videos.shape[1], fps, first_is_real=False)
+    figures = Path(arguments.model) / "evaluation.json"
+    if figures.is_file():
+        print(markdown_table(read_evaluation(figures)))
+    print(f"films: {arguments.output_dir}/dream.gif and dream.mp4; play the world live with `make play`")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import torch
 
 from dreamer_hf.configuration_dreamer import DreamerDynamicsConfig
 from dreamer_hf.losses import (
+    ColorPyramid,
     LossNormalizer,
     RunningRMS,
     is_bootstrap_row,
@@ -241,3 +242,49 @@ def test_a_share_of_the_frames_is_shown_as_rollouts_show_the_past():
     assert abs(moved.float().mean() - 0.6) < 0.03
     assert (moved_steps[moved] == 0).all() and (moved_steps[~moved] == 1).all()
     assert torch.equal(moved_levels[~moved], levels[~moved])
+
+
+def test_the_first_frames_of_a_row_are_always_of_the_past():
+    levels = torch.zeros(50, dtype=torch.long)
+    shown, _, moved = show_past_as_in_rollouts(levels, levels, 0.3, 7, torch.Generator().manual_seed(0), 20)
+    assert moved[:20].all() and not moved[20:].all()
+    assert torch.equal(shown == 7, moved)
+
+
+def test_frames_of_the_past_cost_nothing():
+    model, batch = make_dynamics(), make_batch()
+    is_past = torch.zeros_like(batch["step_size_ids"], dtype=torch.bool)
+    is_past[:, :2] = True
+    parts = [shortcut_forcing_loss(model, **batch, is_past=which).loss for which in (None, is_past, ~is_past)]
+    torch.testing.assert_close(parts[0], parts[1] + parts[2])
+    assert 0 < parts[1] < parts[0]
+
+
+def test_the_pyramid_leads_small_misplaced_things_home():
+    """Plain squared error is the same wherever a dot is once it is beside its place; the pyramid's falls on the way."""
+    frames = torch.rand(8, 3, 32, 32)
+    pyramid = ColorPyramid(frames)
+    target = torch.ones(1, 3, 32, 32)
+    target[..., 8:10, 8:10] = 0
+    errors, plain = [], []
+    for shift in (2, 6, 16):
+        image = torch.ones(1, 3, 32, 32)
+        image[..., 8:10, 8 + shift : 10 + shift] = 0
+        errors.append(pyramid(image, target).item())
+        plain.append((image - target).square().mean().item())
+    assert plain[0] == plain[1] == plain[2]
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_the_pyramid_counts_every_scale_of_whitened_colors():
+    torch.manual_seed(0)
+    frames, images, targets = torch.rand(16, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    pyramid = ColorPyramid(frames)
+    colors = frames.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.cov(pyramid.whitening @ colors), torch.eye(3), atol=1e-4, rtol=1e-4)
+    expected = []
+    for side in (1, 2, 4):
+        whitened = torch.einsum("ij,fjhw->fihw", pyramid.whitening, images - targets)
+        blocks = whitened.unflatten(3, (-1, side)).unflatten(2, (-1, side)).mean(dim=(3, 5))
+        expected.append(side**2 * blocks.square().mean())
+    torch.testing.assert_close(pyramid(images, targets), torch.stack(expected).mean())

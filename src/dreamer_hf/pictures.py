@@ -48,20 +48,25 @@ def to_uint8(frames: torch.Tensor) -> np.ndarray:
     return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def side_by_side(columns: dict[str, torch.Tensor], num_context_frames: int, height: int = 256) -> list[np.ndarray]:
+def side_by_side(
+    columns: dict[str, torch.Tensor], num_context_frames: int, height: int = 256, first_is_real: bool = True
+) -> list[np.ndarray]:
     """Enlarges films of one size and length (T,3,H,W) to `height` pixels and puts them beside each other under their titles.
 
-    While the first `num_context_frames` frames last, every title says that they are given, not dreamt.
+    While the first `num_context_frames` frames last, the title of every dream says that they are given, not dreamt.
     """
     films = {title: to_uint8(frames) for title, frames in columns.items()}
     length = len(next(iter(films.values())))
+    num_real = 1 if first_is_real else 0
     return [
-        _picture({title: film[t] for title, film in films.items()}, t, num_context_frames, height)
+        _picture({title: film[t] for title, film in films.items()}, t, num_context_frames, height, num_real)
         for t in range(length)
     ]
 
 
-def _picture(frames: dict[str, np.ndarray], time: int, num_context_frames: int, height: int) -> np.ndarray:
+def _picture(
+    frames: dict[str, np.ndarray], time: int, num_context_frames: int, height: int, num_real: int
+) -> np.ndarray:
     rows, columns = next(iter(frames.values())).shape[:2]
     tile_width = round(height * columns / rows)
     tiles = [cv2.resize(frame, (tile_width, height), interpolation=cv2.INTER_NEAREST) for frame in frames.values()]
@@ -70,9 +75,9 @@ def _picture(frames: dict[str, np.ndarray], time: int, num_context_frames: int, 
     for index, (title, tile) in enumerate(zip(frames, tiles)):
         left = MARGIN + index * (tile_width + MARGIN)
         picture[MARGIN + TITLE_HEIGHT : MARGIN + TITLE_HEIGHT + height, left : left + tile_width] = tile
-        given = index > 0 and time < num_context_frames
+        given = index >= num_real and time < num_context_frames
         text = f"{title} (given)" if given else title
-        ink = DREAM_INK if index > 0 and not given else INK
+        ink = DREAM_INK if index >= num_real and not given else INK
         cv2.putText(picture, text, (left, MARGIN + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)
     step = f"{time - num_context_frames + 1:+d}"
     cv2.putText(picture, step, (width - 56, MARGIN + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
