@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny real LeRobotDataset and the shards made of it, built once per test session."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -45,6 +46,15 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("left out: they need a browser or an X server; `make test-all` runs them, too")
         for name in left_out:
             terminalreporter.write_line(name)
+
+
+@pytest.fixture(autouse=True)
+def restored_logging():
+    """Takes back what scripts do to the root logger: a handler of an ended test would write into its closed stream."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 def build_once(tmp_path_factory, name, build):

@@ -43,22 +43,33 @@ def load_world(path_or_repo: str, device: str | None = None, adapter: str | None
     return world
 
 
-def load_world_and_starts(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPushT | None]:
-    """The world, where its dreams begin, and the simulator that they are compared with, if they are."""
-    world = load_world(options.model, options.device, options.adapter)
-    if options.compare:
-        relative = None if options.actions == "auto" else options.actions == "relative"
-        real = RealPushT(world.config, relative, options.seed)
-        return world, real.starts, real
-    own = options.adapter or options.model
-    starts = read_start_frames(options.start, world.config) if options.start else load_start_frames(own)
+def load_world_and_starts(
+    model: str, device: str | None = None, adapter: str | None = None, start: str | None = None
+) -> tuple[DreamerWorldModel, StartFrames]:
+    """A world and where its dreams begin: at `start` (see `read_start_frames`), or at what is kept with the model.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such world, or no starts that fit it.
+    """
+    world = load_world(model, device, adapter)
+    starts = read_start_frames(start, world.config) if start else load_start_frames(adapter or model)
     starts.check_fits(world.config)
-    return world, starts, None
+    return world, starts
+
+
+def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPushT | None]:
+    """World, starts, and the simulator that dreams are compared with (they begin where it does), if they are."""
+    if not options.compare:
+        return *load_world_and_starts(options.model, options.device, options.adapter, options.start), None
+    world = load_world(options.model, options.device, options.adapter)
+    relative = None if options.actions == "auto" else options.actions == "relative"
+    real = RealPushT(world.config, relative, options.seed)
+    return world, real.starts, real
 
 
 def play_headless(options: PlayOptions) -> None:
     """Dreams without a window and prints the frame rate; scripted, unless the options name a device."""
-    world, starts, real = load_world_and_starts(options)
+    world, starts, real = _load(options)
     space = ActionSpace.from_config(world.config.dynamics_config)
     if options.input in ("joystick", "keyboard"):
         from .devices import make_poll, open_device
@@ -80,7 +91,7 @@ def play_in_window(options: PlayOptions) -> None:
     from .window import PlayWindow
     from .windowed import WindowedGame
 
-    world, starts, real = load_world_and_starts(options)
+    world, starts, real = _load(options)
     space = ActionSpace.from_config(world.config.dynamics_config)
     captions = ("dream",) if real is None else ("simulator", "dream")
     window = PlayWindow(
