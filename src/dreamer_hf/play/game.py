@@ -33,6 +33,8 @@ def load_world(path_or_repo: str, device: str | None = None, adapter: str | None
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
         world = DreamerWorldModel.from_pretrained(path_or_repo).eval()
         world = world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if world.device.type == "cpu":
+            world = world.float()  # shared weights are often bf16, in which most processors are slower
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
