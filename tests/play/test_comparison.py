@@ -81,7 +81,7 @@ def test_statistics_tell_relative_from_absolute_actions(pusht_world):
 
 def test_both_are_in_the_window(session, real):
     open_display()
-    window = PlayWindow(IMAGE_SIZE, session.space, captions=("simulator", "dream"))
+    window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), session.space, captions=("simulator", "dream"))
     WindowedGame(session, window, steps=3).run()
     scale = window.picture.w // IMAGE_SIZE
     for place, frame in zip(window.pictures, (real.frame, session.frame), strict=True):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 
 import pytest
 from tiny_world import make_starts
@@ -27,7 +28,11 @@ def world_folder(tmp_path_factory, world):
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_serves_and_ends_when_told(world_folder, ending):
     command = [sys.executable, "-m", "dreamer_hf.serve", "--model", str(world_folder), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.
+    heeds_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts
+    )
     try:
         line = process.stdout.readline()
         address = re.fullmatch(rf"Serving {world_folder} at (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)
