@@ -255,6 +255,15 @@ class DynamicsArguments(TrainerArguments):
         for name in ("bootstrap_fraction", "context_level_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is no share: give 0 to 1.")
+        if not 0 <= self.num_context_frames < self.sequence_length:
+            raise ValueError(
+                f"num_context_frames={self.num_context_frames} leaves nothing of {self.sequence_length} frames to learn: "
+                "give 0 or more, and fewer than sequence_length."
+            )
+        if self.context_level_fraction == 1 and not self.context_loss:
+            raise ValueError(
+                "context_level_fraction=1 without context_loss leaves nothing to learn: give less than 1."
+            )
 
     def adaptation_values(self) -> dict:
         """See the base class."""
