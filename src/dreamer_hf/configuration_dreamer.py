@@ -135,6 +135,10 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         latent_dim (`int`): Channels of a latent token, d_z; each lies in (-1, 1).
         latent_group_size (`int`): Tokens of the bottleneck that make up one latent token, joined along its channels. The
             paper's Minecraft model has a bottleneck of 512 tokens of 16 channels and hands on 256 of 32: 2.
+        spatial_latents (`bool`): Tokens of the bottleneck stand for the cells of a grid over the frame, in rows from the
+            top left: in the encoder each sees the patches of its own cell alone, in the decoder a patch sees the token of
+            its cell alone; patches see one another as ever. Not in the paper, where every token sees the whole frame:
+            small tokenizers then find small things in minutes (docs/decisions/0003).
         max_mask_ratio (`float`): In training, the probability that a patch is masked is drawn per frame from
             U(0, max_mask_ratio); 0 trains a plain autoencoder.
         image_mean (`list[float]`), image_std (`list[float]`): Pixels in [0, 1] enter the network as
@@ -153,6 +157,7 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     num_latent_tokens: int = 256
     latent_dim: int = 32
     latent_group_size: int = 1
+    spatial_latents: bool = False
     max_mask_ratio: float = 0.9
     image_mean: list[float | int] | None = None
     image_std: list[float | int] | None = None
@@ -192,6 +197,16 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         """Tokens of the bottleneck and their channels: N_z d_z numbers a frame, as the latents."""
         return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
 
+    @property
+    def cell_size(self) -> int | None:
+        """Patches along the side of a square cell, one for each token of the bottleneck; None where no cells fit."""
+        return next((side for side in range(1, self.num_patches + 1) if self._has_cells(side)), None)
+
+    def _has_cells(self, side: int) -> bool:
+        rows, columns = self.grid_size
+        fits = rows % side == 0 and columns % side == 0
+        return fits and (rows // side) * (columns // side) == self.bottleneck_shape[0]
+
     def validate_architecture(self):
         """See the base class; also: whole patches, whole groups, one statistic per channel, a possible mask ratio."""
         super().validate_architecture()
@@ -208,6 +223,12 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
             raise ValueError(
                 f"latent_dim={self.latent_dim} cannot be shared by latent_group_size={self.latent_group_size} tokens: "
                 "choose a divisor."
+            )
+        if self.spatial_latents and self.cell_size is None:
+            tokens, (rows, columns) = self.bottleneck_shape[0], self.grid_size
+            raise ValueError(
+                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not divide "
+                f"{rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} or a grid of whole cells."
             )
         if not 0 <= self.max_mask_ratio < 1:
             raise ValueError(f"max_mask_ratio={self.max_mask_ratio} is no ratio: choose at least 0 and below 1.")

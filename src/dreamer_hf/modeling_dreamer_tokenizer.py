@@ -63,14 +63,32 @@ class DreamerDecoderOutput(ModelOutput):
     past_key_values: DreamerCache | None = None
 
 
+def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> torch.BoolTensor:
+    """Which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
+
+    Patches see patches; latent tokens see everything, or with `spatial_latents` themselves and their own cell. The decoder's
+    patch queries and latent tokens see one another the other way round: its mask is the transpose.
+    """
+    num_patches, num_latents = config.num_patches, config.bottleneck_shape[0]
+    visible = torch.ones(num_patches + num_latents, num_patches + num_latents, dtype=torch.bool, device=device)
+    visible[:num_patches, num_patches:] = False
+    if config.spatial_latents:
+        rows, columns = (torch.arange(side, device=device) // config.cell_size for side in config.grid_size)
+        cells = (rows[:, None] * (columns[-1] + 1) + columns).flatten()
+        latents = torch.arange(num_latents, device=device)[:, None]
+        visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1)
+    return visible
+
+
 class DreamerEncoder(nn.Module):
     """[N_p patches | N_b learned latent tokens] of a frame -> latents: a linear map, then tanh.
 
-    Patches attend to patches only, latents to everything.
+    Who attends to whom: `encoder_visibility`.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
+        self.config = config
         self.num_patches, self.latent_shape = config.num_patches, (config.num_latent_tokens, config.latent_dim)
         num_tokens, num_channels = config.bottleneck_shape
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
@@ -91,19 +109,18 @@ class DreamerEncoder(nn.Module):
         return torch.tanh(self.latent_proj(hidden_states)).reshape(batch, frames, *self.latent_shape)
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
-        is_latent = torch.arange(tokens.shape[2], device=tokens.device) >= self.num_patches
-        visible = is_latent[:, None] | ~is_latent[None, :]
-        return additive_mask(visible, tokens.dtype)[None, None]
+        return additive_mask(encoder_visibility(self.config, tokens.device), tokens.dtype)[None, None]
 
 
 class DreamerDecoder(nn.Module):
     """[N_p learned patch queries | N_b latents] of a frame -> normalized pixels.
 
-    Patch queries attend to everything, latents to latents only.
+    Who attends to whom: the encoder's visibility, transposed.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
+        self.config = config
         self.num_patches, self.patch_size = config.num_patches, config.patch_size
         self.grid_size, self.bottleneck_shape = config.grid_size, config.bottleneck_shape
         self.latent_embed = nn.Linear(self.bottleneck_shape[1], config.hidden_size)
@@ -123,9 +140,7 @@ class DreamerDecoder(nn.Module):
         return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
-        is_latent = torch.arange(tokens.shape[2], device=tokens.device) >= self.num_patches
-        visible = ~is_latent[:, None] | is_latent[None, :]
-        return additive_mask(visible, tokens.dtype)[None, None]
+        return additive_mask(encoder_visibility(self.config, tokens.device).T, tokens.dtype)[None, None]
 
 
 class DreamerTokenizerModel(DreamerPreTrainedModel):

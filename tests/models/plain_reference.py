@@ -79,6 +79,32 @@ def linear(x, module):
     return out if module.bias is None else out + module.bias.double()
 
 
+def cell_of_patch(n, config):
+    """The token of the bottleneck that stands for patch n, where latents are spatial."""
+    columns = config.frame_size[1] // config.patch_size
+    side = math.isqrt(config.num_patches // (config.num_latent_tokens * config.latent_group_size))
+    row, column = divmod(n, columns)
+    return row // side * (columns // side) + column // side
+
+
+def is_visible(query, key, config, in_decoder):
+    """Whether one token of [patches | bottleneck] sees another."""
+    count = config.num_patches
+    if query == key or (query < count and key < count):
+        return True
+    if (query < count) != in_decoder and (query < count) != (key < count):
+        return False  # the encoder's patches see no latent, the decoder's latents no patch
+    if not config.spatial_latents:
+        return True
+    patch, latent = min(query, key), max(query, key) - count
+    return patch < count and cell_of_patch(patch, config) == latent
+
+
+def visibility(config, in_decoder):
+    tokens = range(config.num_patches + config.num_latent_tokens * config.latent_group_size)
+    return torch.tensor([[is_visible(query, key, config, in_decoder) for key in tokens] for query in tokens])
+
+
 def encode(pixels, tokenizer, patch_mask=None):
     """(T,C,H,W) in [0, 1] -> latents (T,N_z,d_z)."""
     config, encoder = tokenizer.config, tokenizer.encoder
@@ -96,11 +122,8 @@ def encode(pixels, tokenizer, patch_mask=None):
             embedded = encoder.mask_token.double() if hidden else (weight * patch).sum((1, 2, 3)) + bias
             tokens.append(embedded)
         frames.append(torch.cat([torch.stack(tokens), encoder.latent_tokens.double()]))
-    count = config.num_patches
-    visible = torch.ones(len(frames[0]), len(frames[0]), dtype=torch.bool)
-    visible[:count, count:] = False
-    hidden_states = transformer(torch.stack(frames), encoder.transformer, visible)
-    tokens = torch.tanh(linear(hidden_states[:, count:], encoder.latent_proj))
+    hidden_states = transformer(torch.stack(frames), encoder.transformer, visibility(config, in_decoder=False))
+    tokens = torch.tanh(linear(hidden_states[:, config.num_patches :], encoder.latent_proj))
     group = config.latent_group_size  # neighbors stand side by side in one latent
     return torch.cat([tokens[:, i::group] for i in range(group)], dim=2)
 
@@ -115,9 +138,7 @@ def decode(latents, tokenizer):
     pieces = latents.double().chunk(config.latent_group_size, dim=2)
     neighbors = torch.stack([piece[:, i] for i in range(config.num_latent_tokens) for piece in pieces], dim=1)
     tokens = torch.cat([queries, linear(neighbors, decoder.latent_embed)], dim=1)
-    visible = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool)
-    visible[count:, :count] = False
-    hidden_states = transformer(tokens, decoder.transformer, visible)
+    hidden_states = transformer(tokens, decoder.transformer, visibility(config, in_decoder=True))
     values = linear(hidden_states[:, :count], decoder.pixel_head)
     pixels = torch.empty(len(latents), config.num_channels, height, width, dtype=torch.float64)
     for n in range(count):

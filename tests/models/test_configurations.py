@@ -16,6 +16,11 @@ REFUSED = {
     "wide patches": (tokenizer_config, {"image_size": [16, 20]}, "multiple of patch_size=8"),
     "three sides": (tokenizer_config, {"image_size": [16, 16, 3]}, r"or \[height, width\]"),
     "groups": (tokenizer_config, {"latent_group_size": 2}, "choose a divisor"),
+    "cells": (
+        tokenizer_config,
+        {"spatial_latents": True, "num_latent_tokens": 3},
+        "divide 2 x 2 patches into square cells",
+    ),
     "mask ratio": (tokenizer_config, {"max_mask_ratio": 1.0}, "below 1"),
     "mean": (tokenizer_config, {"image_mean": [0.5]}, "each of 3 channels"),
     "deviation": (tokenizer_config, {"image_std": [0.5, 0.0, 0.5]}, "above 0"),

@@ -31,8 +31,19 @@ def test_tokenizer(options):
 
 @pytest.mark.parametrize(
     "options",
-    [{"image_size": [16, 40]}, {"image_size": [24, 8], "latent_dim": 6, "latent_group_size": 3}],
-    ids=["wide frames", "grouped latents"],
+    [
+        {"image_size": [16, 40]},
+        {"image_size": [24, 8], "latent_dim": 6, "latent_group_size": 3},
+        {"image_size": [16, 32], "patch_size": 4, "num_latent_tokens": 8, "spatial_latents": True},
+        {
+            "image_size": [16, 24],
+            "num_latent_tokens": 3,
+            "latent_dim": 4,
+            "latent_group_size": 2,
+            "spatial_latents": True,
+        },
+    ],
+    ids=["wide frames", "grouped latents", "spatial latents", "grouped spatial latents"],
 )
 def test_tokenizer_of_other_frames_and_bottlenecks(options):
     tokenizer = tiny_tokenizer(**options)

@@ -170,6 +170,9 @@ class TokenizerArguments(TrainerArguments):
     num_latent_tokens: int | None = _key(None, "model: latent tokens of a frame")
     latent_dim: int | None = _key(None, "model: channels of a latent token")
     latent_group_size: int | None = _key(None, "model: tokens of the bottleneck that make up one latent token")
+    spatial_latents: bool | None = _key(
+        None, "model: a token of the bottleneck for every cell of a grid over the frame, not in the paper"
+    )
     max_mask_ratio: float | None = _key(None, "model: in training, patches are masked with a probability up to this")
     qk_norm: bool | None = _key(None, "model: normalize queries and keys")
     attn_logit_softcapping: float | None = _key(None, "model: cap of the attention logits")
