@@ -36,9 +36,11 @@ def test_both_parts_of_a_world_can_be_gone_on_with(tmp_path, data_dir, configs, 
 
 def test_another_size_or_another_model_is_refused(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
     argv = ["--data_dir", data_dir, "--output_dir", tmp_path / "run"]
-    with pytest.raises(ValueError, match="has latent_dim=4 but this run asks for 8"):
+    with pytest.raises(ValueError, match="has latent_dim=4 but this run asks for 8: give --latent_dim 4"):
         train("tokenizer", "--config", configs["tokenizer"], *argv, "--pretrained", tokenizer_run, "--latent_dim", 8)
     dynamics = ["--config", configs["dynamics"], *argv, "--tokenizer", tokenizer_run]
+    with pytest.raises(ValueError, match="has action_offset=1 but this run asks for 0: give --action_offset 1"):
+        train("dynamics", *dynamics, "--pretrained", dynamics_run, "--action_offset", 0)
     with pytest.raises(ValueError, match="holds a dreamer_tokenizer, not a dynamics"):
         train("dynamics", *dynamics, "--pretrained", tokenizer_run)
     with pytest.raises(FileNotFoundError, match="there is no dynamics at"):

@@ -46,9 +46,21 @@ def load_for_finetuning(path: str, model_type: str, wanted: dict) -> PreTrainedM
     """
     model = load_model(path, model_type)
     for key, value in wanted.items():
-        if getattr(model.config, key) != value:
+        found = getattr(model.config, key)
+        if found != value:
             raise ValueError(
-                f"the model at {path} has {key}={getattr(model.config, key)} but this run asks for {value}: "
-                "leave the key out, or start from new weights without --pretrained."
+                f"the model at {path} has {key}={found} but this run asks for {value}: "
+                f"{_remedy(key, found, model_type)}, or start from new weights without --pretrained."
             )
     return model
+
+
+def _remedy(key: str, found, model_type: str) -> str:
+    """What makes a run ask for what a model has."""
+    if key == "action_dim":
+        return "give data of that width, or --reset_action_embedding for actions of another"
+    if key in ("image_size", "fps"):
+        return "give data that fit it"
+    if model_type == DYNAMICS and key in ("num_latent_tokens", "latent_dim"):
+        return "give the tokenizer that it was trained on"
+    return f"give --{key} {found}"
