@@ -262,6 +262,18 @@ def test_tensorboard_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, conf
     assert str(tmp_path).encode() not in written and str(data_dir).encode() not in written
 
 
+def test_wandb_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, configs, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    train("tokenizer", *argv, "--max_train_steps", 2, "--report_to", "wandb")
+    (record,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    written = record.read_bytes()
+    for name in ("eval_psnr", "learning_rate", "masked_reconstructed_real", "max_train_steps"):
+        assert name.encode() in written
+    assert str(tmp_path).encode() not in written and str(data_dir).encode() not in written
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/files/media/images/*.png"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

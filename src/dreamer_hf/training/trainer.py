@@ -41,7 +41,7 @@ from .optimizers import build_optimizers, learning_rate_factor, set_learning_rat
 from .randomness import RowNumbers
 
 MAX_NAMED_EPISODES = 64
-TRACKER_SETTINGS = {"wandb": {"settings": {"x_disable_meta": True, "disable_git": True, "console": "off"}}}
+WANDB_SETTINGS = {"settings": {"x_disable_meta": True, "disable_git": True, "console": "off"}}
 """Of itself, W&B uploads the command line, what the process prints and the machine's name: private paths among them."""
 
 Batch = dict[str, torch.Tensor]
@@ -170,7 +170,8 @@ class Trainer:
             (self.output_dir / PATHS_FILE).write_text(json.dumps(private, indent=2) + "\n")
             self.log.truncate(self.step)
         simple = {key: value if isinstance(value, int | float) else str(value) for key, value in public.items()}
-        self.accelerator.init_trackers("dreamer_hf", config=simple, init_kwargs=TRACKER_SETTINGS)
+        wandb = {"dir": str(self.output_dir), **WANDB_SETTINGS}
+        self.accelerator.init_trackers("dreamer_hf", config=simple, init_kwargs={"wandb": wandb})
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
