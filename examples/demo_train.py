@@ -6,9 +6,9 @@
 
 Every stage is one of the project's own scripts, and its command is printed. Run again, it goes on where it stopped.
 
-Minutes of CPU are too few to learn to see the agent, which covers a dozen pixels, from nothing. So both models start
-from the small weights in checkpoints/pusht-tiny, which the same scripts made on other episodes, and are fine-tuned on
-what was just recorded. --from_scratch leaves the weights out: the block will be a shadow, the agent hardly there.
+Minutes of CPU are too few to learn how a block is pushed, from nothing. So both models start from the small weights in
+checkpoints/pusht-tiny, which the same scripts made on other episodes, and are fine-tuned on what was just recorded.
+--from_scratch leaves the weights out.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from dreamer_hf.cli import run_script
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = "checkpoints/pusht-tiny"
-# A fifth of the preset's rates: enough to adapt, not enough to forget.
+# A tenth of the preset's rates: enough to adapt, not enough to forget.
 FINE_TUNING = "--learning_rate 1e-4 --muon_learning_rate 4e-4"
 
 
@@ -47,7 +47,7 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
     frozen = ""
     if not arguments.from_scratch:
         training += f" --pretrained {CHECKPOINT} {FINE_TUNING}"
-        frozen = "--freeze_encoder --max_latent_noise 0.25"  # the shipped dynamics model knows this encoder's latents
+        frozen = "--freeze_encoder"  # the shipped dynamics model knows this encoder's latents
     tokenizer_run = (
         f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
     )

@@ -93,7 +93,7 @@ def count_parameters(model_class, config) -> int:
 @pytest.mark.parametrize(
     ("preset", "image_size", "action_dim", "tokenizer_millions", "dynamics_millions"),
     [
-        ("pusht-tiny", 64, 2, 1.7, 1.6),
+        ("pusht-tiny", 64, 2, 1.38, 1.6),
         ("pusht", 256, 2, 400, 110),
         ("soar-small", 256, 7, 400, 110),
         ("soar-large", 256, 7, 400, 1600),
