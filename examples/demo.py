@@ -18,7 +18,7 @@ from dreamer_hf.evaluation import markdown_table, read_evaluation, save_films
 from dreamer_hf.start_frames import StartFrames, load_start_frames
 
 DIRECTIONS = {"right": (1.0, 0.0), "down": (0.0, 1.0), "left": (-1.0, 0.0), "up": (0.0, -1.0)}
-SPEED = 10.0
+SPEED = 9.0
 """Of the target, in the simulator's pixels (512 across) a frame."""
 
 
@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model", default="checkpoints/pusht-tiny", help="world of relative 2-D actions (default %(default)s)")
     add("--output_dir", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
-    add("--start", type=int, default=0, help="which of the start frames kept with the world (default %(default)s)")
+    add("--start", type=int, default=7, help="which of the start frames kept with the world (default %(default)s)")
     add("--num_dreamt_frames", type=int, default=24, help="frames that are dreamt (default %(default)s)")
     add("--seed", type=int, default=0, help="of the dreams' noise (default %(default)s)")
     return parser.parse_args()
