@@ -68,7 +68,7 @@ def main() -> None:
     print(f"{machine(device)}; frames/s are medians of {rounds} steps in turns, with quartiles in brackets.\n")
     workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
     if args.quick:
-        workloads = {"pusht-tiny": (32, 4, 2)}
+        workloads = {"pusht-tiny": (64, 4, 2)}
     workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
     (measure_on_gpu if device.type == "cuda" else measure_on_processor)(workloads, rounds, device)
     measure_waiting(args.num_workers, 4 if args.quick else 60, device)

@@ -10,6 +10,7 @@ N_p patches, N_z latent tokens, d_z latent channels.
 """
 
 import copy
+import math
 
 import torch
 from torch import nn
@@ -152,9 +153,25 @@ def everything_visible(count, device):
     return torch.ones(count, count, dtype=torch.bool, device=device)
 
 
+def visible_to_encoder(config, device):
+    """(N,N) bool over [patches | latent tokens]; the decoder's is its transpose."""
+    count, tokens = config.num_patches, config.num_latent_tokens
+    visible = everything_visible(count + tokens, device)
+    visible[:count, count:] = False
+    if config.spatial_latents:
+        rows, columns = config.grid_size
+        side = math.isqrt(count // tokens)
+        cells = torch.arange(tokens, device=device).view(rows // side, columns // side)
+        cells = cells.repeat_interleave(side, 0).repeat_interleave(side, 1).flatten()
+        visible[count:, :count] = torch.arange(tokens, device=device)[:, None] == cells
+        visible[count:, count:] = torch.eye(tokens, dtype=torch.bool, device=device)
+    return visible
+
+
 class PlainEncoder(nn.Module):
     def __init__(self, config):
         super().__init__()
+        self.config = config
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
         self.latent_tokens = nn.Parameter(torch.empty(config.num_latent_tokens, config.hidden_size))
@@ -168,8 +185,7 @@ class PlainEncoder(nn.Module):
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
         states = torch.cat([patches, self.latent_tokens.expand(*shape, -1, -1)], dim=2)
         count = patches.shape[2]
-        visible = everything_visible(states.shape[2], states.device)
-        visible[:count, count:] = False
+        visible = visible_to_encoder(self.config, states.device)
         return torch.tanh(self.latent_proj(self.transformer(states, visible)[:, :, count:]))
 
 
@@ -185,8 +201,7 @@ class PlainDecoder(nn.Module):
     def forward(self, latents, cache):
         shape, count = latents.shape[:2], self.config.num_patches
         states = torch.cat([self.patch_queries.expand(*shape, -1, -1), self.latent_embed(latents)], dim=2)
-        visible = everything_visible(states.shape[2], states.device)
-        visible[count:, :count] = False
+        visible = visible_to_encoder(self.config, states.device).T
         patches = self.pixel_head(self.transformer(states, visible, cache)[:, :, :count])
         grid = (
             patches.flatten(0, 1)

@@ -15,7 +15,10 @@ OPTIONS = {
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+SPATIAL = {"spatial latents": {"spatial_latents": True, "num_latent_tokens": 4}}
+
+
+@pytest.mark.parametrize("options", (OPTIONS | SPATIAL).values(), ids=OPTIONS | SPATIAL)
 def test_tokenizer(options):
     tokenizer = tiny_tokenizer(image_mean=[0.9, 0.5, 0.2], image_std=[0.1, 0.5, 0.3], **options)
     plain, frames, patch_mask = PlainTokenizer(tokenizer), rand(2, 5, 3, 16, 16), rand(2, 5, 4, seed=1) < 0.4
