@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def measure_on_processor(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
-    """float32, as `make demo` trains; and the rows that only a GPU can fill, open."""
+    """float32, as `make demo-train` trains; and the rows that only a GPU can fill, open."""
     peak = matmul_peak(device, torch.float32)
     print(f"Matrix-multiply peak, float32: {peak / 1e9:.0f} GFLOP/s.\n")
 

@@ -3,6 +3,8 @@
 Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (dynamics), 3.4 (transformer) and the appendix.
 """
 
+import math
+
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -200,12 +202,10 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     @property
     def cell_size(self) -> int | None:
         """Patches along the side of a square cell, one for each token of the bottleneck; None where no cells fit."""
-        return next((side for side in range(1, self.num_patches + 1) if self._has_cells(side)), None)
-
-    def _has_cells(self, side: int) -> bool:
-        rows, columns = self.grid_size
-        fits = rows % side == 0 and columns % side == 0
-        return fits and (rows // side) * (columns // side) == self.bottleneck_shape[0]
+        (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0]
+        side = math.isqrt(self.num_patches // tokens)
+        fits = tokens * side**2 == self.num_patches and rows % side == 0 and columns % side == 0
+        return side if fits else None
 
     def validate_architecture(self):
         """See the base class; also: whole patches, whole groups, one statistic per channel, a possible mask ratio."""
