@@ -8,6 +8,7 @@ from dreamer_hf.losses import (
     LossNormalizer,
     RunningRMS,
     is_bootstrap_row,
+    put_beside_past,
     sample_training_row,
     shortcut_forcing_loss,
     show_past_as_in_rollouts,
@@ -258,6 +259,39 @@ def test_frames_of_the_past_cost_nothing():
     parts = [shortcut_forcing_loss(model, **batch, is_past=which).loss for which in (None, is_past, ~is_past)]
     torch.testing.assert_close(parts[0], parts[1] + parts[2])
     assert 0 < parts[1] < parts[0]
+
+
+def test_frames_beside_the_past_see_what_came_before_them_and_themselves():
+    """The slow way: for every frame of every copy, its own pass over the past before it and itself."""
+    model, copies = make_dynamics().eval(), 3
+    batch = {name: value for name, value in make_batch(rows=2, frames=copies * 6).items() if name != "noise"}
+    with torch.no_grad():
+        together = model(**batch, past_length=6).latents
+        past = model(**{name: value[:, :6] for name, value in batch.items()}).latents
+        torch.testing.assert_close(together[:, :6], past)
+        for frame in range(6, copies * 6):
+            seen = [*range(frame % 6), frame]
+            alone = model(**{name: value[:, seen] for name, value in batch.items()}).latents[:, -1]
+            torch.testing.assert_close(together[:, frame], alone)
+
+
+@pytest.mark.parametrize("past_length", [0, 4])
+def test_a_past_that_does_not_fit_is_refused(past_length):
+    batch = {name: value for name, value in make_batch().items() if name != "noise"}
+    with pytest.raises(ValueError, match="give 5 frames in equal parts"):
+        make_dynamics()(**batch, past_length=past_length)
+
+
+def test_the_past_is_put_before_its_copies_and_costs_nothing():
+    levels, steps = torch.arange(4000) % 7, torch.ones(4000, dtype=torch.long)
+    generator = torch.Generator().manual_seed(0)
+    moved_levels, moved_steps, is_free = put_beside_past(levels, steps, 1000, 7, 0.5, generator, 3)
+    assert (moved_levels[:1000] == 7).all() and (moved_steps[:1000] == 0).all() and is_free[:1000].all()
+    assert torch.equal(moved_steps[1000:], steps)
+    assert is_free[1000:].nonzero()[:, 0].tolist() == [copy * 1000 + frame for copy in range(4) for frame in range(3)]
+    at_start = moved_levels[1000:] == 0
+    assert abs(at_start[levels > 0].float().mean() - 0.5) < 0.03
+    assert torch.equal(moved_levels[1000:][~at_start], levels[~at_start])
 
 
 def test_the_pyramid_leads_small_misplaced_things_home():

@@ -57,6 +57,23 @@ def uncached_plan(num_frames: int, context_length: int, dtype: torch.dtype, devi
     return TimePlan(positions, additive_mask(visible, dtype)[None, None])
 
 
+def beside_past_plan(
+    num_frames: int, past_length: int, context_length: int, dtype: torch.dtype, device: torch.device
+) -> TimePlan:
+    """The plan of a pass over a past of `past_length` frames, followed by copies of it.
+
+    The past is a causal band. Frame t of a copy stands where frame t of the past does, and sees the past before t and
+    itself: neither its own past self nor any other frame of a copy.
+    """
+    index = torch.arange(num_frames, device=device)
+    positions = index % past_length
+    is_past = index < past_length
+    visible = in_window(positions, positions, context_length) & is_past
+    visible &= is_past[:, None] | (positions[:, None] > positions)
+    visible |= index[:, None] == index
+    return TimePlan(positions, additive_mask(visible, dtype)[None, None])
+
+
 class RingLayer(CacheLayerMixin):
     """Keys and values of one time layer, each (B, N * H_kv, capacity, h)."""
 
@@ -204,4 +221,4 @@ def _copy_rows(tensor: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
     return tensor.clone() if rows is None else tensor.index_select(0, rows)
 
 
-__all__ = ["DreamerCache", "TimePlan", "additive_mask", "uncached_plan"]
+__all__ = ["DreamerCache", "TimePlan", "additive_mask", "beside_past_plan", "uncached_plan"]

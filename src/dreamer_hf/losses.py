@@ -7,7 +7,7 @@ Shapes: B batch, T frames, N latent tokens, C latent channels, A action dimensio
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -161,6 +161,7 @@ def shortcut_forcing_loss(
     in_step_with_others: bool = False,
     ramp_weight: bool = True,
     is_past: torch.Tensor | None = None,
+    past_length: int | None = None,
 ) -> ShortcutForcingLoss:
     """Shortcut forcing (section 3.2): flow matching at the finest step, self-consistency at every coarser one.
 
@@ -184,11 +185,12 @@ def shortcut_forcing_loss(
         ramp_weight: False leaves the weight `0.9 tau + 0.1` out.
         is_past: (B,T) bool, True for frames that are only shown to those after them and cost nothing themselves; or
             None.
+        past_length: as in `DreamerDynamicsModel.forward`; or None.
     """
     # Targets bypass DDP's wrapper: it broadcasts buffers, and a process without such rows would not take part.
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     num_signal_levels = inner.config.num_signal_levels
-    conditions = _Conditions(signal_level_ids, step_size_ids, actions, action_mask)
+    conditions = _Conditions(signal_level_ids, step_size_ids, actions, action_mask, past_length)
     levels = (signal_level_ids / num_signal_levels).to(latents.dtype)
     noisy = add_noise(latents, noise, levels)
     coarse = step_size_ids > 0
@@ -222,14 +224,20 @@ class _Conditions:
     step_size_ids: torch.Tensor
     actions: torch.Tensor | None
     action_mask: torch.Tensor | None
+    past_length: int | None
 
     def rows(self, index: torch.Tensor) -> "_Conditions":
         parts = (self.signal_level_ids, self.step_size_ids, self.actions, self.action_mask)
-        return _Conditions(*(part if part is None else part[index] for part in parts))
+        return _Conditions(*(part if part is None else part[index] for part in parts), self.past_length)
 
     def run(self, model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
         output = model(
-            noisy, self.signal_level_ids, self.step_size_ids, actions=self.actions, action_mask=self.action_mask
+            noisy,
+            self.signal_level_ids,
+            self.step_size_ids,
+            actions=self.actions,
+            action_mask=self.action_mask,
+            past_length=self.past_length,
         )
         return output.latents
 
@@ -241,10 +249,8 @@ def _bootstrap_target(
     coarse = conditions.step_size_ids > 0
     half_ids = (conditions.step_size_ids - 1).clamp(min=0)
     half_levels = torch.where(coarse, 2**half_ids, 0)  # half a step, counted in signal levels; none at the finest step
-    first = _Conditions(conditions.signal_level_ids, half_ids, conditions.actions, conditions.action_mask)
-    second = _Conditions(
-        conditions.signal_level_ids + half_levels, half_ids, conditions.actions, conditions.action_mask
-    )
+    first = replace(conditions, step_size_ids=half_ids)
+    second = replace(first, signal_level_ids=conditions.signal_level_ids + half_levels)
     remaining = _per_frame(1 - first.signal_level_ids / num_signal_levels, noisy)
     remaining_after_half = _per_frame(1 - second.signal_level_ids / num_signal_levels, noisy)
     half_step = _per_frame(half_levels / num_signal_levels, noisy)
@@ -308,6 +314,42 @@ def show_past_as_in_rollouts(
     moved = coins < fraction
     moved[:num_first_frames] = True
     return signal_level_ids.masked_fill(moved, context_level_id), step_size_ids.masked_fill(moved, 0), moved
+
+
+def put_beside_past(
+    signal_level_ids: torch.Tensor,
+    step_size_ids: torch.Tensor,
+    num_past_frames: int,
+    context_level_id: int,
+    pure_noise_fraction: float,
+    generator: torch.Generator | None,
+    num_first_frames: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Puts the past of a rollout before a row's frames, which are copies of it (`past_length` of the model).
+
+    In the paper's row a frame is denoised and past to others at once, so that its own past is as noisy as it happens to
+    be. Beside a past that costs one pass of its own every frame learns what rollouts ask of it.
+
+    Args:
+        signal_level_ids, step_size_ids: (copies * P,) int64, from `sample_training_row`.
+        num_past_frames: P.
+        context_level_id: index of the context signal level.
+        pure_noise_fraction: probability that a frame starts from pure noise whatever was drawn: there alone nothing
+            but the past and the action says what will be.
+        num_first_frames: the first frames of a copy cost nothing, as a rollout is given some.
+
+    Returns:
+        Levels and step sizes, (P + copies * P,) int64, and which frames cost nothing, likewise, bool.
+    """
+    coins = torch.rand(signal_level_ids.shape, generator=generator, device=signal_level_ids.device)
+    levels = signal_level_ids.masked_fill(coins < pure_noise_fraction, 0)
+    is_free = (torch.arange(len(levels), device=levels.device) % num_past_frames) < num_first_frames
+    past = levels.new_full((num_past_frames,), context_level_id)
+    return (
+        torch.cat([past, levels]),
+        torch.cat([torch.zeros_like(past), step_size_ids]),
+        torch.cat([torch.ones_like(past, dtype=torch.bool), is_free]),
+    )
 
 
 def is_bootstrap_row(row_id: int, bootstrap_fraction: float) -> bool:

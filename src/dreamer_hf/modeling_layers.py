@@ -18,7 +18,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-from .cache_dreamer import DreamerCache, TimePlan, uncached_plan
+from .cache_dreamer import DreamerCache, TimePlan, beside_past_plan, uncached_plan
 from .configuration_dreamer import DreamerTransformerConfig
 
 
@@ -241,16 +241,18 @@ class DreamerTransformer(nn.Module):
         space_mask: torch.Tensor | None = None,
         cache: DreamerCache | None = None,
         num_commit_frames: int | None = None,
+        past_length: int | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """(B,T,N,D) -> (B,T,M,D) for the M tokens of `read`.
 
         With a cache, the T frames follow what it holds; the first `num_commit_frames` of them (all, if None) are
-        kept in it and the rest are forgotten.
+        kept in it and the rest are forgotten. Without one, `past_length` makes the frames after the first so many
+        copies of those (see `beside_past_plan`).
         """
         frames = hidden_states.shape[1]
         commit = frames if num_commit_frames is None else num_commit_frames
-        context = self._context(hidden_states, space_mask, cache, commit)
+        context = self._context(hidden_states, space_mask, cache, commit, past_length)
         last_space_layer = len(self.layers) - 2
         for index, layer in enumerate(self.layers):
             hidden_states = layer(hidden_states, context, self.read if index == last_space_layer else None, **kwargs)
@@ -258,13 +260,17 @@ class DreamerTransformer(nn.Module):
             cache.advance(commit)
         return hidden_states
 
-    def _context(self, hidden_states, space_mask, cache: DreamerCache | None, commit: int) -> PassContext:
+    def _context(
+        self, hidden_states, space_mask, cache: DreamerCache | None, commit: int, past_length: int | None
+    ) -> PassContext:
         frames, tokens = hidden_states.shape[1:3]
         dtype, device = hidden_states.dtype, hidden_states.device
-        if cache is None:
-            plan = uncached_plan(frames, self.config.context_length, dtype, device)
-        else:
+        if cache is not None:
             plan = cache.plan(frames, commit, dtype)
+        elif past_length is not None:
+            plan = beside_past_plan(frames, past_length, self.config.context_length, dtype, device)
+        else:
+            plan = uncached_plan(frames, self.config.context_length, dtype, device)
         width, theta = self.config.head_dim, self.config.rope_theta
         space_tables = rotary_tables(torch.arange(tokens, device=device), width, theta, dtype)
         space_tables = tuple(table[:, None] for table in space_tables)

@@ -199,10 +199,18 @@ class DynamicsArguments(TrainerArguments):
         0.0, "share of the frames shown at the level of a rollout's past; small models learn actions sooner with it"
     )
     num_context_frames: int = _key(
-        0, "first frames of a window always shown so, where context_level_fraction is not 0"
+        0, "first frames of a window always shown so, where context_level_fraction or past_copies is not 0"
     )
     context_loss: bool = _key(
         True, "frames shown so cost something, too; without, all training goes into what is dreamt"
+    )
+    past_copies: int = _key(
+        0,
+        "n: show a window's past once, as rollouts do, and denoise each of its frames n times beside it, at 1 + n times "
+        "the cost; 0: a frame's past is as noisy as it happens to be, as in the paper",
+    )
+    pure_noise_fraction: float = _key(
+        0.0, "share of the copies' frames that start from pure noise whatever was drawn: there the actions matter most"
     )
     bootstrap_fraction: float = _key(
         0.25,
@@ -255,7 +263,7 @@ class DynamicsArguments(TrainerArguments):
         self.tokenizer = self.tokenizer or self.pretrained
         if not self.tokenizer:
             raise ValueError("--tokenizer is missing: give the folder that examples/train_tokenizer.py wrote.")
-        for name in ("bootstrap_fraction", "context_level_fraction"):
+        for name in ("bootstrap_fraction", "context_level_fraction", "pure_noise_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is no share: give 0 to 1.")
         if not 0 <= self.num_context_frames < self.sequence_length:

@@ -14,6 +14,7 @@ from ..evaluation.perceptual import load_perceptual
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
     is_bootstrap_row,
+    put_beside_past,
     sample_training_row,
     shortcut_forcing_loss,
     show_past_as_in_rollouts,
@@ -93,17 +94,30 @@ class DynamicsObjective:
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         """See `Objective`; the parts of the loss over flow and over bootstrap frames are logged beside it."""
-        latents = self._latents(batch)
+        windows = self._latents(batch), batch["actions"], batch["action_mask"]
+        copies, past_length = 1 + self.arguments.past_copies, windows[0].shape[1]
+        latents, actions, mask = (torch.cat([part] * copies, dim=1) for part in windows)
         fraction = self.arguments.bootstrap_fraction if rows.step >= self.arguments.bootstrap_start_step else 0.0
         draws = []
         for row, generator in rows.generators(self.device):
-            draws.append(self._draw(latents.shape[1:], is_bootstrap_row(row, fraction), generator))
+            draws.append(self._draw(latents.shape[1:], past_length, is_bootstrap_row(row, fraction), generator))
         levels, steps, moved, noise = (torch.stack(column) for column in zip(*draws))
         in_step = isinstance(model, FSDPModule) and fraction > 0
         ramp = self.arguments.ramp_weight
-        actions, mask = batch["actions"], batch["action_mask"]
-        is_past = None if self.arguments.context_loss else moved
-        result = shortcut_forcing_loss(model, latents, actions, mask, levels, steps, noise, in_step, ramp, is_past)
+        beside_past = self.arguments.past_copies > 0
+        result = shortcut_forcing_loss(
+            model,
+            latents,
+            actions,
+            mask,
+            levels,
+            steps,
+            noise,
+            in_step,
+            ramp,
+            is_past=moved if beside_past or not self.arguments.context_loss else None,
+            past_length=past_length if beside_past else None,
+        )
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
     def _latents(self, batch: Batch) -> torch.Tensor:
@@ -113,15 +127,19 @@ class DynamicsObjective:
         with torch.no_grad():
             return self.tokenizer.encode(as_pixels(batch["pixel_values_videos"])).latents
 
-    def _draw(self, shape: torch.Size, is_bootstrap: bool, generator: torch.Generator):
+    def _draw(self, shape: torch.Size, past_length: int, is_bootstrap: bool, generator: torch.Generator):
         """Signal levels (T,), step sizes (T,), whether they are those of the past (T,), and noise (T,N,C) of one row."""
-        levels, fraction = self.model.config.num_signal_levels, self.arguments.context_level_fraction
-        levels_and_steps = sample_training_row(shape[0], levels, is_bootstrap, generator, self.device)
-        moved = torch.zeros(shape[0], dtype=torch.bool, device=self.device)
-        if fraction > 0:
-            context, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), self.arguments.num_context_frames
-            *levels_and_steps, moved = show_past_as_in_rollouts(*levels_and_steps, fraction, context, generator, first)
-        return *levels_and_steps, moved, torch.randn(shape, generator=generator, device=self.device)
+        arguments, levels = self.arguments, self.model.config.num_signal_levels
+        context, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), arguments.num_context_frames
+        num_drawn = shape[0] - past_length if arguments.past_copies else shape[0]
+        drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, self.device)
+        if arguments.past_copies:
+            drawn = put_beside_past(*drawn, past_length, context, arguments.pure_noise_fraction, generator, first)
+        elif arguments.context_level_fraction > 0:
+            drawn = show_past_as_in_rollouts(*drawn, arguments.context_level_fraction, context, generator, first)
+        else:
+            drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool, device=self.device)
+        return *drawn, torch.randn(shape, generator=generator, device=self.device)
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
         """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,
