@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tiny_runs import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
 
@@ -86,6 +87,23 @@ def test_transformers_own_load_adapter_gives_what_was_evaluated(lora_run, dynami
     assert not torch.allclose(dream(by_us), before, atol=1e-3)
     by_us.dynamics.disable_adapters()
     torch.testing.assert_close(dream(by_us), before, atol=1e-6, rtol=1e-5)
+
+
+def test_the_adapter_has_a_card_whose_code_works(lora_run, dynamics_run, monkeypatch):
+    card = ModelCard.load(lora_run / "README.md")
+    assert card.data.library_name == "peft" and {"dreamer_hf", "adapter"} <= set(card.data.tags)
+    assert card.data.base_model is None, "the world's folder is no repository"
+    count = sum(factor.numel() for factor in load_file(lora_run / "adapter_model.safetensors").values())
+    assert f"| parameters of the adapter | {count:,} |" in card.text and "| rank | 2 |" in card.text
+    assert "Trained on 5 episodes" in card.text and "| dy [px] |" in card.text
+    last = {name: value for line in read_metrics(lora_run) for name, value in line.items() if name.startswith("eval_")}
+    assert last and all(f"{value:.4g} |" in card.text for value in last.values())
+    assert "(preview.gif)" in card.text and (lora_run / "preview.gif").is_file()
+    assert str(dynamics_run.parent) not in card.content and f"the world `{dynamics_run.name}`" in card.text
+    monkeypatch.chdir(lora_run)
+    code, names = re.search(r"```python\n(.*?)```", card.text, re.DOTALL).group(1), {}
+    exec(code.replace(f'"{dynamics_run.name}"', f'"{dynamics_run}"'), names)
+    assert names["frame"].shape == (1, 3, 16, 16)
 
 
 def test_a_resumed_adapter_goes_on_to_the_last_bit(adapt, lora_run, tmp_path):

@@ -12,7 +12,7 @@ from ..pictures import save_gif, save_picture
 from ..remote_code import export_code
 from .adapting import has_adapter
 from .arguments import TrainerArguments
-from .model_card import NON_EMA, CardFacts, write_model_card
+from .model_card import NON_EMA, CardFacts, write_adapter_card, write_model_card
 
 if TYPE_CHECKING:
     from .trainer import Evaluation, Objective
@@ -48,15 +48,21 @@ def write_final_folder(folder: Path, run: FinishedRun) -> None:
     Raises:
         OSError: the disk is full or not writable.
     """
-    if has_adapter(run.model):  # PEFT's format and no more: code and config are those of the world under it
+    if has_adapter(run.model):  # PEFT's format: code and config are those of the world under it
         run.objective.save(folder, run.model, run.weights)
+        write_adapter_card(folder, _facts(folder, run), run.model)
         return
     is_averaged = run.arguments.ema_decay > 0
     run.objective.save(folder, run.model, run.model.state_dict() if is_averaged else run.weights)
     if is_averaged:
         _add_unaveraged(folder, run.weights)
     export_code(folder)
-    facts = CardFacts(
+    write_model_card(folder, _facts(folder, run))
+
+
+def _facts(folder: Path, run: FinishedRun) -> CardFacts:
+    """What the card says, for which the preview is written."""
+    return CardFacts(
         repo_id=run.arguments.hub_model_id,
         train_data=run.objective.train_data,
         test_data=run.objective.test_data,
@@ -65,7 +71,6 @@ def write_final_folder(folder: Path, run: FinishedRun) -> None:
         ema_decay=run.arguments.ema_decay,
         preview=_save_preview(folder, run.evaluation, run.objective.train_data.fps or 10),
     )
-    write_model_card(folder, facts)
 
 
 def _add_unaveraged(folder: Path, weights: dict[str, torch.Tensor]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..data import ShardDataset
 from ..data.files import replacing
@@ -60,15 +60,25 @@ TEMPLATE = """---
 {{ training }}
 """
 
-SUMMARIES = {
-    "dreamer_tokenizer": "A Dreamer 4 tokenizer ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)): video frames to "
-    "continuous latents and back, causal in time.",
-    "dreamer_world": "A Dreamer 4 world ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)): give it a few frames, "
-    "then steer it with actions, and it dreams what follows.",
+ADAPTER = "adapter"
+TITLES = {
+    "tokenizer": "A Dreamer 4 tokenizer",
+    "world": "A Dreamer 4 world",
+    ADAPTER: "An adapter of a Dreamer 4 world",
 }
+SUMMARIES = {
+    "tokenizer": "A Dreamer 4 tokenizer ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)): video frames to "
+    "continuous latents and back, causal in time.",
+    "world": "A Dreamer 4 world ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)): give it a few frames, "
+    "then steer it with actions, and it dreams what follows.",
+    ADAPTER: "A LoRA adapter ([arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) for the dynamics model of a Dreamer 4 "
+    "world ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)), trained on the episodes below.",
+}
+DREAMT_PREVIEW = "Held-out episodes: real, dreamt with the same actions, and with those of another episode"
 PREVIEWS = {
-    "dreamer_tokenizer": "Held-out frames: masked, reconstructed, real",
-    "dreamer_world": "Held-out episodes: real, dreamt with the same actions, and with those of another episode",
+    "tokenizer": "Held-out frames: masked, reconstructed, real",
+    "world": DREAMT_PREVIEW,
+    ADAPTER: DREAMT_PREVIEW,
 }
 MEASURES = {
     "psnr": "PSNR, dB",
@@ -99,6 +109,16 @@ start = {{name: rows[:1] for name, rows in start.items()}}
 rollout = world.start_rollout(start["pixel_values_videos"] / 255, start["actions"], start["action_mask"])
 frame = rollout.step([{action}]).pixel_values  # (1, 3, {size}) in [0, 1]; again and again"""
 
+ADAPTER_USAGE = """from dreamer_hf import DreamerWorldModel
+from dreamer_hf.adapters import load_adapter
+from dreamer_hf.start_frames import load_start_frames
+
+world = DreamerWorldModel.from_pretrained("{base}").eval()
+load_adapter(world, "{place}")
+start = load_start_frames("{place}")[0]  # held-out frames to begin from
+rollout = world.start_rollout(start.pixel_values_videos / 255, start.actions, start.action_mask)
+frame = rollout.step([{action}]).pixel_values  # again and again"""
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -125,26 +145,58 @@ class CardFacts:
 def write_model_card(folder: Path, facts: CardFacts) -> None:
     """Writes `README.md` for the tokenizer or world that was saved in `folder`. It names no path of this machine."""
     config = AutoConfig.from_pretrained(folder)
-    is_world = config.model_type == "dreamer_world"
     kind = config.model_type.removeprefix("dreamer_")
-    card = ModelCard.from_template(
+    _write(
+        folder,
+        facts,
+        kind,
         _card_data(facts, kind),
-        template_str=TEMPLATE,
-        title=facts.repo_id.split("/")[-1] if facts.repo_id else f"A Dreamer 4 {kind}",
-        summary=SUMMARIES[config.model_type],
-        preview=facts.preview,
-        preview_text=PREVIEWS[config.model_type],
-        usage_title="Load and play it" if is_world else "Load it",
         usage=_usage(config, facts.repo_id),
         usage_text=_usage_text(config, facts),
         sizes=_table(("", ""), _sizes(config)),
-        actions=_actions(config.dynamics_config) if is_world else None,
+        actions=_actions(config.dynamics_config) if kind == "world" else None,
+    )
+
+
+def write_adapter_card(folder: Path, facts: CardFacts, dynamics: PreTrainedModel) -> None:
+    """Writes `README.md` for the adapter of a dynamics model that was saved in `folder`. It names no path, either."""
+    adapter = dynamics.peft_config[dynamics.active_adapters()[0]]
+    base = adapter.base_model_name_or_path
+    data = _card_data(facts, ADAPTER)
+    data.library_name = "peft"
+    if "/" in base:  # a name on the Hub, not that of a folder here
+        data.base_model = base
+    count = sum(parameter.numel() for parameter in dynamics.parameters() if parameter.requires_grad)
+    sizes = [("parameters of the adapter", f"{count:,}"), ("rank", str(adapter.r)), ("alpha", str(adapter.lora_alpha))]
+    place = facts.repo_id or "."
+    _write(
+        folder,
+        facts,
+        ADAPTER,
+        data,
+        usage=ADAPTER_USAGE.format(place=place, base=base, action=_middle_action(dynamics.config)),
+        usage_text=f"It belongs to the world `{base}`, and `python examples/play.py --model {base} --adapter {place}` plays it.",
+        sizes=_table(("", ""), sizes),
+        actions=_actions(dynamics.config),
+    )
+
+
+def _write(folder: Path, facts: CardFacts, kind: str, card_data: ModelCardData, **parts: str | None) -> None:
+    card = ModelCard.from_template(
+        card_data,
+        template_str=TEMPLATE,
+        title=facts.repo_id.split("/")[-1] if facts.repo_id else TITLES[kind],
+        summary=SUMMARIES[kind],
+        preview=facts.preview,
+        preview_text=PREVIEWS[kind],
+        usage_title="Load it" if kind == "tokenizer" else "Load and play it",
         data=_data(facts),
         evaluation_title=EVALUATION_TITLE,
         begin=EVALUATION_BEGIN,
         metrics=_metrics(folder, facts),
         end=EVALUATION_END,
         training=facts.training,
+        **parts,
     )
     with replacing(folder / CARD_NAME) as temporary:
         temporary.write_text(f"{card}\n", encoding="utf-8")
