@@ -6,7 +6,8 @@ Shapes: B batch, T frames, N latent tokens, C latent channels, A action dimensio
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -254,16 +255,68 @@ def _bootstrap_target(
     remaining = _per_frame(1 - first.signal_level_ids / num_signal_levels, noisy)
     remaining_after_half = _per_frame(1 - second.signal_level_ids / num_signal_levels, noisy)
     half_step = _per_frame(half_levels / num_signal_levels, noisy)
+    with _as_in_use(model):
+        velocity_1 = (first.run(model, noisy) - noisy) / remaining
+        halfway = noisy + velocity_1 * half_step
+        velocity_2 = (second.run(model, halfway) - halfway) / remaining_after_half
+    return noisy + remaining * (velocity_1 + velocity_2) / 2
+
+
+@contextmanager
+def _as_in_use(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode and without gradient."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            velocity_1 = (first.run(model, noisy) - noisy) / remaining
-            halfway = noisy + velocity_1 * half_step
-            velocity_2 = (second.run(model, halfway) - halfway) / remaining_after_half
+            yield
     finally:
         model.train(was_training)
-    return noisy + remaining * (velocity_1 + velocity_2) / 2
+
+
+def predicted_past(
+    model: nn.Module,
+    latents: torch.Tensor,
+    actions: torch.Tensor | None,
+    action_mask: torch.Tensor | None,
+    noise: torch.Tensor,
+    num_real_frames: torch.Tensor,
+    context_level_id: int,
+) -> torch.Tensor:
+    """A window's past with the errors that it has in a rollout: after some real frames, the model's own predictions.
+
+    All frames are predicted at once, each in one pass from pure noise beside the real past before it, in eval mode and
+    without gradient.
+
+    Args:
+        model: a `DreamerDynamicsModel` that predicts clean latents, wrapped for distributed training or not.
+        latents: (B,P,N,C) clean latents of the frozen tokenizer.
+        actions, action_mask: (B,P,A) and (B,P), as in `shortcut_forcing_loss`.
+        noise: (B,2P,N,C) standard normal: of the past that is shown, and what the frames start from.
+        num_real_frames: (B,) int64; P leaves a window as it is.
+        context_level_id: index of the context signal level.
+
+    Returns:
+        (B,P,N,C).
+    """
+    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    length = latents.shape[1]
+    is_own = torch.arange(length, device=latents.device) >= num_real_frames[:, None]
+    rows = is_own.any(dim=1).nonzero()[:, 0]
+    if len(rows) == 0:
+        return latents
+    levels = torch.full((len(rows), 2 * length), context_level_id, device=latents.device)
+    levels[:, length:] = 0
+    twice = [part if part is None else torch.cat([part[rows]] * 2, dim=1) for part in (actions, action_mask)]
+    conditions = _Conditions(levels, torch.zeros_like(levels), *twice, length)
+    shown = add_noise(
+        torch.cat([latents[rows]] * 2, dim=1), noise[rows], (levels / inner.config.num_signal_levels).to(latents.dtype)
+    )
+    with _as_in_use(inner):
+        predicted = conditions.run(inner, shown)[:, length:].to(latents.dtype)
+    past = latents.clone()
+    past[rows] = torch.where(is_own[rows, :, None, None], predicted, latents[rows])
+    return past
 
 
 def _per_frame(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

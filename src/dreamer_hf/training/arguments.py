@@ -212,6 +212,11 @@ class DynamicsArguments(TrainerArguments):
     pure_noise_fraction: float = _key(
         0.0, "share of the copies' frames that start from pure noise whatever was drawn: there the actions matter most"
     )
+    own_past_fraction: float = _key(
+        0.0,
+        "with past_copies: share of the windows whose past, from a drawn frame on, is what the model itself predicts, "
+        "so that it learns to go on from its own errors; one pass more for these",
+    )
     bootstrap_fraction: float = _key(
         0.25,
         "share of the rows that learn coarse steps, at three passes instead of one; 0 is plain flow matching, which "
@@ -263,7 +268,7 @@ class DynamicsArguments(TrainerArguments):
         self.tokenizer = self.tokenizer or self.pretrained
         if not self.tokenizer:
             raise ValueError("--tokenizer is missing: give the folder that examples/train_tokenizer.py wrote.")
-        for name in ("bootstrap_fraction", "context_level_fraction", "pure_noise_fraction"):
+        for name in ("bootstrap_fraction", "context_level_fraction", "pure_noise_fraction", "own_past_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is no share: give 0 to 1.")
         if not 0 <= self.num_context_frames < self.sequence_length:

@@ -14,6 +14,7 @@ from ..evaluation.perceptual import load_perceptual
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
     is_bootstrap_row,
+    predicted_past,
     put_beside_past,
     sample_training_row,
     shortcut_forcing_loss,
@@ -36,6 +37,8 @@ from .trainer import Batch, Evaluation, Scalars
 
 EVALUATION = 1_000_000
 """In place of a kind of batch: evaluations have draws of their own, the same ones each time."""
+OWN_PAST = 2_000_000
+"""Likewise: which windows' past is the model's own."""
 
 
 class DynamicsObjective:
@@ -102,6 +105,9 @@ class DynamicsObjective:
         for row, generator in rows.generators(self.device):
             draws.append(self._draw(latents.shape[1:], past_length, is_bootstrap_row(row, fraction), generator))
         levels, steps, moved, noise = (torch.stack(column) for column in zip(*draws))
+        if self.arguments.own_past_fraction > 0:
+            past = self._predicted_past(model, windows, noise, rows)
+            latents = torch.cat([past, latents[:, past_length:]], dim=1)
         in_step = isinstance(model, FSDPModule) and fraction > 0
         ramp = self.arguments.ramp_weight
         beside_past = self.arguments.past_copies > 0
@@ -119,6 +125,20 @@ class DynamicsObjective:
             past_length=past_length if beside_past else None,
         )
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
+
+    def _predicted_past(self, model, windows, noise, rows: RowNumbers) -> torch.Tensor:
+        """(B,P,N,C): the windows' past, in some of them the model's own predictions from a drawn frame on."""
+        length = windows[0].shape[1]
+        first = min(self.arguments.num_context_frames, length)
+        num_real = []
+        for row in rows:
+            generator = seeded_generator("cpu", self.arguments.seed, OWN_PAST, rows.kind, row)
+            is_own = torch.rand((), generator=generator) < self.arguments.own_past_fraction
+            drawn = torch.randint(first, length + 1, (), generator=generator)
+            num_real.append(int(drawn) if is_own else length)
+        context = signal_level_id(CONTEXT_SIGNAL_LEVEL, self.model.config.num_signal_levels)
+        num_real = torch.tensor(num_real, device=self.device)
+        return predicted_past(model, *windows, noise[:, : 2 * length], num_real, context)
 
     def _latents(self, batch: Batch) -> torch.Tensor:
         """Clean latents (B,T,N,C) of a batch, stored or encoded now."""
