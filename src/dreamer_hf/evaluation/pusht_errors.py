@@ -5,6 +5,7 @@ Positions are in percent of the frame's width, angles in degrees. Shapes: B epis
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ..data.pusht import WORLD_SIZE
 from .dreams import REAL, REPEAT
@@ -44,7 +45,8 @@ def pusht_values(videos: dict[str, torch.Tensor], last_given: torch.Tensor) -> d
     """
     steps = videos[REAL].shape[1]
     before = _find(last_given[:, None])
-    states = {name: _find(video) for name, video in videos.items() if name != REPEAT}
+    shown = tqdm(videos.items(), desc="finding agent and block", unit="candidate", leave=False)
+    states = {name: _find(video) for name, video in shown if name != REPEAT}
     states[REPEAT] = PushTState(*(part.expand(-1, steps, *part.shape[2:]) for part in vars(before).values()))
     real = states.pop(REAL)
     values = {"block_moved": {REAL: _moved(real.block, before.block)}}
