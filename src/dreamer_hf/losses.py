@@ -195,9 +195,7 @@ def shortcut_forcing_loss(
     levels = (signal_level_ids / num_signal_levels).to(latents.dtype)
     noisy = add_noise(latents, noise, levels)
     coarse = step_size_ids > 0
-    rows = coarse.any(dim=1).nonzero()[:, 0]
-    if in_step_with_others and len(rows) == 0:
-        rows = rows.new_zeros(1)
+    rows = _rows_to_run(coarse, in_step_with_others)
     # A step of the target that leads to x is a clean prediction too: comparing those needs no division by (1 - tau).
     target = latents
     if len(rows) > 0:
@@ -215,6 +213,12 @@ def shortcut_forcing_loss(
     return ShortcutForcingLoss(
         (weighted * counts).mean(), detached[~coarse & counts].mean(), detached[coarse & counts].mean()
     )
+
+
+def _rows_to_run(frames: torch.Tensor, in_step_with_others: bool) -> torch.Tensor:
+    """Indices of the rows of (B,T) bool that hold a True; of one row where there is none and others wait for a pass."""
+    rows = frames.any(dim=1).nonzero()[:, 0]
+    return rows.new_zeros(1) if in_step_with_others and len(rows) == 0 else rows
 
 
 @dataclass
@@ -282,6 +286,7 @@ def predicted_past(
     noise: torch.Tensor,
     num_real_frames: torch.Tensor,
     context_level_id: int,
+    in_step_with_others: bool = False,
 ) -> torch.Tensor:
     """A window's past with the errors that it has in a rollout: after some real frames, the model's own predictions.
 
@@ -295,6 +300,7 @@ def predicted_past(
         noise: (B,2P,N,C) standard normal: of the past that is shown, and what the frames start from.
         num_real_frames: (B,) int64; P leaves a window as it is.
         context_level_id: index of the context signal level.
+        in_step_with_others: make the pass even if no window needs it, as in `shortcut_forcing_loss`.
 
     Returns:
         (B,P,N,C).
@@ -302,7 +308,7 @@ def predicted_past(
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     length = latents.shape[1]
     is_own = torch.arange(length, device=latents.device) >= num_real_frames[:, None]
-    rows = is_own.any(dim=1).nonzero()[:, 0]
+    rows = _rows_to_run(is_own, in_step_with_others)
     if len(rows) == 0:
         return latents
     levels = torch.full((len(rows), 2 * length), context_level_id, device=latents.device)

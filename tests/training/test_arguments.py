@@ -60,6 +60,20 @@ def test_bad_flags_are_told_in_one_sentence(argv, message):
 
 
 @pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--own_past_fraction", "0.5"], "own_past_fraction is about frames beside a past: give --past_copies 1, too"),
+        (["--pure_noise_fraction", "0.5"], "pure_noise_fraction is about frames beside a past"),
+        (["--past_copies", "-1"], "past_copies=-1 is impossible"),
+        (["--past_copies", "1", "--own_past_fraction", "2"], "own_past_fraction=2.0 is no share"),
+    ],
+)
+def test_objectives_that_contradict_themselves_are_refused(argv, message):
+    with pytest.raises(ValueError, match=message):
+        parse_dynamics(*argv)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("learning_rates: 1\n", "unknown key 'learning_rates' in .*mine.yaml: did you mean learning_rate"),

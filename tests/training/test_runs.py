@@ -128,10 +128,15 @@ def test_adapters_train_on_two_processes_as_on_one(tmp_path, data_dir, configs, 
         assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
-def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run, sharded):
+OWN_PAST = ["--past_copies", 1, "--pure_noise_fraction", 0.5, "--own_past_fraction", 0.2]
+
+
+@pytest.mark.parametrize(
+    ("sharded", "keys"), [(False, []), (True, []), (True, OWN_PAST)], ids=["ddp", "fsdp2", "fsdp2-own-past"]
+)
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run, sharded, keys):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
-    argv += ["--max_train_steps", 4]
+    argv += ["--max_train_steps", 4, *keys]
     train("dynamics", *argv, "--output_dir", tmp_path / "one")
     wrapper = [Path(__file__).parent / "fsdp2_on_cpu.py"] if sharded else []
     run_on_two_processes(

@@ -271,6 +271,11 @@ class DynamicsArguments(TrainerArguments):
         for name in ("bootstrap_fraction", "context_level_fraction", "pure_noise_fraction", "own_past_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is no share: give 0 to 1.")
+        if self.past_copies < 0:
+            raise ValueError(f"past_copies={self.past_copies} is impossible: give 0 or more.")
+        for name in ("pure_noise_fraction", "own_past_fraction"):
+            if getattr(self, name) > 0 and self.past_copies == 0:
+                raise ValueError(f"{name} is about frames beside a past: give --past_copies 1, too.")
         if not 0 <= self.num_context_frames < self.sequence_length:
             raise ValueError(
                 f"num_context_frames={self.num_context_frames} leaves nothing of {self.sequence_length} frames to learn: "

@@ -138,7 +138,8 @@ class DynamicsObjective:
             num_real.append(int(drawn) if is_own else length)
         context = signal_level_id(CONTEXT_SIGNAL_LEVEL, self.model.config.num_signal_levels)
         num_real = torch.tensor(num_real, device=self.device)
-        return predicted_past(model, *windows, noise[:, : 2 * length], num_real, context)
+        in_step = isinstance(model, FSDPModule)
+        return predicted_past(model, *windows, noise[:, : 2 * length], num_real, context, in_step)
 
     def _latents(self, batch: Batch) -> torch.Tensor:
         """Clean latents (B,T,N,C) of a batch, stored or encoded now."""
