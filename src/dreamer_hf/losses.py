@@ -188,8 +188,7 @@ def shortcut_forcing_loss(
             None.
         past_length: as in `DreamerDynamicsModel.forward`; or None.
     """
-    # Targets bypass DDP's wrapper: it broadcasts buffers, and a process without such rows would not take part.
-    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    inner = _without_wrapper(model)
     num_signal_levels = inner.config.num_signal_levels
     conditions = _Conditions(signal_level_ids, step_size_ids, actions, action_mask, past_length)
     levels = (signal_level_ids / num_signal_levels).to(latents.dtype)
@@ -213,6 +212,12 @@ def shortcut_forcing_loss(
     return ShortcutForcingLoss(
         (weighted * counts).mean(), detached[~coarse & counts].mean(), detached[coarse & counts].mean()
     )
+
+
+def _without_wrapper(model: nn.Module) -> nn.Module:
+    """The model for passes that some processes make and others do not: DDP's wrapper broadcasts buffers, and a process
+    without such rows would not take part."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 def _rows_to_run(frames: torch.Tensor, in_step_with_others: bool) -> torch.Tensor:
@@ -294,7 +299,7 @@ def predicted_past(
     without gradient.
 
     Args:
-        model: a `DreamerDynamicsModel` that predicts clean latents, wrapped for distributed training or not.
+        model: a `DreamerDynamicsModel`, wrapped for distributed training or not.
         latents: (B,P,N,C) clean latents of the frozen tokenizer.
         actions, action_mask: (B,P,A) and (B,P), as in `shortcut_forcing_loss`.
         noise: (B,2P,N,C) standard normal: of the past that is shown, and what the frames start from.
@@ -305,7 +310,7 @@ def predicted_past(
     Returns:
         (B,P,N,C).
     """
-    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    inner = _without_wrapper(model)
     length = latents.shape[1]
     is_own = torch.arange(length, device=latents.device) >= num_real_frames[:, None]
     rows = _rows_to_run(is_own, in_step_with_others)
@@ -315,9 +320,8 @@ def predicted_past(
     levels[:, length:] = 0
     twice = [part if part is None else torch.cat([part[rows]] * 2, dim=1) for part in (actions, action_mask)]
     conditions = _Conditions(levels, torch.zeros_like(levels), *twice, length)
-    shown = add_noise(
-        torch.cat([latents[rows]] * 2, dim=1), noise[rows], (levels / inner.config.num_signal_levels).to(latents.dtype)
-    )
+    signal_levels = (levels / inner.config.num_signal_levels).to(latents.dtype)
+    shown = add_noise(torch.cat([latents[rows]] * 2, dim=1), noise[rows], signal_levels)
     with _as_in_use(inner):
         predicted = conditions.run(inner, shown)[:, length:].to(latents.dtype)
     past = latents.clone()

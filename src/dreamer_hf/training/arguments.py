@@ -196,7 +196,9 @@ class DynamicsArguments(TrainerArguments):
     )
     cache_latents: bool = _key(False, "encode all episodes once and keep their latents in memory")
     context_level_fraction: float = _key(
-        0.0, "share of the frames shown at the level of a rollout's past; small models learn actions sooner with it"
+        0.0,
+        "without past_copies: share of the frames shown at the level of a rollout's past; small models learn actions "
+        "sooner with it",
     )
     num_context_frames: int = _key(
         0, "first frames of a window always shown so, where context_level_fraction or past_copies is not 0"

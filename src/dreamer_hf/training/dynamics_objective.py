@@ -126,7 +126,9 @@ class DynamicsObjective:
         )
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
-    def _predicted_past(self, model, windows, noise, rows: RowNumbers) -> torch.Tensor:
+    def _predicted_past(
+        self, model: nn.Module, windows: tuple[torch.Tensor, ...], noise: torch.Tensor, rows: RowNumbers
+    ) -> torch.Tensor:
         """(B,P,N,C): the windows' past, in some of them the model's own predictions from a drawn frame on."""
         length = windows[0].shape[1]
         first = min(self.arguments.num_context_frames, length)
