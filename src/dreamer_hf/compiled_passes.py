@@ -5,7 +5,13 @@ Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, a ac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -13,8 +19,20 @@ from tqdm import tqdm
 
 from .cache_dreamer import DreamerCache
 
+if TYPE_CHECKING:  # PyTorch's compiler takes seconds to import
+    from torch._dynamo.types import GuardFilterEntry
+
 NUM_GRAPHS = 64
-"""Compiled graphs that one function may have: every model, batch size and kind of pass needs its own."""
+"""Compiled graphs that a model's pass may have: every batch size and kind of pass needs its own."""
+
+CPU_CODE = {
+    "freezing": True,  # weights become constants of the code, packed for its matrix products
+    "max_autotune": True,  # matrix products of a few rows in generated code: faster than libraries, which suit large ones
+    "max_autotune_gemm_backends": "CPP",
+    "cpp_wrapper": True,  # a pass has some two hundred kernels: C++ calls them faster than Python
+    "cpp.min_chunk_size": 8192,  # elements a thread: handing over fewer takes longer than to compute them
+}
+"""How Inductor makes code for a CPU; docs/speed.md says what each is worth."""
 
 
 def dynamics_pass(
@@ -45,14 +63,58 @@ def decoder_pass(tokenizer: nn.Module, latents: torch.Tensor, cache: DreamerCach
     return tokenizer.decode(latents, past_key_values=cache).pixel_values_videos
 
 
-def compile_pass(function: Callable[..., torch.Tensor], device: torch.device) -> Callable[..., torch.Tensor]:
-    """The same function for static shapes: with CUDA graphs on a GPU, generated code alone elsewhere.
+def compile_pass(function: Callable[..., torch.Tensor], model: nn.Module) -> Callable[..., torch.Tensor]:
+    """The same function for this model and static shapes: with CUDA graphs on a GPU, generated code alone elsewhere.
 
-    Nothing is compiled before the first call; see `warm_up` for that one.
+    Nothing is compiled before the first call; see `warm_up` for that one. Code that was made for a model serves all its
+    rollouts, until its weights change.
+
+    Args:
+        function: one of the passes above; takes the model first.
+        model: on whose device it runs.
     """
-    if device.type != "cuda":
-        # Nothing is marked as staying in place here: freezing would take a marked cache for a weight.
-        return torch.compile(function, dynamic=False)
+    weights = _versions_of_weights(model)
+    if model not in _compiled_passes or _compiled_passes[model].weights != weights:
+        compile_one = _compile_for_gpu if model.device.type == "cuda" else _compile_for_cpu
+        _compiled_passes[model] = CompiledPass(compile_one(_with_code_of_its_own(function)), weights)
+    return _compiled_passes[model].function
+
+
+@dataclass
+class CompiledPass:
+    """A model's pass, and the state of the weights that became part of it."""
+
+    function: Callable[..., torch.Tensor]
+    weights: list[tuple[int, int]]
+
+
+_compiled_passes: WeakKeyDictionary[nn.Module, CompiledPass] = WeakKeyDictionary()
+
+
+def _versions_of_weights(model: nn.Module) -> list[tuple[int, int]]:
+    """Differs once a weight was replaced or written to."""
+    weights = itertools.chain(model.parameters(), model.buffers())
+    return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]
+
+
+def _with_code_of_its_own(function: FunctionType) -> FunctionType:
+    """A copy for which PyTorch, which keeps compiled graphs with a function's code object, begins anew."""
+    return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+
+
+def _compile_for_cpu(function: FunctionType) -> Callable[..., torch.Tensor]:
+    model_argument = function.__code__.co_varnames[0]
+
+    def is_about_inputs(guards: Sequence[GuardFilterEntry]) -> list[bool]:
+        """Of the conditions checked before each call, hundreds are about the model: they take as long as a tenth of a pass,
+        and are settled with the choice of the function."""
+        return [re.match(rf"{model_argument}\b", guard.name) is None for guard in guards]
+
+    # Nothing is marked as staying in place here: freezing would take a marked cache for a weight.
+    return torch.compile(function, dynamic=False, options={"guard_filter_fn": is_about_inputs})
+
+
+def _compile_for_gpu(function: FunctionType) -> Callable[..., torch.Tensor]:
     compiled = torch.compile(function, dynamic=False, mode="reduce-overhead")
 
     def replay(*args) -> torch.Tensor:
@@ -76,8 +138,6 @@ def _keep_in_place(cache: DreamerCache) -> None:
 def warm_up(step: Callable[[None], object], passes: list[str], device: torch.device) -> None:
     """Makes the first calls of compiled passes, which do the compiling, and shows what it is busy with.
 
-    On a CPU the weights become constants of the code (Inductor's freezing), packed for its matrix products.
-
     Args:
         step: a step of a throwaway rollout; each call meets one new pass.
         passes: their names.
@@ -88,7 +148,7 @@ def warm_up(step: Callable[[None], object], passes: list[str], device: torch.dev
     import torch._inductor.config as inductor_config
 
     with (
-        inductor_config.patch(freezing=device.type == "cpu"),
+        inductor_config.patch(CPU_CODE if device.type == "cpu" else {}),
         dynamo_config.patch(recompile_limit=NUM_GRAPHS),
         tqdm(passes, unit="pass", dynamic_ncols=True) as bar,
     ):

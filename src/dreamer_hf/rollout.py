@@ -195,7 +195,7 @@ class DreamerLatentRollout:
     def compile(self) -> None:
         """Compiles the passes of a step, for this number of rows: minutes, with a progress bar; see
         [`DreamerRollout.compile`]."""
-        self._dynamics_pass = compile_pass(dynamics_pass, self.dynamics.device)
+        self._dynamics_pass = compile_pass(dynamics_pass, self.dynamics)
         passes = ["denoising pass", "pass over two frames" if self.merge_commit else "commit pass"]
         warm_up(self._just_started().step, passes, self.dynamics.device)
 
@@ -373,11 +373,11 @@ class DreamerRollout:
         """Compiles the passes of a step with `torch.compile`, for this number of rows: minutes, with a progress bar.
 
         Steps then give the same frames to rounding. On a GPU passes run as CUDA graphs. On a CPU the weights become
-        part of the code, so that later changes of the model's weights go unseen. Clones and resets stay compiled;
-        compiling another rollout of this model and number of rows takes seconds.
+        part of the code: after changing them, or the model, compile again. Clones and resets stay compiled; compiling
+        another rollout of this model and number of rows takes seconds.
         """
         self.latent_rollout.compile()
-        self._decoder_pass = compile_pass(decoder_pass, self.world.device)
+        self._decoder_pass = compile_pass(decoder_pass, self.world.tokenizer)
         twin = self.clone()
         twin.latent_rollout = self.latent_rollout._just_started()
         warm_up(twin.step, ["decoder pass"], self.world.device)

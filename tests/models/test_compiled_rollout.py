@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from tiny import rand, randn, tiny_world
+from tiny import rand, randn, shake, tiny_tokenizer, tiny_world
+
+from dreamer_hf.compiled_passes import compile_pass, decoder_pass, warm_up
+
+
+def smallest_world():
+    """One layer over space and one over time in each stack: compiling goes by the number of layers."""
+    return tiny_world({"num_decoder_layers": 2, "time_every": 2}, {"num_hidden_layers": 2, "time_every": 2})
 
 
 def num_graphs():
@@ -13,7 +20,7 @@ def num_graphs():
 def rollouts():
     """The same dream twice: as it is, and compiled."""
     graphs_before = num_graphs()
-    world = tiny_world({}, {"num_hidden_layers": 4})
+    world = smallest_world()
     start = {"context_noise": randn(2, 2, 3, 5), "num_inference_steps": 2}
     plain = world.start_rollout(rand(2, 2, 3, 16, 16), **start)
     compiled = plain.clone()
@@ -60,3 +67,28 @@ def test_warm_up_leaves_the_dream_and_its_noise_alone(rollouts):
     assert torch.equal(torch.get_rng_state(), state)
     assert given.frame_index == untouched.frame_index
     assert_same_dream(steps(given, 2), steps(untouched, 2))
+
+
+@torch.no_grad()
+def test_other_models_and_changed_weights_get_code_of_their_own():
+    """Weights are frozen into the code, and hardly anything is checked before a call."""
+    layers = {"num_encoder_layers": 2, "num_decoder_layers": 2, "time_every": 2}
+    first, second = tiny_tokenizer(**layers), tiny_tokenizer(**layers)
+    shake(second, seed=3)
+
+    def decode(form, model):
+        return form(model, randn(1, 1, 3, 5), model.new_decoder_cache(1))
+
+    def compiled_for(model):
+        compiled = compile_pass(decoder_pass, model)
+        warm_up(lambda _: decode(compiled, model), ["decoder"], model.device)
+        torch.testing.assert_close(decode(compiled, model), decode(decoder_pass, model), atol=1e-4, rtol=1e-4)
+        return compiled
+
+    compiled, before = compiled_for(first), decode(decoder_pass, first)
+    assert compile_pass(decoder_pass, first) is compiled
+    assert compiled_for(second) is not compiled
+    torch.testing.assert_close(decode(compiled, first), before, atol=1e-4, rtol=1e-4)
+    shake(first, seed=4)
+    assert compiled_for(first) is not compiled
+    assert not torch.allclose(decode(decoder_pass, first), before, atol=0.01)
