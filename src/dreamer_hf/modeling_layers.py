@@ -65,7 +65,8 @@ def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: t
     exponents = torch.arange(0, head_dim, 2, dtype=exact, device=positions.device) / head_dim
     angles = positions.to(exact)[:, None] * theta**-exponents
     cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
-    return torch.cat([cosines, cosines], dim=-1), torch.cat([-sines, sines], dim=-1)
+    # One tensor of both: the compiler then keeps it, where it would compute cosines anew for each layer, token and head.
+    return torch.cat([cosines, cosines, -sines, sines], dim=-1).chunk(2, dim=-1)
 
 
 def rotate(states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
