@@ -146,6 +146,7 @@ def warm_up(step: Callable[[None], object], passes: list[str], device: torch.dev
     # Freezing has to be on while a function is traced, for which the `options` of torch.compile come too late.
     import torch._dynamo.config as dynamo_config
     import torch._inductor.config as inductor_config
+    from torch._inductor.exc import InductorError
 
     with (
         inductor_config.patch(CPU_CODE if device.type == "cpu" else {}),
@@ -154,7 +155,14 @@ def warm_up(step: Callable[[None], object], passes: list[str], device: torch.dev
     ):
         for name in bar:
             bar.set_description(f"compiling the {name}")
-            step(None)
+            try:
+                step(None)
+            except InductorError as error:
+                if "NoValidChoicesError" not in str(error):
+                    raise
+                # A product that has no generated form on this processor (of another dtype, or without weights): libraries'.
+                with inductor_config.patch(max_autotune=False):
+                    step(None)
 
 
 __all__ = ["compile_pass", "decoder_pass", "dynamics_pass", "warm_up"]
