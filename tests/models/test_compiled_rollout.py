@@ -69,26 +69,41 @@ def test_warm_up_leaves_the_dream_and_its_noise_alone(rollouts):
     assert_same_dream(steps(given, 2), steps(untouched, 2))
 
 
+def decode(form, model):
+    return form(model, randn(1, 1, 3, 5), model.new_decoder_cache(1))
+
+
+def compiled_for(model):
+    """The compiled decoder, after it gave what the plain one gives."""
+    compiled = compile_pass(decoder_pass, model)
+    warm_up(lambda _: decode(compiled, model), ["decoder"], model.device)
+    torch.testing.assert_close(decode(compiled, model), decode(decoder_pass, model), atol=1e-4, rtol=1e-4)
+    return compiled
+
+
+SMALLEST = {"num_encoder_layers": 2, "num_decoder_layers": 2, "time_every": 2}
+
+
+@torch.no_grad()
+def test_products_without_a_generated_form_are_left_to_the_libraries():
+    """Eager attention multiplies activations."""
+    model = tiny_tokenizer(**SMALLEST)
+    model.set_attn_implementation("eager")
+    compiled_for(model)
+
+
 @torch.no_grad()
 def test_other_models_and_changed_weights_get_code_of_their_own():
     """Weights are frozen into the code, and hardly anything is checked before a call."""
-    layers = {"num_encoder_layers": 2, "num_decoder_layers": 2, "time_every": 2}
-    first, second = tiny_tokenizer(**layers), tiny_tokenizer(**layers)
+    first, second = tiny_tokenizer(**SMALLEST), tiny_tokenizer(**SMALLEST)
     shake(second, seed=3)
-
-    def decode(form, model):
-        return form(model, randn(1, 1, 3, 5), model.new_decoder_cache(1))
-
-    def compiled_for(model):
-        compiled = compile_pass(decoder_pass, model)
-        warm_up(lambda _: decode(compiled, model), ["decoder"], model.device)
-        torch.testing.assert_close(decode(compiled, model), decode(decoder_pass, model), atol=1e-4, rtol=1e-4)
-        return compiled
-
     compiled, before = compiled_for(first), decode(decoder_pass, first)
     assert compile_pass(decoder_pass, first) is compiled
     assert compiled_for(second) is not compiled
     torch.testing.assert_close(decode(compiled, first), before, atol=1e-4, rtol=1e-4)
     shake(first, seed=4)
-    assert compiled_for(first) is not compiled
+    changed = compiled_for(first)
+    assert changed is not compiled
     assert not torch.allclose(decode(decoder_pass, first), before, atol=0.01)
+    first.decoder.some_setting = True
+    assert compile_pass(decoder_pass, first) is not changed
