@@ -1,8 +1,8 @@
 """Measures dreaming, frame by frame, against the plain form in one run, and prints tables.
 
 The world has random weights (speed does not depend on them): about 10M parameters on a processor; on a GPU a 110M dynamics
-model with a 400M tokenizer in bfloat16, for one player and for 16. The plain form (tests/models/plain_eager.py) is float32
-with five dynamics passes a frame.
+model with a 400M tokenizer in bfloat16, for one player and for 16. The plain form (tests/models/plain_eager.py) makes five
+dynamics passes a frame; ours are held against it in the same precision.
 
 python benchmarks/rollout.py                 on this machine's GPU, or its processor
 python benchmarks/rollout.py --quick         a rehearsal at toy size: its figures mean nothing
@@ -123,7 +123,7 @@ def measure(world, players: int, dtype: torch.dtype, rounds: int, peak: float, b
     )
     flops = count_flops(lambda: forms["ours"].step(actions[0]))
     limit = max(flops / peak, traffic(world, forms["ours"], dtype) / bandwidth)
-    plain = timings["plain float32"]
+    plain = timings[plain_name(dtype)]
     rows = [row(name, forms[name], timing, players, limit) for name, timing in timings.items()]
     for line, timing in zip(rows, timings.values()):
         line.insert(-1, ratio(plain, timing, device))
@@ -165,7 +165,10 @@ def traffic(world: DreamerWorldModel, form: Form, dtype: torch.dtype) -> int:
 def make_forms(world: DreamerWorldModel, frames: torch.Tensor, dtype: torch.dtype, args) -> dict[str, Form]:
     decoded = f"{NUM_STEPS} + 1 decoder"
     separate = f"{NUM_STEPS + 1} + 1 decoder"
-    forms = {"plain float32": Form(plain_step(world, frames), separate)}
+    forms = {
+        plain_name(kind): Form(plain_step(world, frames, kind), separate)
+        for kind in dict.fromkeys((torch.float32, dtype))
+    }
     if args.reference:
         forms[f"reference ({args.reference.name})"] = Form(reference_step(world, frames, args), "its own")
     world = world.to(dtype)
@@ -181,16 +184,20 @@ def make_forms(world: DreamerWorldModel, frames: torch.Tensor, dtype: torch.dtyp
     return forms
 
 
-def plain_step(world: DreamerWorldModel, frames: torch.Tensor) -> Step:
+def plain_name(dtype: torch.dtype) -> str:
+    return f"plain {str(dtype).removeprefix('torch.')}"
+
+
+def plain_step(world: DreamerWorldModel, frames: torch.Tensor, dtype: torch.dtype) -> Step:
     plain = import_plain_forms()
     config, shape = world.config.dynamics_config, frames.shape[:2]
-    latent = (config.num_latent_tokens, config.latent_dim)
-    models = plain.PlainTokenizer(world.tokenizer), plain.PlainDynamics(world.dynamics)
-    rollout = plain.PlainRollout(*models, frames, torch.randn(*shape, *latent, device=frames.device), NUM_STEPS)
+    latent, kind = (config.num_latent_tokens, config.latent_dim), {"device": frames.device, "dtype": dtype}
+    models = plain.PlainTokenizer(world.tokenizer).to(dtype), plain.PlainDynamics(world.dynamics).to(dtype)
+    rollout = plain.PlainRollout(*models, frames.to(dtype), torch.randn(*shape, *latent, **kind), NUM_STEPS)
 
     def step(actions: torch.Tensor) -> torch.Tensor:
-        start, commit = torch.randn(2, len(actions), *latent, device=frames.device)
-        return rollout.step(actions, start, commit)[0]
+        start, commit = torch.randn(2, len(actions), *latent, **kind)
+        return rollout.step(actions.to(dtype), start, commit)[0]
 
     return step
 

@@ -99,6 +99,7 @@ GPU_HEADER = [
     "ours bf16",
     "ours bf16, compiled",
     "compiled / plain float32",
+    "compiled / plain bf16",
     "of the matrix-multiply peak",
 ]
 
@@ -112,7 +113,8 @@ def measure_on_gpu(workloads: dict[str, tuple[int, int, int]], rounds: int, devi
         speeds = [timing.rate(workload.num_frames) for timing in timings.values()]
         best = timings["compiled"]
         share = f"{flops / best.median / peak:.0%}"
-        return [workload.describe(source), *speeds, ratio(timings["plain"], best, device), share]
+        ratios = [ratio(timings[name], best, device) for name in ("plain", "plain bf16")]
+        return [workload.describe(source), *speeds, *ratios, share]
 
     print_table(GPU_HEADER, (row(*case) for case in _cases(workloads, device)))
 

@@ -41,7 +41,7 @@ def rotate(states, positions, theta):
     frequencies = theta ** (-torch.arange(0, width, 2, device=states.device) / width)
     angles = positions[:, None] * frequencies
     first, second = states.chunk(2, dim=-1)
-    cosines, sines = angles.cos(), angles.sin()
+    cosines, sines = angles.cos().to(states.dtype), angles.sin().to(states.dtype)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
 
