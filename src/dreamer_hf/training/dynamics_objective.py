@@ -102,9 +102,9 @@ class DynamicsObjective:
         latents, actions, mask = (torch.cat([part] * copies, dim=1) for part in windows)
         fraction = self.arguments.bootstrap_fraction if rows.step >= self.arguments.bootstrap_start_step else 0.0
         draws = []
-        for row, generator in rows.generators(self.device):
+        for row, generator in rows.generators("cpu"):  # hundreds of small draws: a GPU is slower at them
             draws.append(self._draw(latents.shape[1:], past_length, is_bootstrap_row(row, fraction), generator))
-        levels, steps, moved, noise = (torch.stack(column) for column in zip(*draws))
+        levels, steps, moved, noise = (torch.stack(column).to(self.device) for column in zip(*draws))
         if self.arguments.own_past_fraction > 0:
             past = self._predicted_past(model, windows, noise, rows)
             latents = torch.cat([past, latents[:, past_length:]], dim=1)
@@ -155,14 +155,14 @@ class DynamicsObjective:
         arguments, levels = self.arguments, self.model.config.num_signal_levels
         context, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), arguments.num_context_frames
         num_drawn = shape[0] - past_length if arguments.past_copies else shape[0]
-        drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, self.device)
+        drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, generator.device)
         if arguments.past_copies:
             drawn = put_beside_past(*drawn, past_length, context, arguments.pure_noise_fraction, generator, first)
         elif arguments.context_level_fraction > 0:
             drawn = show_past_as_in_rollouts(*drawn, arguments.context_level_fraction, context, generator, first)
         else:
-            drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool, device=self.device)
-        return *drawn, torch.randn(shape, generator=generator, device=self.device)
+            drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool)
+        return *drawn, torch.randn(shape, generator=generator)
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
         """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,

@@ -279,7 +279,8 @@ class Trainer:
     def _evaluate(self, bar: tqdm) -> Evaluation:
         model = self._final_model()
         model.eval()
-        with torch.no_grad():
+        # Compiling anew for the shapes of an evaluation would take longer than it does.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             evaluation = self.objective.evaluate(model)
         if self.accelerator.is_main_process:
             values = ", ".join(
