@@ -40,8 +40,12 @@ class TimePlan:
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Boolean visibility -> 0 where visible, the dtype's minimum elsewhere (what eager and SDPA both take)."""
-    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+    """Boolean visibility -> 0 where visible, the dtype's minimum elsewhere (what eager and SDPA both take).
+
+    Contiguous, also where the visibility is a transpose: a GPU's fast attention kernels take no other mask.
+    """
+    hidden = torch.zeros_like(visible, dtype=dtype, memory_format=torch.contiguous_format)
+    return hidden.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def in_window(queries: torch.Tensor, keys: torch.Tensor, context_length: int) -> torch.Tensor:

@@ -72,7 +72,8 @@ class DreamerActionEncoder(nn.Module):
     def _encode(self, actions: torch.Tensor) -> torch.Tensor:
         encoded = 0
         if self.continuous:
-            values = actions[..., self.continuous].float()
+            # Never indexed by a list: a GPU would be waited for while that becomes a tensor.
+            values = torch.stack([actions[..., index] for index in self.continuous], dim=-1).float()
             values = (values - self.action_mean.float()) / self.action_std.float()
             encoded = self.action_proj(values.to(self.action_proj.weight.dtype))
         for index, table in zip(self.categorical, self.class_embeddings if self.categorical else ()):

@@ -10,6 +10,7 @@ them and the cache has the shape of any other key-value cache.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -65,8 +66,9 @@ def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: t
     exponents = torch.arange(0, head_dim, 2, dtype=exact, device=positions.device) / head_dim
     angles = positions.to(exact)[:, None] * theta**-exponents
     cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
-    # One tensor of both: the compiler then keeps it, where it would compute cosines anew for each layer, token and head.
-    return torch.cat([cosines, cosines, -sines, sines], dim=-1).chunk(2, dim=-1)
+    # Computed once, not for each layer, token and head: compilers do not look through strides to what stands behind them.
+    tables = torch.cat([cosines, cosines, -sines, sines], dim=-1)
+    return tuple(tables.as_strided((len(positions), head_dim), (2 * head_dim, 1), start) for start in (0, head_dim))
 
 
 def rotate(states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -99,6 +101,39 @@ def eager_attention_forward(
         logits = logits + attention_mask
     weights = nn.functional.softmax(logits, dim=-1, dtype=torch.float32).to(query.dtype)
     return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def few_queries_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+    **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """Attention of the one or two frames of a rollout's pass, (B,heads,L,h) -> (B,L,heads,h), for the compiler to fuse.
+
+    There are thousands of sequences of one query and a window of keys. Kernels made for many queries leave most of a GPU
+    idle there; products and sums read every key and value once. Uncompiled they would fill the memory.
+    """
+    key = key.repeat_interleave(module.num_key_value_groups, dim=1)
+    value = value.repeat_interleave(module.num_key_value_groups, dim=1)
+    logits = (query[:, :, :, None].float() * key[:, :, None].float()).sum(-1) * scaling + mask
+    weights = logits.softmax(dim=-1)
+    output = (weights[..., None] * value[:, :, None].float()).sum(-2).to(query.dtype)
+    return output.transpose(1, 2), None
+
+
+def _mask_for_flex(mask: torch.Tensor | None, query: torch.Tensor) -> torch.Tensor | None:
+    """A mask (1 or B,1,L,K) for all B sequences of a query: flex attention looks it up by the sequence's number.
+
+    Raises:
+        ValueError: the model is on a CPU, for which the kernel that PyTorch 2.11 makes of a score with such a mask is broken.
+    """
+    if query.device.type == "cpu":
+        raise ValueError("flex attention needs a GPU: on a CPU choose attn_implementation='sdpa'.")
+    return None if mask is None else mask.expand(query.shape[0], -1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -180,8 +215,15 @@ class DreamerAttention(nn.Module):
         query, key, value = (x.permute(0, 2, 3, 1, 4).flatten(1, 2) for x in (query, key, value))
         if context.cache is not None:
             key, value = context.cache.update(key, value, self.layer_idx, context.time_plan)
-        output, weights = self._attend(query, key, value, context.time_plan.mask, **kwargs)
+        attend = self._attend
+        if query.is_cuda and torch.compiler.is_compiling() and context.time_plan.in_place and self._uses_sdpa:
+            attend = partial(few_queries_attention_forward, self, scaling=self.scaling)
+        output, weights = attend(query, key, value, context.time_plan.mask, **kwargs)
         return output.reshape(batch, frames, tokens, self.query_width), weights
+
+    @property
+    def _uses_sdpa(self) -> bool:
+        return self.config._attn_implementation == "sdpa" and self.config.attn_logit_softcapping is None
 
     def _attend(self, query, key, value, mask: torch.Tensor | None, **kwargs):
         softcap = self.config.attn_logit_softcapping
@@ -190,6 +232,8 @@ class DreamerAttention(nn.Module):
             kwargs["softcap"] = softcap
             # SDPA cannot cap logits and refuses to try.
             implementation = "eager" if implementation == "sdpa" else implementation
+        if implementation == "flex_attention":
+            mask = _mask_for_flex(mask, query)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         return attention(self, query, key, value, mask, scaling=self.scaling, **kwargs)
 
@@ -289,8 +333,7 @@ class DreamerPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["DreamerLayer"]
     _skip_keys_device_placement = ["past_key_values", "context"]
     _supports_sdpa = True
-    # torch 2.11's flex attention writes past its buffers on a CPU when a score reads a mask of a length like ours.
-    _supports_flex_attn = False
+    _supports_flex_attn = True  # on a GPU
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": DreamerLayer, "attentions": DreamerAttention}

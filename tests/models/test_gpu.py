@@ -1,0 +1,157 @@
+"""What only a GPU has: CUDA graphs, steps that never wait for it, its attention kernels. Left out where there is none."""
+
+import pytest
+import torch
+from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+WIDE = {"hidden_size": 64}
+"""Heads of 16 channels, the fewest that GPU kernels take."""
+SMALL = (
+    {"num_encoder_layers": 2, "num_decoder_layers": 2, "time_every": 2} | WIDE,
+    {
+        "num_hidden_layers": 4,
+        "time_every": 2,
+    }
+    | WIDE,
+)
+
+
+@pytest.fixture(autouse=True)
+def exact_products():
+    """float32 is float32: no shorter mantissas in matrix products."""
+    torch.set_float32_matmul_precision("highest")
+
+
+def start(world, **options):
+    """Two rows, the same ones on every device."""
+    return world.start_rollout(
+        rand(2, 2, 3, 16, 16).to(world.device), context_noise=randn(2, 2, 3, 5).to(world.device), **options
+    )
+
+
+def dream(rollout, count, seed=0):
+    """(count,2,3,16,16) frames, on the CPU, of given noise."""
+    device, frames = rollout.world.device, []
+    for number in range(seed, seed + count):
+        action, first, second = (randn(2, *shape, seed=number) for shape in ((2,), (3, 5), (3, 5)))
+        frames.append(
+            rollout.step(action.to(device), start_noise=first, commit_noise=second).pixel_values.float().cpu()
+        )
+    return torch.stack(frames)
+
+
+def assert_close(first, second):
+    """A GPU sums in another order, and a dream feeds on its own frames."""
+    torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def rollouts():
+    """The same dream on the CPU, and compiled on the GPU."""
+    compiled = start(tiny_world(*SMALL).cuda())
+    compiled.compile()
+    return start(tiny_world(*SMALL)), compiled
+
+
+def test_cuda_graphs_dream_what_a_cpu_dreams(rollouts):
+    on_cpu, compiled = rollouts
+    assert_close(dream(compiled, 8), dream(on_cpu, 8))
+    clones = [rollout.clone() for rollout in rollouts]
+    assert_close(*(dream(clone, 4, seed=20) for clone in clones))
+    for rollout in rollouts:
+        frames, noise = rand(1, 2, 3, 16, 16, seed=3), randn(1, 2, 3, 5, seed=7)
+        rollout.reset(frames.to(rollout.world.device), rows=[1], context_noise=noise.to(rollout.world.device))
+    assert_close(dream(compiled, 4, seed=30), dream(on_cpu, 4, seed=30))
+    for rollout in rollouts:
+        rollout.reset(context_noise=randn(2, 2, 3, 5, seed=8).to(rollout.world.device))
+    assert_close(dream(compiled, 4, seed=40), dream(on_cpu, 4, seed=40))
+
+
+def test_clones_do_not_share_memory_with_a_graph(rollouts):
+    """A graph writes where it was recorded: another rollout's step must leave a dream as it is."""
+    _, compiled = rollouts
+    first, second, alone = (compiled.clone() for _ in range(3))
+    frames = []
+    for number in range(4):
+        frames.append(dream(first, 1, seed=60 + number))
+        dream(second, 1, seed=80 + number)
+    assert_close(torch.cat(frames), dream(alone, 4, seed=60))
+
+
+@pytest.mark.parametrize("form", ["plain", "compiled"])
+def test_a_step_never_waits_for_the_gpu(rollouts, form):
+    rollout = start(tiny_world(*SMALL).cuda()) if form == "plain" else rollouts[1].clone()
+    actions = randn(2, 2).cuda()
+    rollout.step(actions)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            rollout.step(actions)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_bfloat16_dreams_close_to_float32():
+    world = tiny_world(*SMALL).cuda()
+    exact = dream(start(world), 6)
+    close = start(world.to(torch.bfloat16))
+    close.compile()
+    assert (dream(close, 6) - exact).square().mean().sqrt() < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize("make_model", [tiny_tokenizer, tiny_dynamics])
+def test_flex_attention_agrees(make_model):
+    model = make_model(**WIDE).cuda()
+    outputs = {}
+    for implementation in ("sdpa", "flex_attention"):
+        model.set_attn_implementation(implementation)
+        outputs[implementation] = run(model)
+    torch.testing.assert_close(outputs["flex_attention"], outputs["sdpa"], atol=2e-3, rtol=2e-3)
+
+
+@torch.no_grad()
+def run(model):
+    """Its output for two videos of five frames."""
+    if model.config.model_type == "dreamer_tokenizer":
+        return model(rand(2, 5, 3, 16, 16).cuda())[0].float()
+    ids = torch.zeros(2, 5, dtype=torch.int64, device="cuda")
+    return model(randn(2, 5, 3, 5).cuda(), ids, ids, randn(2, 5, 2).cuda())[0].float()
+
+
+@pytest.mark.parametrize("make_model", [tiny_tokenizer, tiny_dynamics])
+def test_masks_suit_the_fast_attention_kernels(make_model):
+    """With the slow one forbidden, an unsuitable mask is an error."""
+    model = make_model(**WIDE).cuda().to(torch.bfloat16)
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        run(model)
+
+
+def training_loss(model, device):
+    generator = torch.Generator().manual_seed(0)
+    draws = [sample_training_row(6, 16, is_bootstrap, generator, "cpu") for is_bootstrap in (True, False, False)]
+    levels, steps = (torch.stack(column).to(device) for column in zip(*draws))
+    mask = torch.ones(3, 6, dtype=torch.bool, device=device)
+    latents, noise, actions = (
+        randn(3, 6, *shape, seed=seed).to(device) for seed, shape in enumerate([(3, 5), (3, 5), (2,)])
+    )
+    return shortcut_forcing_loss(model.train(), latents, actions, mask, levels, steps, noise).loss
+
+
+@pytest.mark.parametrize("form", ["plain", "compiled"])
+def test_training_has_the_cpu_s_gradients(form):
+    on_cpu, on_gpu = tiny_dynamics(**SMALL[1]), tiny_dynamics(**SMALL[1]).cuda()
+    if form == "compiled":
+        on_gpu.compile(fullgraph=True)
+    losses = [training_loss(model, model.device) for model in (on_cpu, on_gpu)]
+    for loss in losses:
+        loss.backward()
+    assert_close(losses[1].cpu(), losses[0])
+    gradients = dict(on_gpu.named_parameters())
+    for name, parameter in on_cpu.named_parameters():
+        assert_close(gradients[name].grad.cpu(), parameter.grad)
