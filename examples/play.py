@@ -13,8 +13,10 @@ def parse_args() -> PlayOptions:
     parser.add_argument("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
     parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
     parser.add_argument(
-        "--start", help="shard folder, video or image to begin from; default: the adapter's or world's own starts"
+        "--start",
+        help="shard folder, LeRobot dataset, video or image to begin from; default: the adapter's or world's own starts",
     )
+    parser.add_argument("--image_key", help="camera of a LeRobot dataset given as --start that has several")
     compare = parser.add_argument_group("comparison")
     compare.add_argument(
         "--compare",

@@ -7,6 +7,11 @@ import pytest
 import torch
 
 from dreamer_hf import DreamerWorldConfig
+from dreamer_hf.data import ShardDataset
+from dreamer_hf.data.conversion_options import ConversionOptions
+from dreamer_hf.data.converting import convert
+from dreamer_hf.data.frame_transform import FrameTransform
+from dreamer_hf.data.lerobot_source import LeRobotSource
 from dreamer_hf.data.shard_format import ShardIndex, ShardMetadata, read_shard_index
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.start_frames import (
@@ -17,6 +22,7 @@ from dreamer_hf.start_frames import (
     read_start_frames,
     save_start_frames,
 )
+from tiny_data import TINY_REPO_ID, write_tiny_lerobot
 
 SIZE = 16
 
@@ -106,8 +112,6 @@ def test_shards_give_the_first_frames_with_aligned_actions(tmp_path, config):
 
 
 def test_shards_with_many_episodes_give_held_out_ones(tmp_path, config):
-    from dreamer_hf.data import ShardDataset
-
     folder = make_shards(tmp_path / "shards", lengths=[2] * 20)
     held_out = ShardDataset(folder, window_size=None, split="validation").episode_ids
     starts = read_start_frames(folder, config)
@@ -131,6 +135,45 @@ def test_an_image_is_one_frame_without_an_action(tmp_path, config):
     assert starts.pixel_values_videos.shape == (1, 1, 3, SIZE, SIZE)
     assert starts.pixel_values_videos[0, 0, :, 5, 5].tolist() == [0, 0, 200]
     assert not starts.action_mask.any()
+
+
+def assert_same_starts(first, second):
+    for name, tensor in vars(first).items():
+        assert torch.equal(tensor, getattr(second, name)), name
+
+
+@pytest.mark.parametrize("absolute", [(), (1,), (0, 1)], ids=["relative", "mixed", "as recorded"])
+def test_lerobot_data_start_as_the_shards_made_of_them_do(tmp_path, tiny_lerobot, config, absolute):
+    """At the world's rate and size, and with relative actions where its statistics say so."""
+    config.dynamics_config.fps = 5
+    options = {"target_fps": 5, "transform": FrameTransform(SIZE, SIZE)}
+    if len(absolute) < 2:
+        options |= {"relative_actions": True, "absolute_action_dims": absolute}
+    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, ConversionOptions(**options))
+    stats = ShardDataset(tmp_path, window_size=None, split="all").action_stats
+    config.dynamics_config.action_stats = {name: stats[name] for name in ("mean", "std")}
+    assert_same_starts(read_start_frames(tiny_lerobot, config), read_start_frames(tmp_path, config))
+
+
+def test_lerobot_data_are_found_by_name(tiny_lerobot, config, monkeypatch):
+    monkeypatch.setenv("HF_LEROBOT_HOME", str(tiny_lerobot.parent))
+    by_name = read_start_frames(tiny_lerobot.name, config)
+    assert_same_starts(by_name, read_start_frames(tiny_lerobot, config))
+    assert by_name.pixel_values_videos.shape[-2:] == (SIZE, SIZE)
+
+
+def test_lerobot_data_that_do_not_fit_are_refused(tmp_path, tiny_lerobot, config):
+    two_cameras = tmp_path / "two_cameras"
+    write_tiny_lerobot(two_cameras, use_videos=False, cameras=("front", "back"))
+    with pytest.raises(ValueError, match="choose a camera with --image_key"):
+        read_start_frames(two_cameras, config)
+    assert len(read_start_frames(two_cameras, config, image_key="front")) == 6
+    config.dynamics_config.action_dim = 3
+    with pytest.raises(ValueError, match="width 2"):
+        read_start_frames(tiny_lerobot, config)
+    config.dynamics_config.fps = 7
+    with pytest.raises(ValueError, match="10 frames/s, no multiple of the world's 7"):
+        read_start_frames(tiny_lerobot, config)
 
 
 @pytest.mark.parametrize("name", ["broken.mp4", "broken.png", "notes.txt"])

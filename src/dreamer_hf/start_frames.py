@@ -1,4 +1,4 @@
-"""The frames that dreams begin from: kept in a world's folder, or read from shards, a video or an image.
+"""The frames that dreams begin from: kept in a world's folder, or read from shards, LeRobot data, a video or an image.
 
 S starts, C context frames each, A action dimensions, H height, W width.
 """
@@ -18,13 +18,17 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .data import ShardDataset
+from .data import EpisodeWindows, ShardDataset
 from .data.files import replacing
+from .data.lerobot_for_world import is_lerobot, open_for_world
+from .data.lerobot_source import local_root
 
 START_FRAMES_NAME = "start_frames.safetensors"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SOURCES = "from a shard folder, a LeRobot dataset, a video or an image"
 MAX_STARTS = 8
 CONTEXT_FRAMES = 8
+MIN_EPISODES_TO_SPLIT = 10
 
 
 @dataclass
@@ -76,7 +80,7 @@ class StartFrames:
             height, width = self.pixel_values_videos.shape[-2:]
             raise ValueError(
                 f"the start frames are {height}x{width} pixels but the world dreams {ours[0]}x{ours[1]}: "
-                "convert the data at that size, or start from a video or an image, which are resized."
+                "convert the data at that size, or start from a LeRobot dataset, a video or an image, which are resized."
             )
         if self.actions.shape[-1] != action_dim:
             raise ValueError(
@@ -112,7 +116,7 @@ def load_start_frames(path_or_repo: str | os.PathLike) -> StartFrames:
 
 
 def starts_from_dataset(
-    dataset: ShardDataset,
+    dataset: EpisodeWindows,
     num_starts: int = MAX_STARTS,
     context_frames: int = CONTEXT_FRAMES,
     decode: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -153,28 +157,35 @@ def _find_start_frames(path_or_repo: str | os.PathLike) -> Path:
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
             found = False
     if not found:
-        raise ValueError(
-            f"{path_or_repo} carries no {START_FRAMES_NAME}: give start frames, from a shard folder, a video or an image."
-        )
+        raise ValueError(f"{path_or_repo} carries no {START_FRAMES_NAME}: give start frames, {SOURCES}.")
     return path
 
 
-def read_start_frames(path: str | os.PathLike, config) -> StartFrames:
+def read_start_frames(path: str | os.PathLike, config, image_key: str | None = None) -> StartFrames:
     """Reads start frames from what a user has at hand.
 
     Args:
-        path: a folder of HDF5 shards (the first frames of up to 8 held-out episodes), a video (its first frames, at the
-            world's frame rate), or an image. Videos and images are stretched to the world's size and have no actions.
+        path: a folder of HDF5 shards or a LeRobotDataset (the first frames of up to 8 held-out episodes; of LeRobot's, the
+            folder, or the name of one recorded on this machine), a video (its first frames), or an image. All but shards
+            are brought to the world's frame rate and stretched to its size. Videos and images have no actions. LeRobot's
+            are taken as recorded or as their differences, for each component what the world's statistics look like.
         config: the `DreamerWorldConfig` of the world.
+        image_key: camera of a LeRobot dataset that has several.
 
     Raises:
         FileNotFoundError: when there is nothing at `path`.
         ValueError: when it is none of these, or does not fit the world.
     """
+    path = path if Path(path).exists() else local_root(str(path), None) or path
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no start frames at {path}: give a shard folder, a video or an image.")
-    if path.is_dir():
+        raise FileNotFoundError(f"no start frames at {path}: give some {SOURCES}.")
+    if is_lerobot(path):
+        size = config.tokenizer_config.frame_size
+        starts = starts_from_dataset(
+            _not_seen(lambda split: open_for_world(path, config.dynamics_config, size, split, image_key))
+        )
+    elif path.is_dir():
         starts = _starts_from_folder(path, config)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         starts = _starts_without_actions([_read_image(path)], config)
@@ -188,10 +199,15 @@ def _starts_from_folder(path: Path, config) -> StartFrames:
     if (path / START_FRAMES_NAME).is_file():
         return load_start_frames(path)
     offset = config.dynamics_config.action_offset
-    dataset = ShardDataset(path, window_size=None, split="all", action_offset=offset)
-    if dataset.num_episodes >= 10:  # of so many, some are held out in training: begin from what the world has not seen
-        dataset = ShardDataset(path, window_size=None, split="validation", action_offset=offset)
-    return starts_from_dataset(dataset)
+    return starts_from_dataset(
+        _not_seen(lambda split: ShardDataset(path, window_size=None, split=split, action_offset=offset))
+    )
+
+
+def _not_seen(open_split: Callable[[str], EpisodeWindows]) -> EpisodeWindows:
+    """The episodes that training holds out, where there are enough for it to hold some out."""
+    dataset = open_split("all")
+    return open_split("validation") if dataset.num_episodes >= MIN_EPISODES_TO_SPLIT else dataset
 
 
 def _starts_without_actions(frames: list[np.ndarray], config) -> StartFrames:
@@ -226,9 +242,7 @@ def _read_video(path: Path, fps: float | None) -> list[np.ndarray]:
                 if len(frames) == CONTEXT_FRAMES:
                     break
     except (av.FFmpegError, IndexError) as error:
-        raise ValueError(
-            f"{path} is not a video that can be read: give a video, an image or a shard folder."
-        ) from error
+        raise ValueError(f"{path} is not a video that can be read: give start frames {SOURCES}.") from error
     if not frames:
         raise ValueError(f"{path} holds no frame: give another video.")
     return frames

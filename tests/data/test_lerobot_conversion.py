@@ -478,11 +478,17 @@ def test_metadata_says_where_the_data_came_from(tiny_shards):
     assert metadata["frames_per_shard"] == [64, 60, 66]
 
 
-@pytest.mark.parametrize("frame_step", [1, 2])
-def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_path, frame_step):
+@pytest.mark.parametrize(
+    "conversion",
+    [
+        ConversionOptions(),
+        ConversionOptions(target_fps=5, transform=FrameTransform(24, 16), relative_actions=True),
+    ],
+)
+def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_path, conversion):
     options = {"window_size": 7, "stride": 3, "split": "train", "train_fraction": 0.6, "action_offset": 1}
-    direct = LeRobotWindows(TINY_REPO_ID, local_dir=tiny_lerobot, frame_step=frame_step, **options)
-    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, ConversionOptions(target_fps=10 / frame_step))
+    direct = LeRobotWindows(TINY_REPO_ID, local_dir=tiny_lerobot, options=conversion, **options)
+    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, conversion)
     shards = ShardDataset(tmp_path, **options)
     assert len(direct) == len(shards) and direct.fps == shards.fps and direct.image_size == shards.image_size
     np.testing.assert_allclose(direct.action_stats["std"], shards.action_stats["std"], rtol=1e-6)

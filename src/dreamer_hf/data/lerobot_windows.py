@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .action_statistics import ActionStatistics
+from .conversion_options import ConversionOptions
 from .lerobot_source import open_lerobot
 from .windows import EpisodeWindows
 
@@ -18,9 +19,9 @@ class LeRobotWindows(EpisodeWindows):
     Args:
         repo_id: the dataset's name.
         window_size, stride, split, train_fraction, split_seed, action_offset: as for `ShardDataset`, and with the same
-            result as shards converted from the same episodes.
+            result as shards converted from the same episodes with the same options.
         local_dir, image_key, action_key, episodes, revision: which data, see `open_lerobot`.
-        frame_step: keep the first of so many frames.
+        options: frame rate and size, and whether actions are relative; default: all as recorded.
 
     Raises:
         FileNotFoundError, ValueError: as `open_lerobot` and `ShardDataset`.
@@ -40,17 +41,17 @@ class LeRobotWindows(EpisodeWindows):
         action_key: str = "action",
         episodes: str | None = None,
         revision: str | None = None,
-        frame_step: int = 1,
+        options: ConversionOptions | None = None,
     ):
-        if frame_step < 1:
-            raise ValueError(f"frame_step {frame_step} is too small: give at least 1.")
+        options = options or ConversionOptions()
         self._source = open_lerobot(repo_id, local_dir, image_key, action_key, episodes, revision)
-        self._frame_step = frame_step
-        self._actions = [actions[::frame_step] for actions in self._source.actions(self._source.numbers)]
+        self._transform, self._frame_step = options.transform, options.frame_step(self._source.fps)
+        recorded = self._source.actions(self._source.numbers)
+        self._actions = [options.prepare_actions(actions[:: self._frame_step]) for actions in recorded]
         statistics = ActionStatistics.of(np.concatenate(self._actions))
         self.action_stats = statistics.to_dict()
         self.action_names, self.action_units = self._source.action_names, self._source.action_units
-        self.fps = self._source.fps / frame_step
+        self.fps = self._source.fps / self._frame_step
         super().__init__(
             repo_id,
             np.array([len(actions) for actions in self._actions]),
@@ -66,7 +67,9 @@ class LeRobotWindows(EpisodeWindows):
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         kept = range(start * self._frame_step, stop * self._frame_step, self._frame_step)
-        frames = np.stack(list(self._source.frames(self._source.numbers[episode], kept)))
+        frames = np.stack(
+            [self._transform(frame) for frame in self._source.frames(self._source.numbers[episode], kept)]
+        )
         return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:

@@ -51,6 +51,7 @@ class DreamOptions:
     Attributes:
         start: where dreams begin: what `read_start_frames` takes, or `StartFrames`. Default: the starts that the adapter
             or the model carries.
+        image_key: camera of a LeRobot dataset given as `start` that has several.
         adapter: folder or Hub repository of an adapter for the world.
         device: "cpu", "cuda", ...; default: the GPU if there is one. Of a given world, where it is.
         num_inference_steps: denoising passes a frame, a power of two.
@@ -62,6 +63,7 @@ class DreamOptions:
     """
 
     start: str | os.PathLike | StartFrames | None = None
+    image_key: str | None = None
     adapter: str | None = None
     device: str | None = None
     num_inference_steps: int = 4
@@ -204,7 +206,7 @@ def _open_starts(model, options: DreamOptions, config) -> StartFrames | None:
     if isinstance(options.start, StartFrames):
         starts = options.start
     elif options.start is not None:
-        starts = read_start_frames(options.start, config)
+        starts = read_start_frames(options.start, config, options.image_key)
     elif isinstance(model, DreamerWorldModel):
         return None
     else:

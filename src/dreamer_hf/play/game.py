@@ -46,15 +46,20 @@ def load_world(path_or_repo: str, device: str | None = None, adapter: str | None
 
 
 def load_world_and_starts(
-    model: str, device: str | None = None, adapter: str | None = None, start: str | None = None
+    model: str,
+    device: str | None = None,
+    adapter: str | None = None,
+    start: str | None = None,
+    image_key: str | None = None,
 ) -> tuple[DreamerWorldModel, StartFrames]:
-    """A world and where its dreams begin: at `start` (see `read_start_frames`), or at what is kept with the model.
+    """A world and where its dreams begin: at `start` (and its camera `image_key`, see `read_start_frames`), or at what is
+    kept with the model.
 
     Raises:
         FileNotFoundError, ValueError: there is no such world, or no starts that fit it.
     """
     world = load_world(model, device, adapter)
-    starts = read_start_frames(start, world.config) if start else load_start_frames(adapter or model)
+    starts = read_start_frames(start, world.config, image_key) if start else load_start_frames(adapter or model)
     starts.check_fits(world.config)
     return world, starts
 
@@ -62,7 +67,8 @@ def load_world_and_starts(
 def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPushT | None]:
     """World, starts, and the simulator that dreams are compared with (they begin where it does), if they are."""
     if not options.compare:
-        return *load_world_and_starts(options.model, options.device, options.adapter, options.start), None
+        paths = options.model, options.device, options.adapter, options.start, options.image_key
+        return *load_world_and_starts(*paths), None
     world = load_world(options.model, options.device, options.adapter)
     relative = None if options.actions == "auto" else options.actions == "relative"
     real = RealPushT(world.config, relative, options.seed)

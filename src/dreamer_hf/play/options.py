@@ -21,6 +21,7 @@ class PlayOptions:
     record: str | None = None
     record_dataset: str | None = None
     start: str | None = None
+    image_key: str | None = None
     compare: bool = False
     actions: str = "auto"
     headless: bool = False

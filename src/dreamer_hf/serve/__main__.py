@@ -12,7 +12,10 @@ def parse_args() -> ServeOptions:
     default = ServeOptions(model="")
     parser.add_argument("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
     parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
-    parser.add_argument("--start", help="shard folder, video or image to begin from; default: the world's own starts")
+    parser.add_argument(
+        "--start", help="shard folder, LeRobot dataset, video or image to begin from; default: the world's own starts"
+    )
+    parser.add_argument("--image_key", help="camera of a LeRobot dataset given as --start that has several")
     parser.add_argument("--control", choices=CONTROLS, default=default.control, help="as in examples/play.py")
     parser.add_argument("--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two")
     parser.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")

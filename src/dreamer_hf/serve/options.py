@@ -13,6 +13,7 @@ class ServeOptions:
     model: str
     adapter: str | None = None
     start: str | None = None
+    image_key: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
