@@ -44,14 +44,17 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
     record = f"examples/record_pusht.py --repo_id demo/pusht --episodes {arguments.episodes} --frames_per_episode 60"
     convert = "conversion/lerobot_to_hdf5.py --repo_id demo/pusht --width 64 --height 64 --relative_actions"
     training = "--preset pusht-tiny --resume_from_checkpoint latest"
-    frozen = ""
+    frozen = size = ""
     if not arguments.from_scratch:
         training += f" --pretrained {CHECKPOINT} {FINE_TUNING}"
         frozen = "--freeze_encoder"  # the shipped dynamics model knows this encoder's latents
+        size = (
+            "--hidden_size 256 --num_attention_heads 8"  # of the shipped dynamics model; all else is as in the preset
+        )
     tokenizer_run = (
         f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
     )
-    dynamics_run = f"examples/train_dynamics.py {training} --max_train_minutes {arguments.dynamics_minutes}"
+    dynamics_run = f"examples/train_dynamics.py {training} {size} --max_train_minutes {arguments.dynamics_minutes}"
     return [
         Stage(
             "record play in gym-pusht as a LeRobotDataset",

@@ -5,18 +5,12 @@ import signal
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.play.launch import play
-from dreamer_hf.play.options import ACTION_FORMS, CONTROLS, INPUTS, PlayOptions
+from dreamer_hf.play.options import ACTION_FORMS, CONTROLS, INPUTS, PlayOptions, add_world_arguments
 
 
 def parse_args() -> PlayOptions:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
-    parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
-    parser.add_argument(
-        "--start",
-        help="shard folder, LeRobot dataset, video or image to begin from; default: the adapter's or world's own starts",
-    )
-    parser.add_argument("--image_key", help="camera of a LeRobot dataset given as --start that has several")
+    add_world_arguments(parser)
     compare = parser.add_argument_group("comparison")
     compare.add_argument(
         "--compare",
@@ -52,13 +46,9 @@ def parse_args() -> PlayOptions:
     )
     run.add_argument("--steps", type=int, help="frames to dream, then end; default: until the player quits")
     run.add_argument(
-        "--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two; default: 4"
-    )
-    run.add_argument(
         "--seed", type=int, default=0, help="of the noise, and of the simulator with --compare; default: 0"
     )
     run.add_argument("--scale", type=int, help="screen pixels for each dreamt pixel; default: about 576 in all")
-    run.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")
     return PlayOptions(**vars(parser.parse_args()))
 
 

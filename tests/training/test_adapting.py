@@ -20,6 +20,7 @@ from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, 
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shard_format import METADATA_NAME, shard_name
 from dreamer_hf.play.game import load_world_and_starts
+from dreamer_hf.play.options import WorldOptions
 from dreamer_hf.training.arguments import DynamicsArguments
 from dreamer_hf.training.latent_shards import encode_shards
 from dreamer_hf.training.pretrained import TOKENIZER, load_model
@@ -141,7 +142,7 @@ def test_a_world_learns_actions_of_another_width(adapt, wide_data, dynamics_run,
     assert encoder.action_proj.weight.shape[1] == 3 and before.action_proj.weight.shape[1] == 2
     assert encoder.action_std.tolist() == pytest.approx([1.4, 1.4, 1.0])
     model, adapter = (str(dynamics_run), str(folder)) if extra else (str(folder), None)
-    played, starts = load_world_and_starts(model, "cpu", adapter)
+    played, starts = load_world_and_starts(WorldOptions(model, adapter=adapter, device="cpu"))
     assert starts.actions.shape[-1] == 3 and torch.equal(dream(played, 3), dream(world, 3))
 
 

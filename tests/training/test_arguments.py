@@ -45,7 +45,10 @@ def test_lists_and_missing_values_in_a_config_file(tmp_path):
         (["--zzz"], "the keys are data_dir, "),
         (["--hidden_size", "wide"], "argument --hidden_size.*invalid int value: 'wide'"),
         (["--optimizer", "sgd"], "optimizer.*choose from"),
-        (["--preset", "pusht-huge"], r"preset 'pusht-huge' is unknown: choose one of .*pusht, pusht-tiny"),
+        (
+            ["--preset", "pusht-huge"],
+            r"preset 'pusht-huge' is unknown: choose one of .*pusht, pusht-small, pusht-tiny",
+        ),
         (["--max_train_steps", "0"], "max_train_steps=0 is impossible"),
         (["--ema_decay", "1"], "ema_decay=1.0 is impossible"),
         (["--freeze_encoder"], "--freeze_encoder keeps a saved encoder: give its model as --pretrained"),
@@ -108,6 +111,7 @@ def count_parameters(model_class, config) -> int:
     ("preset", "image_size", "action_dim", "tokenizer_millions", "dynamics_millions"),
     [
         ("pusht-tiny", 64, 2, 1.38, 1.6),
+        ("pusht-small", 64, 2, 1.38, 6.4),
         ("pusht", 256, 2, 400, 110),
         ("soar-small", 256, 7, 400, 110),
         ("soar-large", 256, 7, 400, 1600),

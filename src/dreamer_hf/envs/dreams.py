@@ -55,6 +55,7 @@ class DreamOptions:
         adapter: folder or Hub repository of an adapter for the world.
         device: "cpu", "cuda", ...; default: the GPU if there is one. Of a given world, where it is.
         num_inference_steps: denoising passes a frame, a power of two.
+        int8: weights of linear layers as 8-bit integers (torchao); with a path only.
         compile: compile the rollout at the first reset, which takes minutes (`DreamerRollout.compile`).
         flat_actions: one `Box` for all action components, categorical ones too.
         latents_in_info: `info["latents"]` holds the clean latents of the frame, float32 (N_z,d_z).
@@ -67,6 +68,7 @@ class DreamOptions:
     adapter: str | None = None
     device: str | None = None
     num_inference_steps: int = 4
+    int8: bool = False
     compile: bool = False
     flat_actions: bool = False
     latents_in_info: bool = False
@@ -195,9 +197,11 @@ class Dreams:
 
 def _open_world(model: str | os.PathLike | DreamerWorldModel, options: DreamOptions) -> DreamerWorldModel:
     if not isinstance(model, DreamerWorldModel):
-        return load_world(model, options.device, options.adapter)
-    if options.adapter is not None or options.device is not None:
-        raise ValueError("a loaded world comes with its device and adapter: give these options with a path only.")
+        return load_world(model, options.device, options.adapter, options.int8)
+    if options.adapter is not None or options.device is not None or options.int8:
+        raise ValueError(
+            "a loaded world comes with its device, adapter and weights: give these options with a path only."
+        )
     return model
 
 

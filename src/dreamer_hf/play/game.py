@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, TorchAoConfig
 
 from ..adapters import load_adapter
 from ..modeling_dreamer_world import DreamerWorldModel
@@ -14,27 +14,32 @@ from .actions import ActionSpace, make_control
 from .comparison import RealPushT, SideBySideRecorder
 from .dataset_recorder import DatasetRecorder
 from .headless import run_headless
-from .options import PlayOptions
+from .options import PlayOptions, WorldOptions
 from .recorder import VideoRecorder
 from .session import DEFAULT_FPS, PlaySession, Recorder
 from .sources import DeviceActions, InputDevice, load_script
 
 
-def load_world(path_or_repo: str, device: str | None = None, adapter: str | None = None) -> DreamerWorldModel:
+def load_world(
+    path_or_repo: str, device: str | None = None, adapter: str | None = None, int8: bool = False
+) -> DreamerWorldModel:
     """Loads a `DreamerWorldModel`, and an adapter onto it if one is given, in eval mode onto a device (the GPU if there
-    is one and none is named).
+    is one and none is named); with `int8`, the weights of its linear layers as 8-bit integers (torchao).
 
     Raises:
-        ValueError: when there is no such world, adapter or device.
+        ValueError: when there is no such world, adapter or device; no torchao for `int8`; or `int8` with an adapter.
     """
+    if int8 and adapter is not None:
+        raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
+    quantization = {"quantization_config": _int8_weights()} if int8 else {}
     try:
         kind = AutoConfig.from_pretrained(path_or_repo).model_type
         if kind != "dreamer_world":
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
-        world = DreamerWorldModel.from_pretrained(path_or_repo).eval()
-        world = world.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if world.device.type == "cpu":
-            world = world.float()  # shared weights are often bf16, in which most processors are slower
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # Shared weights are often bf16, in which most processors are slower.
+        dtype = torch.float32 if device.type == "cpu" else "auto"
+        world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(device)
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
@@ -45,21 +50,25 @@ def load_world(path_or_repo: str, device: str | None = None, adapter: str | None
     return world
 
 
-def load_world_and_starts(
-    model: str,
-    device: str | None = None,
-    adapter: str | None = None,
-    start: str | None = None,
-    image_key: str | None = None,
-) -> tuple[DreamerWorldModel, StartFrames]:
-    """A world and where its dreams begin: at `start` (and its camera `image_key`, see `read_start_frames`), or at what is
-    kept with the model.
+def _int8_weights() -> TorchAoConfig:
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig
+    except ModuleNotFoundError as error:
+        raise ValueError("int8 weights need torchao: pip install 'dreamer_hf[int8]'.") from error
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, StartFrames]:
+    """A world and where its dreams begin: at `options.start` (see `read_start_frames`), or at what is kept with the model.
 
     Raises:
         FileNotFoundError, ValueError: there is no such world, or no starts that fit it.
     """
-    world = load_world(model, device, adapter)
-    starts = read_start_frames(start, world.config, image_key) if start else load_start_frames(adapter or model)
+    world = load_world(options.model, options.device, options.adapter, options.int8)
+    if options.start:
+        starts = read_start_frames(options.start, world.config, options.image_key)
+    else:
+        starts = load_start_frames(options.adapter or options.model)
     starts.check_fits(world.config)
     return world, starts
 
@@ -67,9 +76,8 @@ def load_world_and_starts(
 def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPushT | None]:
     """World, starts, and the simulator that dreams are compared with (they begin where it does), if they are."""
     if not options.compare:
-        paths = options.model, options.device, options.adapter, options.start, options.image_key
-        return *load_world_and_starts(*paths), None
-    world = load_world(options.model, options.device, options.adapter)
+        return *load_world_and_starts(options), None
+    world = load_world(options.model, options.device, options.adapter, options.int8)
     relative = None if options.actions == "auto" else options.actions == "relative"
     real = RealPushT(world.config, relative, options.seed)
     return world, real.starts, real

@@ -1,5 +1,6 @@
 """What a player can choose."""
 
+import argparse
 from dataclasses import dataclass
 
 CONTROLS = ("auto", "direct", "target")
@@ -9,27 +10,49 @@ ACTION_FORMS = ("auto", "absolute", "relative")
 
 
 @dataclass
-class PlayOptions:
-    """What a player chooses; `examples/play.py --help` explains each."""
+class WorldOptions:
+    """Which world is dreamt, where from and how; `examples/play.py --help` explains each."""
 
     model: str
     adapter: str | None = None
+    start: str | None = None
+    image_key: str | None = None
+    num_inference_steps: int = 4
+    int8: bool = False
+    device: str | None = None
+
+
+def add_world_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a flag for each of `WorldOptions`."""
+    add = parser.add_argument
+    add("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
+    add("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
+    add(
+        "--start",
+        help="shard folder, LeRobot dataset, video or image to begin from; default: the adapter's or world's own starts",
+    )
+    add("--image_key", help="camera of a LeRobot dataset given as --start that has several")
+    add("--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two; default: 4")
+    add("--int8", action="store_true", help="weights as 8-bit integers, a quarter of the memory; see docs/speed.md")
+    add("--device", help="cpu, cuda, ...; default: the GPU if there is one")
+
+
+@dataclass
+class PlayOptions(WorldOptions):
+    """What a player chooses; `examples/play.py --help` explains each."""
+
     input: str | None = None
     script: str | None = None
     control: str = "auto"
     invert: tuple[int, ...] = ()
     record: str | None = None
     record_dataset: str | None = None
-    start: str | None = None
-    image_key: str | None = None
     compare: bool = False
     actions: str = "auto"
     headless: bool = False
     steps: int | None = None
     seed: int = 0
-    num_inference_steps: int = 4
     scale: int | None = None
-    device: str | None = None
 
     def check(self) -> None:
         """Raises a ValueError for options that exclude each other."""

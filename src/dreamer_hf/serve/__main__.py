@@ -3,22 +3,15 @@
 import argparse
 
 from ..cli import run_script
-from ..play.options import CONTROLS
+from ..play.options import CONTROLS, add_world_arguments
 from .options import ServeOptions
 
 
 def parse_args() -> ServeOptions:
     parser = argparse.ArgumentParser(prog="python -m dreamer_hf.serve", description=__doc__)
     default = ServeOptions(model="")
-    parser.add_argument("--model", required=True, help="folder or Hub repository of a DreamerWorldModel")
-    parser.add_argument("--adapter", help="folder or Hub repository of an adapter for the world; see docs/adapting.md")
-    parser.add_argument(
-        "--start", help="shard folder, LeRobot dataset, video or image to begin from; default: the world's own starts"
-    )
-    parser.add_argument("--image_key", help="camera of a LeRobot dataset given as --start that has several")
+    add_world_arguments(parser)
     parser.add_argument("--control", choices=CONTROLS, default=default.control, help="as in examples/play.py")
-    parser.add_argument("--num_inference_steps", type=int, default=4, help="denoising steps a frame, a power of two")
-    parser.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")
     reach = parser.add_argument_group("reach")
     reach.add_argument("--host", default=default.host, help="address to listen on; default: this machine alone")
     reach.add_argument("--port", type=int, default=default.port, help="default %(default)s; 0: any free one")

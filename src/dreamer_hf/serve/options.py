@@ -3,23 +3,17 @@
 import math
 from dataclasses import dataclass
 
-from ..play.options import CONTROLS
+from ..play.options import CONTROLS, WorldOptions
 
 
 @dataclass
-class ServeOptions:
+class ServeOptions(WorldOptions):
     """The choices of a server; `python -m dreamer_hf.serve --help` explains each."""
 
-    model: str
-    adapter: str | None = None
-    start: str | None = None
-    image_key: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
     control: str = "auto"
-    num_inference_steps: int = 4
-    device: str | None = None
     max_sessions: int = 16
     max_message_bytes: int = 4096
     max_messages_per_second: float = 120.0

@@ -25,9 +25,7 @@ def serve(options: ServeOptions) -> None:
     options.check()
     listener = _listen(options)
     with listener:
-        world, starts = load_world_and_starts(
-            options.model, options.device, options.adapter, options.start, options.image_key
-        )
+        world, starts = load_world_and_starts(options)
         service = Service(world, starts, options)
         if options.host not in LOOPBACK and options.token is None:
             print(f"Whoever reaches {options.host} can play: add --token SECRET to ask for one.", flush=True)

@@ -1,0 +1,46 @@
+"""Loading a world to play it: with weights as 8-bit integers, too."""
+
+import sys
+
+import pytest
+import torch
+from random_world import random_world
+
+from dreamer_hf.play.game import load_world
+
+
+@pytest.fixture
+def folder(tmp_path):
+    random_world(action_dim=2).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def dream(world, count=4):
+    """(count,3,H,W) frames of one and the same noise."""
+    generator = torch.Generator().manual_seed(0)
+    rollout = world.start_rollout(torch.full((1, 3, 3, 32, 32), 0.5), generator=generator)
+    return torch.cat([rollout.step([[1.0, -1.0]]).pixel_values for _ in range(count)])
+
+
+def bytes_of_linear_weights(world):
+    weights = [part.weight for part in world.modules() if isinstance(part, torch.nn.Linear)]
+    return sum(
+        sum(getattr(w, name).nbytes for name in ("qdata", "scale") if hasattr(w, name)) or w.nbytes for w in weights
+    )
+
+
+def test_int8_weights_dream_nearly_the_same_in_less_memory(folder):
+    exact, small = load_world(folder, "cpu"), load_world(folder, "cpu", int8=True)
+    error = (dream(small) - dream(exact)).square().mean()
+    assert 0 < error < 1e-4  # 40 dB
+    assert bytes_of_linear_weights(small) < 0.6 * bytes_of_linear_weights(
+        exact
+    )  # the narrow layers' scales weigh, too
+
+
+def test_int8_says_what_it_needs(folder, monkeypatch):
+    with pytest.raises(ValueError, match="leave out --adapter"):
+        load_world(folder, "cpu", adapter=folder, int8=True)
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ValueError, match=r"pip install 'dreamer_hf\[int8\]'"):
+        load_world(folder, "cpu", int8=True)
