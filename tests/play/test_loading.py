@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
-from random_world import random_world
 
 from dreamer_hf.play.game import load_world
+from random_world import random_world
 
 
 @pytest.fixture
