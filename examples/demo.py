@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--model", default="checkpoints/pusht-tiny", help="world of relative 2-D actions (default %(default)s)")
     add("--output_dir", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
     add("--start", type=int, default=7, help="which of the start frames kept with the world (default %(default)s)")
-    add("--num_dreamt_frames", type=int, default=24, help="frames that are dreamt (default %(default)s)")
+    add("--num_dreamt_frames", type=int, default=20, help="frames that are dreamt (default %(default)s)")
     add("--seed", type=int, default=0, help="of the dreams' noise (default %(default)s)")
     return parser.parse_args()
 
