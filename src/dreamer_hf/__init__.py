@@ -3,11 +3,15 @@
 Names are imported when they are first used: `import dreamer_hf` alone loads neither torch nor transformers.
 """
 
+import warnings
 from importlib import import_module
 
 from .auto_registration import register_auto_classes
 
 __version__ = "0.1.0"
+
+# transformers imports torchao wherever that is installed, and Python 3.12 finds fault with a text in it.
+warnings.filterwarnings("ignore", category=SyntaxWarning, module=".*torchao")
 
 _MODULE_OF = {
     "DreamerCache": "cache_dreamer",
