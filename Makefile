@@ -56,7 +56,7 @@ system-packages:
 demo: $(STAMP)  ## Steer the world that ships with the repository: films and figures in seconds
 	$(PYTHON) examples/demo.py
 
-demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (nine minutes on two CPU cores)
+demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (about twelve minutes on two CPU cores)
 	$(PYTHON) examples/demo_train.py
 
 WORLD := checkpoints/pusht-tiny
