@@ -48,9 +48,8 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
     if not arguments.from_scratch:
         training += f" --pretrained {CHECKPOINT} {FINE_TUNING}"
         frozen = "--freeze_encoder"  # the shipped dynamics model knows this encoder's latents
-        size = (
-            "--hidden_size 256 --num_attention_heads 8"  # of the shipped dynamics model; all else is as in the preset
-        )
+        # Of the shipped dynamics model; all else is as in the preset.
+        size = "--hidden_size 256 --num_attention_heads 8"
     tokenizer_run = (
         f"examples/train_tokenizer.py {training} {frozen} --max_train_minutes {arguments.tokenizer_minutes}"
     )

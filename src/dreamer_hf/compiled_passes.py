@@ -117,7 +117,7 @@ def _with_code_of_its_own(function: FunctionType) -> FunctionType:
     return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
 
 
-def _compile(function: FunctionType, **options) -> Callable[..., torch.Tensor]:
+def _compile(function: FunctionType, options: dict[str, bool] | None = None) -> Callable[..., torch.Tensor]:
     model_argument = function.__code__.co_varnames[0]
 
     def is_about_inputs(guards: Sequence[GuardFilterEntry]) -> list[bool]:
@@ -125,11 +125,11 @@ def _compile(function: FunctionType, **options) -> Callable[..., torch.Tensor]:
         checking them took a sixteenth of the time on a CPU."""
         return [re.match(rf"{model_argument}\b", guard.name) is None for guard in guards]
 
-    return torch.compile(function, dynamic=False, options={"guard_filter_fn": is_about_inputs, **options})
+    return torch.compile(function, dynamic=False, options={"guard_filter_fn": is_about_inputs} | (options or {}))
 
 
 def _compile_for_gpu(function: FunctionType) -> Callable[..., torch.Tensor]:
-    compiled = _compile(function, **{"triton.cudagraphs": True})
+    compiled = _compile(function, {"triton.cudagraphs": True})
 
     def replay(*args) -> torch.Tensor:
         for cache in (argument for argument in args if isinstance(argument, DreamerCache)):

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import av
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from .data import EpisodeWindows, ShardDataset
 from .data.files import replacing
-from .data.lerobot_for_world import is_lerobot, open_for_world
+from .data.lerobot_for_world import is_lerobot, opener_for_world
 from .data.lerobot_source import local_root
 
 START_FRAMES_NAME = "start_frames.safetensors"
@@ -176,15 +177,15 @@ def read_start_frames(path: str | os.PathLike, config, image_key: str | None = N
         FileNotFoundError: when there is nothing at `path`.
         ValueError: when it is none of these, or does not fit the world.
     """
-    path = path if Path(path).exists() else local_root(str(path), None) or path
+    if not Path(path).exists():
+        path = local_root(str(path), None) or path
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no start frames at {path}: give some {SOURCES}.")
     if is_lerobot(path):
         size = config.tokenizer_config.frame_size
-        starts = starts_from_dataset(
-            _not_seen(lambda split: open_for_world(path, config.dynamics_config, size, split, image_key))
-        )
+        open_split = opener_for_world(path, config.dynamics_config, size, image_key)
+        starts = starts_from_dataset(_not_seen(open_split))
     elif path.is_dir():
         starts = _starts_from_folder(path, config)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
@@ -199,15 +200,13 @@ def _starts_from_folder(path: Path, config) -> StartFrames:
     if (path / START_FRAMES_NAME).is_file():
         return load_start_frames(path)
     offset = config.dynamics_config.action_offset
-    return starts_from_dataset(
-        _not_seen(lambda split: ShardDataset(path, window_size=None, split=split, action_offset=offset))
-    )
+    return starts_from_dataset(_not_seen(partial(ShardDataset, path, window_size=None, action_offset=offset)))
 
 
-def _not_seen(open_split: Callable[[str], EpisodeWindows]) -> EpisodeWindows:
+def _not_seen(open_split: Callable[..., EpisodeWindows]) -> EpisodeWindows:
     """The episodes that training holds out, where there are enough for it to hold some out."""
-    dataset = open_split("all")
-    return open_split("validation") if dataset.num_episodes >= MIN_EPISODES_TO_SPLIT else dataset
+    dataset = open_split(split="all")
+    return open_split(split="validation") if dataset.num_episodes >= MIN_EPISODES_TO_SPLIT else dataset
 
 
 def _starts_without_actions(frames: list[np.ndarray], config) -> StartFrames:

@@ -476,30 +476,3 @@ def test_metadata_says_where_the_data_came_from(tiny_shards):
     )
     assert metadata["source"]["repo_id"] == TINY_REPO_ID and metadata["conversion"]["episodes"] == "0:6"
     assert metadata["frames_per_shard"] == [64, 60, 66]
-
-
-@pytest.mark.parametrize(
-    "conversion",
-    [
-        ConversionOptions(),
-        ConversionOptions(target_fps=5, transform=FrameTransform(24, 16), relative_actions=True),
-    ],
-)
-def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_path, conversion):
-    options = {"window_size": 7, "stride": 3, "split": "train", "train_fraction": 0.6, "action_offset": 1}
-    direct = LeRobotWindows(TINY_REPO_ID, local_dir=tiny_lerobot, options=conversion, **options)
-    convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, conversion)
-    shards = ShardDataset(tmp_path, **options)
-    assert len(direct) == len(shards) and direct.fps == shards.fps and direct.image_size == shards.image_size
-    np.testing.assert_allclose(direct.action_stats["std"], shards.action_stats["std"], rtol=1e-6)
-    for index in range(0, len(direct), 4):
-        assert all(torch.equal(value, shards[index][key]) for key, value in direct[index].items())
-
-
-def test_windows_without_conversion_out_of_pictures(image_lerobot):
-    data = LeRobotWindows(TINY_REPO_ID, 5, local_dir=image_lerobot, image_key="front", split="all")
-    item = data.window(2, 9, 5)
-    positions = list(tiny_episodes())[2][0][9:14]
-    np.testing.assert_array_equal(
-        item["pixel_values_videos"].permute(0, 2, 3, 1).numpy(), [tiny_frame(position) for position in positions]
-    )

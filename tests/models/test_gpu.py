@@ -13,11 +13,7 @@ WIDE = {"hidden_size": 64}
 """Heads of 16 channels, the fewest that GPU kernels take."""
 SMALL = (
     {"num_encoder_layers": 2, "num_decoder_layers": 2, "time_every": 2} | WIDE,
-    {
-        "num_hidden_layers": 4,
-        "time_every": 2,
-    }
-    | WIDE,
+    {"num_hidden_layers": 4, "time_every": 2} | WIDE,
 )
 
 

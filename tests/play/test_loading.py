@@ -33,9 +33,8 @@ def test_int8_weights_dream_nearly_the_same_in_less_memory(folder):
     exact, small = load_world(folder, "cpu"), load_world(folder, "cpu", int8=True)
     error = (dream(small) - dream(exact)).square().mean()
     assert 0 < error < 1e-4  # 40 dB
-    assert bytes_of_linear_weights(small) < 0.6 * bytes_of_linear_weights(
-        exact
-    )  # the narrow layers' scales weigh, too
+    # Narrow layers: their scales weigh, too.
+    assert bytes_of_linear_weights(small) < 0.6 * bytes_of_linear_weights(exact)
 
 
 def test_int8_says_what_it_needs(folder, monkeypatch):

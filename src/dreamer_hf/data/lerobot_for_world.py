@@ -1,6 +1,8 @@
 """LeRobot data as a trained world knows such: at its frame rate and size, with actions as it takes them."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,10 @@ def is_lerobot(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
-def open_for_world(
-    path: Path, dynamics_config, frame_size: tuple[int, int], split: str, image_key: str | None = None
-) -> LeRobotWindows:
-    """Opens whole episodes of a LeRobotDataset for a world.
+def opener_for_world(
+    path: Path, dynamics_config, frame_size: tuple[int, int], image_key: str | None = None
+) -> Callable[..., LeRobotWindows]:
+    """Finds out how a LeRobotDataset suits a world, and returns what opens whole episodes of it so, given a `split`.
 
     Each action component is taken as recorded, or as the difference to the frame before, whichever spreads more like
     the same component in the world's data.
@@ -28,7 +30,6 @@ def open_for_world(
         path: the dataset's folder.
         dynamics_config: the world's `DreamerDynamicsConfig`.
         frame_size: height and width of its frames.
-        split: as of `LeRobotWindows`.
         image_key: camera, where there are several.
 
     Raises:
@@ -42,19 +43,15 @@ def open_for_world(
         )
     height, width = frame_size
 
-    def open_with(options: ConversionOptions, split: str) -> LeRobotWindows:
-        offset = dynamics_config.action_offset
-        return LeRobotWindows(
-            str(path), None, split=split, action_offset=offset, local_dir=path, image_key=image_key, options=options
-        )
-
+    offset = dynamics_config.action_offset
+    open_with = partial(LeRobotWindows, str(path), None, action_offset=offset, local_dir=path, image_key=image_key)
     options = ConversionOptions(target_fps=ours, transform=FrameTransform(width, height))
     relative = replace(options, relative_actions=True)
-    stats = [open_with(form, "all").action_stats for form in (options, relative)]
+    stats = [open_with(split="all", options=form).action_stats for form in (options, relative)]
     absolute = _absolute_components(*stats, dynamics_config.action_stats)
     if len(absolute) < len(stats[0]["std"]):
         options = replace(relative, absolute_action_dims=absolute)
-    return open_with(options, split)
+    return partial(open_with, options=options)
 
 
 def _absolute_components(recorded: dict, relative: dict, ours: dict | None) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a player can choose."""
+"""What a player can choose, and of that what whoever serves a world can choose, too."""
 
 import argparse
 from dataclasses import dataclass
