@@ -8,8 +8,11 @@ import pytest
 IMPORTS = {
     "transformers first": "from transformers import AutoConfig, AutoModel, AutoVideoProcessor; import dreamer_hf",
     "ours first": "import dreamer_hf; from transformers import AutoConfig, AutoModel, AutoVideoProcessor",
-    "one module first": (
+    "one model first": (
         "import dreamer_hf.modeling_dreamer_tokenizer; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
+    ),
+    "their layers first": (
+        "import dreamer_hf.modeling_layers; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
     ),
 }
 CHECK = """

@@ -17,13 +17,16 @@ _MODEL_OF = {
     f"{__package__}.modeling_dreamer_world": "DreamerWorldModel",
 }
 
+_COMPLETE_WITH = {f"{__package__}.modeling_layers": "DreamerPreTrainedModel", **_MODEL_OF}
+"""Modules that import `modeling_auto` on their way, and what each has once it is complete."""
+
 
 def register_auto_classes() -> None:
     """Registers every configuration, model and the video processor with transformers' auto classes, lazily."""
     register_post_import_hook(_register_configs, f"{_AUTO}.configuration_auto")
     register_post_import_hook(_register_video_processor, f"{_AUTO}.video_processing_auto")
-    # Importing one of our models imports `modeling_auto` on its way: then the models wait until that one is complete.
-    for module in (f"{_AUTO}.modeling_auto", *_MODEL_OF):
+    # Models wait until whichever of our modules imported `modeling_auto` is complete.
+    for module in (f"{_AUTO}.modeling_auto", *_COMPLETE_WITH):
         register_post_import_hook(_register_models, module)
 
 
@@ -40,8 +43,10 @@ def _register_configs(module) -> None:
 
 def _register_models(_) -> None:
     auto = sys.modules.get(f"{_AUTO}.modeling_auto")
-    half_imported = any(name in sys.modules and not hasattr(sys.modules[name], cls) for name, cls in _MODEL_OF.items())
-    if auto is None or half_imported:
+    half_imported = (
+        name in sys.modules and not hasattr(sys.modules[name], last) for name, last in _COMPLETE_WITH.items()
+    )
+    if auto is None or any(half_imported):
         return
     models = [getattr(import_module(name), cls) for name, cls in _MODEL_OF.items()]
     for config, model in zip(_configs(), models):
