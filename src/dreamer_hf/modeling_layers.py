@@ -42,13 +42,41 @@ class DreamerRMSNorm(nn.Module):
         return normed.to(hidden_states.dtype)
 
 
+def filled_up_linear(states: torch.Tensor, weight: torch.Tensor, multiple: int) -> torch.Tensor:
+    """(..., I) times a weight (O,I): (..., O), by a product whose widths are multiples of a number; zeros fill them up."""
+    outputs, inputs = weight.shape
+    missing = -inputs % multiple
+    weight = nn.functional.pad(weight, (0, missing, 0, -outputs % multiple))
+    return nn.functional.linear(nn.functional.pad(states, (0, missing)), weight)[..., :outputs]
+
+
+class AnyWidthLinear(nn.Linear):
+    """A linear layer without bias whose widths may be any: on a GPU it is computed with widths that suit one.
+
+    The published width of SwiGLU, `floor(8 D / 3)`, is seldom a multiple of eight (5461 for D = 2048), and what a GPU has for
+    bfloat16 takes rows of whole 16 bytes only; others go through slow kernels.
+    """
+
+    MULTIPLE = 8
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        suits = self.in_features % self.MULTIPLE == self.out_features % self.MULTIPLE == 0
+        # A quantized weight is another kind of tensor, with products of its own.
+        if suits or not states.is_cuda or type(self.weight) is not nn.Parameter:
+            return super().forward(states)
+        return filled_up_linear(states, self.weight, self.MULTIPLE)
+
+
 class DreamerMLP(nn.Module):
     """SwiGLU: down(silu(gate(x)) * up(x)), gate and up as one matrix product."""
 
     def __init__(self, config: DreamerTransformerConfig):
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj = AnyWidthLinear(config.hidden_size, 2 * config.intermediate_size)
+        self.down_proj = AnyWidthLinear(config.intermediate_size, config.hidden_size)
         self.act_fn = ACT2FN["silu"]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,19 @@
+"""Parts of the space-time transformer by themselves."""
+
+import pytest
+import torch
+from tiny import randn
+from torch.nn import functional as F
+
+from dreamer_hf.modeling_layers import filled_up_linear
+
+
+@pytest.mark.parametrize("inputs", [16, 21])
+@pytest.mark.parametrize("outputs", [8, 13])
+def test_a_product_filled_up_with_zeros_is_the_same_product(inputs, outputs):
+    states, weight = randn(2, 3, inputs, seed=1).requires_grad_(), randn(outputs, inputs, seed=2).requires_grad_()
+    result, expected = filled_up_linear(states, weight, multiple=8), F.linear(states, weight)
+    torch.testing.assert_close(result, expected)
+    gradients = (torch.autograd.grad(product.square().sum(), [states, weight]) for product in (result, expected))
+    for ours, theirs in zip(*gradients):
+        torch.testing.assert_close(ours, theirs)
