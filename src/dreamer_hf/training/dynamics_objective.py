@@ -1,6 +1,7 @@
 """Training the dynamics model on the latents of a frozen tokenizer: shortcut forcing (arXiv 2509.24527, section 3.2)."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .adapting import has_adapter, load_to_adapt
 from .arguments import DynamicsArguments
+from .compiled_layers import compile_layers
 from .data import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .latents import LatentDataset
@@ -54,6 +56,7 @@ class DynamicsObjective:
     """
 
     loss_weights = DYNAMICS_LOSS_WEIGHTS
+    autocast = nullcontext
 
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
         self.arguments, self.device = arguments, device
@@ -64,6 +67,8 @@ class DynamicsObjective:
         source = self.train_data
         if arguments.cache_latents and source.image_size is not None:
             source = LatentDataset(source, self.tokenizer, progress=process == 0)
+        elif arguments.torch_compile:
+            compile_layers(self.tokenizer)
         self.stream = BatchStream(source, arguments, process, num_processes, device)
         self.perceptual = load_perceptual(arguments.lpips_net, device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
@@ -147,8 +152,8 @@ class DynamicsObjective:
         """Clean latents (B,T,N,C) of a batch, stored or encoded now."""
         if "latents" in batch:
             return batch["latents"].float()
-        with torch.no_grad():
-            return self.tokenizer.encode(as_pixels(batch["pixel_values_videos"])).latents
+        with torch.no_grad(), self.autocast():
+            return self.tokenizer.encode(as_pixels(batch["pixel_values_videos"])).latents.float()
 
     def _draw(self, shape: torch.Size, past_length: int, is_bootstrap: bool, generator: torch.Generator):
         """Signal levels (T,), step sizes (T,), whether they are those of the past (T,), and noise (T,N,C) of one row."""

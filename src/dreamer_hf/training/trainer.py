@@ -5,7 +5,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +34,7 @@ from .checkpoints import (
     read_state,
     save_checkpoint,
 )
+from .compiled_layers import compile_layers
 from .data import BatchStream
 from .ema import averaged_model
 from .final_folder import FinishedRun, write_final_folder
@@ -71,6 +73,7 @@ class Objective(Protocol):
         loss_weights: weight of every loss term; each term is also divided by its running RMS.
         stream: where its batches come from.
         train_data, test_data: the episodes trained on, and those held out.
+        autocast: opens the run's precision for what is computed beside the model; the trainer sets it.
     """
 
     model: nn.Module
@@ -78,6 +81,7 @@ class Objective(Protocol):
     stream: BatchStream
     train_data: ShardDataset
     test_data: ShardDataset
+    autocast: Callable[[], AbstractContextManager]
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """Batches of this process on its device, for ever, from the first batch of an optimizer step on."""
@@ -109,11 +113,12 @@ class Trainer:
         self.log = MetricsLog(self.output_dir / "metrics.jsonl")
         self.normalizer = LossNormalizer(objective.loss_weights)
         self.step, self.seconds = 0, 0.0
+        objective.autocast = accelerator.autocast
         model = objective.model
         if arguments.gradient_checkpointing:
             model.activation_checkpointing_enable()
         if arguments.torch_compile:
-            model.compile()
+            compile_layers(model)
         self.average = averaged_model(model, arguments.ema_decay) if arguments.ema_decay else None
         optimizers = build_optimizers(model, arguments)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
