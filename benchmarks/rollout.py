@@ -105,10 +105,11 @@ def build_world(device: torch.device, quick: bool) -> DreamerWorldModel:
         tokenizer, dynamics = {}, {}  # the configs' defaults are the published sizes
     if quick:
         tokenizer, dynamics = tokenizer | TOY, dynamics | TOY
-    tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(**tokenizer))
-    latent = {name: getattr(tokenizer.config, name) for name in ("num_latent_tokens", "latent_dim")}
-    dynamics = DreamerDynamicsModel(DreamerDynamicsConfig(**latent, **dynamics))
-    return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics).to(device).eval().requires_grad_(False)
+    with device:
+        tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(**tokenizer))
+        latent = {name: getattr(tokenizer.config, name) for name in ("num_latent_tokens", "latent_dim")}
+        dynamics = DreamerDynamicsModel(DreamerDynamicsConfig(**latent, **dynamics))
+    return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics).eval().requires_grad_(False)
 
 
 def measure(world, players: int, dtype: torch.dtype, rounds: int, peak: float, bandwidth: float, args) -> None:
@@ -192,7 +193,8 @@ def plain_step(world: DreamerWorldModel, frames: torch.Tensor, dtype: torch.dtyp
     plain = import_plain_forms()
     config, shape = world.config.dynamics_config, frames.shape[:2]
     latent, kind = (config.num_latent_tokens, config.latent_dim), {"device": frames.device, "dtype": dtype}
-    models = plain.PlainTokenizer(world.tokenizer).to(dtype), plain.PlainDynamics(world.dynamics).to(dtype)
+    with frames.device:
+        models = plain.PlainTokenizer(world.tokenizer).to(dtype), plain.PlainDynamics(world.dynamics).to(dtype)
     rollout = plain.PlainRollout(*models, frames.to(dtype), torch.randn(*shape, *latent, **kind), NUM_STEPS)
 
     def step(actions: torch.Tensor) -> torch.Tensor:

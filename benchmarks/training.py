@@ -9,6 +9,7 @@ python benchmarks/training.py --quick        a rehearsal at toy size: its figure
 
 import argparse
 import contextlib
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from dreamer_hf.data.shard_format import ShardMetadata, shard_name
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.losses import is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments, parse_arguments
+from dreamer_hf.training.compiled_layers import compile_layers
 from dreamer_hf.training.data import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.optimizers import build_optimizers
@@ -53,44 +55,6 @@ add up). A batch is a multiple of four windows, so that each holds the same shar
 benchmarks/rollout.py times."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="steps of every form (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="toy size, two rounds: shows that everything runs")
-    names = sorted({*PROCESSOR_WORKLOADS, *GPU_WORKLOADS})
-    parser.add_argument(
-        "--only", nargs="+", choices=names, help="sizes to measure (default: all that suit the machine)"
-    )
-    parser.add_argument("--num_workers", type=int, default=2, help="that read data (default %(default)s)")
-    args = parser.parse_args()
-    rounds = 2 if args.quick else args.rounds
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(f"{machine(device)}; frames/s are medians of {rounds} steps in turns, with quartiles in brackets.\n")
-    workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
-    if args.quick:
-        workloads = {"pusht-tiny": (64, 4, 2)}
-    workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
-    (measure_on_gpu if device.type == "cuda" else measure_on_processor)(workloads, rounds, device)
-    measure_waiting(args.num_workers, 4 if args.quick else 60, device)
-
-
-def measure_on_processor(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
-    """float32, as `make demo-train` trains; and the rows that only a GPU can fill, open."""
-    peak = matmul_peak(device, torch.float32)
-    print(f"Matrix-multiply peak, float32: {peak / 1e9:.0f} GFLOP/s.\n")
-
-    def row(workload: Workload, source: str) -> list[str]:
-        timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
-        plain, ours = timings["plain"], timings["ours"]
-        speeds = [form.rate(workload.num_frames) for form in (plain, ours)]
-        share = f"{flops / ours.median / peak:.0%}"
-        return [workload.describe(source), *speeds, ratio(plain, ours, device), share]
-
-    header = ["dynamics step", "plain, frames/s", "ours, frames/s", "ours / plain", "of the matrix-multiply peak"]
-    print_table(header, (row(*case) for case in _cases(workloads, device)))
-    print_table(GPU_HEADER, [[name, *["open (no GPU here)"] * (len(GPU_HEADER) - 1)] for name in GPU_WORKLOADS])
-
-
 GPU_FORMS = {"plain": None, "plain bf16": torch.bfloat16, "ours bf16": torch.bfloat16, "compiled": torch.bfloat16}
 GPU_HEADER = [
     "dynamics step",
@@ -104,29 +68,87 @@ GPU_HEADER = [
 ]
 
 
-def measure_on_gpu(workloads: dict[str, tuple[int, int, int]], rounds: int, device: torch.device) -> None:
+SOURCES = ("latents", "pixels")
+Case = tuple["Workload", Literal["latents", "pixels"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="steps of every form (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="toy size, two rounds: shows that everything runs")
+    names = sorted({*PROCESSOR_WORKLOADS, *GPU_WORKLOADS})
+    parser.add_argument(
+        "--only", nargs="+", choices=names, help="sizes to measure (default: all that suit the machine)"
+    )
+    parser.add_argument(
+        "--sources", nargs="+", choices=SOURCES, default=SOURCES, help="what steps begin with (default: both)"
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        choices=GPU_FORMS,
+        default=[],
+        help="forms to leave out on a GPU (plain is slow in float32)",
+    )
+    parser.add_argument("--num_workers", type=int, default=2, help="that read data (default %(default)s)")
+    args = parser.parse_args()
+    rounds = 2 if args.quick else args.rounds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"{machine(device)}; frames/s are medians of {rounds} steps in turns, with quartiles in brackets.\n")
+    workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
+    if args.quick:
+        workloads = {"pusht-tiny": (64, 4, 2)}
+    workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
+    cases = _cases(workloads, args.sources, device)
+    if device.type == "cuda":
+        measure_on_gpu(cases, rounds, device, {k: v for k, v in GPU_FORMS.items() if k not in args.without})
+    else:
+        measure_on_processor(cases, rounds, device)
+    if args.only is None or "pusht-tiny" in args.only:
+        measure_waiting(args.num_workers, 4 if args.quick else 60, device)
+
+
+def measure_on_processor(cases: Iterator[Case], rounds: int, device: torch.device) -> None:
+    """float32, as `make demo-train` trains; and the rows that only a GPU can fill, open."""
+    peak = matmul_peak(device, torch.float32)
+    print(f"Matrix-multiply peak, float32: {peak / 1e9:.0f} GFLOP/s.\n")
+
+    def row(workload: Workload, source: str) -> list[str]:
+        timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
+        plain, ours = timings["plain"], timings["ours"]
+        speeds = [form.rate(workload.num_frames) for form in (plain, ours)]
+        share = f"{flops / ours.median / peak:.0%}"
+        return [workload.describe(source), *speeds, ratio(plain, ours, device), share]
+
+    header = ["dynamics step", "plain, frames/s", "ours, frames/s", "ours / plain", "of the matrix-multiply peak"]
+    print_table(header, (row(*case) for case in cases))
+    print_table(GPU_HEADER, [[name, *["open (no GPU here)"] * (len(GPU_HEADER) - 1)] for name in GPU_WORKLOADS])
+
+
+def measure_on_gpu(
+    cases: Iterator[Case], rounds: int, device: torch.device, forms: dict[str, torch.dtype | None]
+) -> None:
     peak = matmul_peak(device, torch.bfloat16)
     print(f"Matrix-multiply peak, bfloat16: {peak / 1e12:.0f} TFLOP/s.\n")
 
     def row(workload: Workload, source: str) -> list[str]:
-        timings, flops = measure_forms(workload, source, rounds, GPU_FORMS)
-        speeds = [timing.rate(workload.num_frames) for timing in timings.values()]
+        timings, flops = measure_forms(workload, source, rounds, forms)
         best = timings["compiled"]
-        share = f"{flops / best.median / peak:.0%}"
-        ratios = [ratio(timings[name], best, device) for name in ("plain", "plain bf16")]
-        return [workload.describe(source), *speeds, *ratios, share]
+        speeds = [timings[name].rate(workload.num_frames) if name in timings else "left out" for name in GPU_FORMS]
+        plain = [
+            ratio(timings[name], best, device) if name in timings else "left out" for name in ("plain", "plain bf16")
+        ]
+        return [workload.describe(source), *speeds, *plain, f"{flops / best.median / peak:.0%}"]
 
-    print_table(GPU_HEADER, (row(*case) for case in _cases(workloads, device)))
+    print_table(GPU_HEADER, (row(*case) for case in cases))
 
 
-def _cases(
-    workloads: dict[str, tuple[int, int, int]], device: torch.device
-) -> Iterator[tuple["Workload", Literal["latents", "pixels"]]]:
-    """Every size from latents, then from pixels; one size in memory at a time."""
+def _cases(workloads: dict[str, tuple[int, int, int]], sources: list[str], device: torch.device) -> Iterator[Case]:
+    """Every size from every source; one size in memory at a time."""
     for name, sizes in workloads.items():
         workload = Workload.of(name, *sizes, device)
-        yield workload, "latents"
-        yield workload, "pixels"
+        for source in sources:
+            yield workload, source
 
 
 @dataclass
@@ -151,10 +173,11 @@ class Workload:
     def of(cls, name: str, image_size: int, batch_size: int, together: int, device: torch.device) -> "Workload":
         torch.manual_seed(0)
         tokenizer_values, values, frames = world_values(name)
-        tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(**tokenizer_values | {"image_size": image_size}))
-        latent = {key: getattr(tokenizer.config, key) for key in ("num_latent_tokens", "latent_dim")}
-        dynamics = DreamerDynamicsModel(DreamerDynamicsConfig(**latent, **values)).to(device).train()
-        tokenizer = tokenizer.to(device).eval().requires_grad_(False)
+        with device:
+            tokenizer = DreamerTokenizerModel(DreamerTokenizerConfig(**tokenizer_values | {"image_size": image_size}))
+            latent = {key: getattr(tokenizer.config, key) for key in ("num_latent_tokens", "latent_dim")}
+            dynamics = DreamerDynamicsModel(DreamerDynamicsConfig(**latent, **values)).train()
+        tokenizer.eval().requires_grad_(False)
         batches = [draw_batch(dynamics.config, image_size, batch_size, frames, n, device) for n in range(NUM_BATCHES)]
         shape = (batch_size, frames, *latent.values())
         return cls(name, tokenizer, dynamics, batches, [torch.rand(shape, device=device) for _ in batches], together)
@@ -163,7 +186,8 @@ class Workload:
     def plain(self) -> tuple[torch.nn.Module, torch.nn.Module]:
         """The plain tokenizer and dynamics model."""
         forms = import_plain_forms()
-        return forms.PlainTokenizer(self.tokenizer).requires_grad_(False), forms.PlainDynamics(self.dynamics)
+        with self.dynamics.device:
+            return forms.PlainTokenizer(self.tokenizer).requires_grad_(False), forms.PlainDynamics(self.dynamics)
 
     @property
     def num_frames(self) -> int:
@@ -219,8 +243,11 @@ def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | N
         plain_tokenizer, model = workload.plain
         encode, loss_of = plain_tokenizer.encode, import_plain_forms().shortcut_loss
     elif form == "compiled":
-        model = DreamerDynamicsModel(model.config).to(model.device)
-        model.compile()
+        model = copy.deepcopy(model)
+        compile_layers(model)
+        if source == "pixels":
+            tokenizer = copy.deepcopy(tokenizer)
+            compile_layers(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     device_type = workload.latents[0].device.type
 
@@ -231,6 +258,12 @@ def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | N
                     latents = encode(as_pixels(pixels)).float()
             result = loss_of(model, latents, *conditions)
         return getattr(result, "loss", result)
+
+    if form == "compiled":  # begins as training does, without coarse steps, so that this shape gets code of its own
+        pixels, actions, mask, levels, steps, noise = workload.batches[0]
+        whole = workload.latents[0], pixels, actions, mask, levels, torch.zeros_like(steps), noise
+        loss(*(tensor[: workload.together] for tensor in whole)).backward()
+        optimizer.zero_grad()
 
     def step(number: int) -> None:
         batch = workload.latents[number % NUM_BATCHES], *workload.batches[number % NUM_BATCHES]
