@@ -44,6 +44,11 @@ def parse_args() -> PlayOptions:
         action="store_true",
         help="no window; prints the frame rate; scripted unless --input says otherwise",
     )
+    run.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the dream's passes first: minutes, for two to three times the frame rate",
+    )
     run.add_argument("--steps", type=int, help="frames to dream, then end; default: until the player quits")
     run.add_argument(
         "--seed", type=int, default=0, help="of the noise, and of the simulator with --compare; default: 0"

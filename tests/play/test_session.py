@@ -145,3 +145,18 @@ def test_a_world_without_names_statistics_or_rate_can_be_played():
     session = PlaySession(world, make_starts(action_dim=3), PatternActions(space_of(world)))
     assert session.fps == 10 and session.space.names == ("action 0", "action 1", "action 2")
     assert session.advance()
+
+
+def test_a_rollout_that_is_given_serves_every_dream(world, starts):
+    """A compiled one, say: dreams and what follows a rewind are those of rollouts of their own."""
+    frames = torch.rand(1, 3, 3, *world.config.tokenizer_config.frame_size)
+    source = PatternActions(space_of(world))
+    ours, own = (
+        PlaySession(world, starts, source, rollout=world.start_rollout(frames)),
+        PlaySession(world, starts, source),
+    )
+    for session in (ours, own):
+        advance(session, 12)
+        session.rewind()
+        session.next_start()
+    np.testing.assert_array_equal(advance(ours, 5), advance(own, 5))

@@ -9,6 +9,7 @@ from transformers import AutoConfig, TorchAoConfig
 
 from ..adapters import load_adapter
 from ..modeling_dreamer_world import DreamerWorldModel
+from ..rollout import DreamerRollout
 from ..start_frames import StartFrames, load_start_frames, read_start_frames
 from .actions import ActionSpace, make_control
 from .comparison import RealPushT, SideBySideRecorder
@@ -83,6 +84,16 @@ def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPus
     return world, real.starts, real
 
 
+def _compiled_rollout(options: PlayOptions, world, starts: StartFrames) -> DreamerRollout | None:
+    """A rollout whose passes are compiled, for all dreams to use; None where that was not asked for."""
+    if not options.compile:
+        return None
+    frames = (starts[0].pixel_values_videos / 255).to(world.device, world.dtype)
+    rollout = world.start_rollout(frames, num_inference_steps=options.num_inference_steps)
+    rollout.compile()
+    return rollout
+
+
 def play_headless(options: PlayOptions) -> None:
     """Dreams without a window and prints the frame rate; scripted, unless the options name a device."""
     world, starts, real = _load(options)
@@ -94,7 +105,8 @@ def play_headless(options: PlayOptions) -> None:
         source, poll = _hand(options, world, space, device), make_poll(device)
     else:
         source, poll = load_script(options.script, space), None
-    with _session(options, world, starts, source, real) as session:
+    rollout = _compiled_rollout(options, world, starts)
+    with _session(options, world, starts, source, real, rollout) as session:
         report = run_headless(session, options.steps, poll)
         print(f"{report} (the world's own rate is {session.fps:g})")
     if real is not None:
@@ -108,6 +120,7 @@ def play_in_window(options: PlayOptions) -> None:
     from .windowed import WindowedGame
 
     world, starts, real = _load(options)
+    rollout = _compiled_rollout(options, world, starts)  # before there is a window, which would not answer meanwhile
     space = ActionSpace.from_config(world.config.dynamics_config)
     captions = ("dream",) if real is None else ("simulator", "dream")
     window = PlayWindow(
@@ -121,7 +134,7 @@ def play_in_window(options: PlayOptions) -> None:
     device = None if scripted else open_device(options.input, space, window.picture)
     source = load_script(options.script, space) if scripted else _hand(options, world, space, device)
     try:
-        with _session(options, world, starts, source, real) as session:
+        with _session(options, world, starts, source, real, rollout) as session:
             WindowedGame(session, window, device, options.steps).run()
     finally:
         window.close()
@@ -137,12 +150,14 @@ def _hand(options: PlayOptions, world, space: ActionSpace, device: InputDevice) 
 
 
 @contextmanager
-def _session(options: PlayOptions, world, starts, source, real: RealPushT | None) -> Iterator[PlaySession]:
+def _session(
+    options: PlayOptions, world, starts, source, real: RealPushT | None, rollout: DreamerRollout | None
+) -> Iterator[PlaySession]:
     """A session whose recordings are finished, and named to the player, however it ends."""
     recorders = _recorders(options, world.config.dynamics_config, real)
     steps, seed = options.num_inference_steps, options.seed
     try:
-        with PlaySession(world, starts, source, recorders, steps, seed, real) as session:
+        with PlaySession(world, starts, source, recorders, steps, seed, real, rollout) as session:
             yield session
     finally:
         for recorder in recorders:

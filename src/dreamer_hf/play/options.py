@@ -49,6 +49,7 @@ class PlayOptions(WorldOptions):
     record_dataset: str | None = None
     compare: bool = False
     actions: str = "auto"
+    compile: bool = False
     headless: bool = False
     steps: int | None = None
     seed: int = 0

@@ -77,6 +77,7 @@ class PlaySession:
         num_inference_steps: denoising steps for each frame, a power of two.
         seed: of the noise of the first dream; each reset takes the next number.
         companion: is led through whatever the dream is led through.
+        rollout: one of the world, a compiled one perhaps, that every dream resets; the first dream starts one if not given.
 
     Attributes:
         frame: uint8 (H, W, 3) RGB, what is seen now.
@@ -94,6 +95,7 @@ class PlaySession:
         num_inference_steps: int = 4,
         seed: int = 0,
         companion: Companion | None = None,
+        rollout: DreamerRollout | None = None,
     ):
         starts.check_fits(world.config)
         self.world = world
@@ -105,6 +107,7 @@ class PlaySession:
         self.fps = float(world.config.dynamics_config.fps or DEFAULT_FPS)
         self.companion = companion
         self.next_seed = seed
+        self.rollout = rollout
         self._begin(0)
 
     def __enter__(self) -> "PlaySession":
@@ -163,13 +166,12 @@ class PlaySession:
         self.next_seed += 1
         self.start_index = start_index
         self.step_index = 0
-        self.rollout = self.world.start_rollout(
-            (start.pixel_values_videos / 255).to(self.world.dtype),
-            actions=start.actions,
-            action_mask=start.action_mask,
-            num_inference_steps=self.num_inference_steps,
-            generator=generator,
-        )
+        frames = (start.pixel_values_videos / 255).to(self.world.dtype)
+        context = {"actions": start.actions, "action_mask": start.action_mask, "generator": generator}
+        if self.rollout is None:
+            self.rollout = self.world.start_rollout(frames, num_inference_steps=self.num_inference_steps, **context)
+        else:  # what was compiled stays so
+            self.rollout.reset(frames, **context)
         self.frame = start.pixel_values_videos[0, -1].permute(1, 2, 0).cpu().numpy()
         self.last_action = start.actions[0, -1].cpu().numpy() if start.action_mask[0, -1] else self.space.rest
         if self.companion is not None:
