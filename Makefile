@@ -8,6 +8,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+BYTECODE := $(VENV)/.compiled
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
 help:  ## List the targets
@@ -25,6 +26,12 @@ $(STAMP): setup.cfg pyproject.toml requirements.txt .python-version | $(filter .
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --editable .
 	@touch $@
 
+# Tests start Python many times. Where it may not keep the bytecode of what it imports (PYTHONDONTWRITEBYTECODE), each start
+# would compile PyTorch and transformers anew. A few packages carry files for other versions of Python, which do not compile.
+$(BYTECODE): $(STAMP)
+	-@$(PYTHON) -m compileall -q -j 0 $(VENV)/lib src >$@.log 2>&1
+	@touch $@
+
 lock:  ## Resolve the pins in requirements.txt again from setup.cfg
 	$(UV) pip compile --quiet setup.cfg --all-extras --upgrade --no-header --no-annotate --python $(PYTHON) --output-file requirements.txt
 
@@ -33,12 +40,12 @@ lint: $(STAMP)  ## Check the style of every Python file
 	$(PYTHON) -m ruff format --check .
 
 # Two workers of one thread each: tiny models gain nothing from more, and lose much to waiting for each other.
-test: $(STAMP)  ## Run the tests, except those that need a browser or an X server
+test: $(BYTECODE)  ## Run the tests, except those that need a browser or an X server
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-all: test test-system  ## Run all tests (installs chromium, chromium-driver, xvfb and xdotool with apt-get)
 
-test-system: $(STAMP) system-packages  ## Run the tests that need a browser or an X server
+test-system: $(BYTECODE) system-packages  ## Run the tests that need a browser or an X server
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m system
 
 # What no Python package brings along: only tests need it.
