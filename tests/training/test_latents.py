@@ -1,10 +1,16 @@
+import pytest
 import torch
-from tiny_runs import write_moving_square
+from accelerate.state import AcceleratorState
+from tiny_runs import EXAMPLES, write_moving_square
 
 from dreamer_hf import DreamerTokenizerModel
 from dreamer_hf.data import ShardDataset
+from dreamer_hf.training.arguments import DynamicsArguments, parse_arguments
 from dreamer_hf.training.data import as_pixels
+from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.latents import LatentDataset
+from dreamer_hf.training.running import make_accelerator
+from dreamer_hf.training.trainer import Trainer
 
 
 def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
@@ -27,3 +33,28 @@ def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
         for name in ("actions", "action_mask"):
             assert torch.equal(item[name], data[index][name])
     assert len(cached.with_window(1)) == 140
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_frames_are_encoded_in_the_precision_of_the_run(tmp_path, data_dir, configs, tokenizer_run, precision, dtype):
+    argv = [
+        "--config",
+        configs["dynamics"],
+        "--data_dir",
+        data_dir,
+        "--tokenizer",
+        tokenizer_run,
+        "--output_dir",
+        tmp_path,
+    ]
+    argv += ["--cache_latents", "false", "--mixed_precision", precision, "--lpips_net", "none"]
+    arguments = parse_arguments(DynamicsArguments, "dynamics", EXAMPLES / "configs", "", list(map(str, argv)))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = make_accelerator(arguments)
+    objective, products = DynamicsObjective(arguments, 0, 1, accelerator.device), []
+    Trainer(accelerator, arguments, objective)
+    last = objective.tokenizer.encoder.transformer.layers[-1].mlp.down_proj
+    last.register_forward_hook(lambda module, inputs, output: products.append(output.dtype))
+    batch, rows = next(objective.batches(0))
+    objective.losses(objective.model, batch, rows)
+    assert products == [dtype]
