@@ -56,6 +56,7 @@ benchmarks/rollout.py times."""
 
 
 GPU_FORMS = {"plain": None, "plain bf16": torch.bfloat16, "ours bf16": torch.bfloat16, "compiled": torch.bfloat16}
+PLAIN_FORMS = ("plain", "plain bf16")
 GPU_HEADER = [
     "dynamics step",
     "plain float32, frames/s",
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument(
         "--without",
         nargs="+",
-        choices=GPU_FORMS,
+        choices=PLAIN_FORMS,
         default=[],
         help="forms to leave out on a GPU (plain is slow in float32)",
     )
@@ -98,6 +99,11 @@ def main() -> None:
     workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
     if args.quick:
         workloads = {"pusht-tiny": (64, 4, 2)}
+    missing = set(args.only or ()) - workloads.keys()
+    if missing:
+        raise ValueError(
+            f"--only {' '.join(sorted(missing))} is for another machine: here choose from {', '.join(workloads)}."
+        )
     workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
     cases = _cases(workloads, args.sources, device)
     if device.type == "cuda":
@@ -135,9 +141,7 @@ def measure_on_gpu(
         timings, flops = measure_forms(workload, source, rounds, forms)
         best = timings["compiled"]
         speeds = [timings[name].rate(workload.num_frames) if name in timings else "left out" for name in GPU_FORMS]
-        plain = [
-            ratio(timings[name], best, device) if name in timings else "left out" for name in ("plain", "plain bf16")
-        ]
+        plain = [ratio(timings[name], best, device) if name in timings else "left out" for name in PLAIN_FORMS]
         return [workload.describe(source), *speeds, *plain, f"{flops / best.median / peak:.0%}"]
 
     print_table(GPU_HEADER, (row(*case) for case in cases))

@@ -208,6 +208,14 @@ class DreamerCache(Cache):
         torch.maximum(self.slot_positions, source.slot_positions, out=self.slot_positions)
         self.row_starts.index_copy_(0, rows, source.row_starts)
 
+    def copy_(self, other: DreamerCache) -> None:
+        """Takes over what another cache of as many rows holds, in place: a GPU's graphs write where they were recorded."""
+        for ours, theirs in zip(self.ring_layers, other.ring_layers):
+            ours.keys.copy_(theirs.keys)
+            ours.values.copy_(theirs.values)
+        for name in ("next_position", "slot_positions", "row_starts"):
+            getattr(self, name).copy_(getattr(other, name))
+
     def clone(self, rows: torch.Tensor | None = None) -> DreamerCache:
         """An independent copy; of some rows, in the order given and repeated as often as named, if `rows` are given."""
         twin = copy.copy(self)

@@ -133,6 +133,7 @@ class DreamerLatentRollout:
         self.generator = generator
         self.merge_commit = merge_commit
         self._dynamics_pass = dynamics_pass
+        self._cache: DreamerCache | None = None
         self._restart(context, context_noise)
 
     @property
@@ -217,6 +218,13 @@ class DreamerLatentRollout:
         twin._dynamics_pass = dynamics_pass
         return twin
 
+    def copy_(self, other: DreamerLatentRollout) -> None:
+        """Becomes an independent copy of another rollout of this model and number of rows, in place; see
+        [`DreamerRollout.copy_`]."""
+        self._cache.copy_(other._cache)
+        self._context, self._pending, self.frame_index = other._context, other._pending, other.frame_index
+        self.generator, self.schedule = copy_generator(other.generator), other.schedule
+
     def _just_started(self) -> DreamerLatentRollout:
         """A copy to warm up with: its steps begin as those after a start or a restart, and draw noise of their own."""
         twin = self.clone()
@@ -247,8 +255,9 @@ class DreamerLatentRollout:
     def _restart(self, context: Frames, context_noise: torch.Tensor | None) -> None:
         self._context = context
         self._pending: Frames | None = None
-        self._cache = self.dynamics.new_cache(context.latents.shape[0])
-        self._prime(context, context_noise, self._cache, self.generator)
+        cache = self.dynamics.new_cache(context.latents.shape[0])
+        self._prime(context, context_noise, cache, self.generator)
+        self._cache = _in_place_of(self._cache, cache)
         self.frame_index = context.latents.shape[1]
 
     def _restart_rows(self, rows: torch.Tensor, context: Frames, context_noise: torch.Tensor | None) -> None:
@@ -301,6 +310,14 @@ class DreamerLatentRollout:
         elif tuple(noise.shape) != shape:
             raise ValueError(f"noise has shape {tuple(noise.shape)}: here it must be {shape}.")
         return noise.to(device)[:, None]
+
+
+def _in_place_of(old: DreamerCache | None, new: DreamerCache) -> DreamerCache:
+    """The new cache, in the old one's memory if it has as many rows, so that compiled passes need not be recorded anew."""
+    if old is None or old.batch_size != new.batch_size:
+        return new
+    old.copy_(new)
+    return old
 
 
 def _one_frame(values):
@@ -398,10 +415,25 @@ class DreamerRollout:
         twin._decoder_cache = self._decoder_cache.clone(rows)
         return twin
 
+    def copy_(self, other: DreamerRollout) -> None:
+        """Becomes an independent copy of another rollout of this world and number of rows, in place: the way back to a clone
+        that was kept, for which nothing compiled has to be recorded anew.
+
+        Raises:
+            ValueError: the other rollout has another number of rows.
+        """
+        if other.batch_size != self.batch_size:
+            raise ValueError(
+                f"a rollout of {self.batch_size} row(s) cannot become one of {other.batch_size}: clone that one."
+            )
+        self.latent_rollout.copy_(other.latent_rollout)
+        self._context_latents = other._context_latents
+        self._decoder_cache.copy_(other._decoder_cache)
+
     def _reset_decoder(self, latents: torch.Tensor | None, rows) -> None:
         if rows is None:
             self._context_latents = self._context_latents if latents is None else latents
-            self._decoder_cache = self._prime_decoder(self._context_latents)
+            self._decoder_cache = _in_place_of(self._decoder_cache, self._prime_decoder(self._context_latents))
             return
         latents = self._context_latents[rows] if latents is None else latents
         start = self._decoder_cache.next_position - latents.shape[1]

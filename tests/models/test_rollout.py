@@ -111,6 +111,28 @@ def test_clone_branches_the_future():
     assert branch.frame_index == rollout.frame_index == 16
 
 
+def memory_of(rollout):
+    """Where the keys and values of both caches lie."""
+    layers = rollout.latent_rollout._cache.ring_layers + rollout._decoder_cache.ring_layers
+    return [tensor.data_ptr() for layer in layers for tensor in (layer.keys, layer.values)]
+
+
+def test_a_rollout_goes_back_to_a_clone_and_begins_anew_in_the_same_memory():
+    """Compiled on a GPU, it would else be recorded anew each time."""
+    world, actions = tiny_world(), randn(2, 6, 2)
+    rollout = world.start_rollout(rand(2, 4, 3, 16, 16), generator=seeded())
+    memory = memory_of(rollout)
+    kept = rollout.clone()
+    first = dream(rollout, actions)
+    rollout.copy_(kept)
+    assert torch.equal(dream(rollout, actions), first) and torch.equal(dream(kept, actions), first)
+    rollout.reset(generator=seeded())
+    assert torch.equal(dream(rollout, actions), first)
+    assert memory_of(rollout) == memory
+    with pytest.raises(ValueError, match="2 row"):
+        rollout.copy_(rollout.clone(rows=[0]))
+
+
 def test_rows_are_cloned_as_often_as_named():
     """A dream in many copies: each copy goes on as a clone of the one row would."""
     world, actions = tiny_world(), randn(2, 9, 2)

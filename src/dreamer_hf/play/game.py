@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from .headless import run_headless
 from .options import PlayOptions, WorldOptions
 from .recorder import VideoRecorder
 from .session import DEFAULT_FPS, PlaySession, Recorder
-from .sources import DeviceActions, InputDevice, load_script
+from .sources import ActionSource, DeviceActions, InputDevice, load_script
 
 
 def load_world(
@@ -74,43 +75,93 @@ def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, Sta
     return world, starts
 
 
-def _load(options: PlayOptions) -> tuple[DreamerWorldModel, StartFrames, RealPushT | None]:
-    """World, starts, and the simulator that dreams are compared with (they begin where it does), if they are."""
-    if not options.compare:
-        return *load_world_and_starts(options), None
-    world = load_world(options.model, options.device, options.adapter, options.int8)
-    relative = None if options.actions == "auto" else options.actions == "relative"
-    real = RealPushT(world.config, relative, options.seed)
-    return world, real.starts, real
+@dataclass
+class Game:
+    """What a session is made of, but for the hand.
+
+    Attributes:
+        options: what the player chose.
+        world, starts: what is dreamt, and where dreams begin.
+        space: of the world's actions.
+        real: the simulator that dreams are compared with, if they are.
+        recorders: of the session.
+        rollout: a compiled one for all dreams, if that was asked for; `compile` makes it.
+    """
+
+    options: PlayOptions
+    world: DreamerWorldModel
+    starts: StartFrames
+    space: ActionSpace
+    real: RealPushT | None
+    recorders: list[Recorder]
+    rollout: DreamerRollout | None = None
+
+    def compile(self) -> None:
+        """Compiles the passes of a dream, if that was asked for: minutes, so all that can be refused comes before.
+
+        Raises:
+            ValueError: this machine cannot compile.
+        """
+        if not self.options.compile:
+            return
+        frames = (self.starts[0].pixel_values_videos / 255).to(self.world.device, self.world.dtype)
+        self.rollout = self.world.start_rollout(frames, num_inference_steps=self.options.num_inference_steps)
+        try:
+            self.rollout.compile()
+        except RuntimeError as error:  # PyTorch's words vary, and the first line says most
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"--compile does not work here ({reason}): install a C++ compiler such as g++, or leave it out."
+            ) from error
+
+    @contextmanager
+    def session(self, source: ActionSource) -> Iterator[PlaySession]:
+        """A session whose recordings are finished, and named to the player, however it ends."""
+        steps, seed = self.options.num_inference_steps, self.options.seed
+        try:
+            with PlaySession(
+                self.world, self.starts, source, self.recorders, steps, seed, self.real, self.rollout
+            ) as session:
+                yield session
+        finally:
+            for recorder in self.recorders:
+                if recorder.path.exists():
+                    print(f"recorded to {recorder.path}")
 
 
-def _compiled_rollout(options: PlayOptions, world, starts: StartFrames) -> DreamerRollout | None:
-    """A rollout whose passes are compiled, for all dreams to use; None where that was not asked for."""
-    if not options.compile:
-        return None
-    frames = (starts[0].pixel_values_videos / 255).to(world.device, world.dtype)
-    rollout = world.start_rollout(frames, num_inference_steps=options.num_inference_steps)
-    rollout.compile()
-    return rollout
+def _load(options: PlayOptions) -> Game:
+    """The game that the options describe; dreams that are compared with the simulator begin where it does."""
+    if options.compare:
+        world = load_world(options.model, options.device, options.adapter, options.int8)
+        relative = None if options.actions == "auto" else options.actions == "relative"
+        real = RealPushT(world.config, relative, options.seed)
+        starts = real.starts
+    else:
+        (world, starts), real = load_world_and_starts(options), None
+    space = ActionSpace.from_config(world.config.dynamics_config)
+    if any(index not in range(space.size) for index in options.invert):
+        raise ValueError(
+            f"--invert {options.invert} names no action dimension: use numbers from 0 to {space.size - 1}."
+        )
+    return Game(options, world, starts, space, real, _recorders(options, world.config.dynamics_config, real))
 
 
 def play_headless(options: PlayOptions) -> None:
     """Dreams without a window and prints the frame rate; scripted, unless the options name a device."""
-    world, starts, real = _load(options)
-    space = ActionSpace.from_config(world.config.dynamics_config)
+    game = _load(options)
     if options.input in ("joystick", "keyboard"):
         from .devices import make_poll, open_device
 
-        device = open_device(options.input, space)
-        source, poll = _hand(options, world, space, device), make_poll(device)
+        device = open_device(options.input, game.space)
+        source, poll = _hand(game, device), make_poll(device)
     else:
-        source, poll = load_script(options.script, space), None
-    rollout = _compiled_rollout(options, world, starts)
-    with _session(options, world, starts, source, real, rollout) as session:
+        source, poll = load_script(options.script, game.space), None
+    game.compile()
+    with game.session(source) as session:
         report = run_headless(session, options.steps, poll)
         print(f"{report} (the world's own rate is {session.fps:g})")
-    if real is not None:
-        print(real.summary())
+    if game.real is not None:
+        print(game.real.summary())
 
 
 def play_in_window(options: PlayOptions) -> None:
@@ -119,50 +170,29 @@ def play_in_window(options: PlayOptions) -> None:
     from .window import PlayWindow
     from .windowed import WindowedGame
 
-    world, starts, real = _load(options)
-    rollout = _compiled_rollout(options, world, starts)  # before there is a window, which would not answer meanwhile
-    space = ActionSpace.from_config(world.config.dynamics_config)
-    captions = ("dream",) if real is None else ("simulator", "dream")
+    game = _load(options)
+    scripted = options.script is not None or options.input == "script"
+    source = load_script(options.script, game.space) if scripted else None
+    game.compile()  # before there is a window, which would not answer meanwhile
     window = PlayWindow(
-        world.config.tokenizer_config.frame_size,
-        space,
+        game.world.config.tokenizer_config.frame_size,
+        game.space,
         options.scale,
         title=f"Dream of {options.model}",
-        captions=captions,
+        captions=("dream",) if game.real is None else ("simulator", "dream"),
     )
-    scripted = options.script is not None or options.input == "script"
-    device = None if scripted else open_device(options.input, space, window.picture)
-    source = load_script(options.script, space) if scripted else _hand(options, world, space, device)
+    device = None if scripted else open_device(options.input, game.space, window.picture)
     try:
-        with _session(options, world, starts, source, real, rollout) as session:
+        with game.session(source or _hand(game, device)) as session:
             WindowedGame(session, window, device, options.steps).run()
     finally:
         window.close()
 
 
-def _hand(options: PlayOptions, world, space: ActionSpace, device: InputDevice) -> DeviceActions:
-    if any(index not in range(space.size) for index in options.invert):
-        raise ValueError(
-            f"--invert {options.invert} names no action dimension: use numbers from 0 to {space.size - 1}."
-        )
-    fps = world.config.dynamics_config.fps or DEFAULT_FPS
-    return DeviceActions(device, make_control(space, fps, options.control, device.pointer), options.invert)
-
-
-@contextmanager
-def _session(
-    options: PlayOptions, world, starts, source, real: RealPushT | None, rollout: DreamerRollout | None
-) -> Iterator[PlaySession]:
-    """A session whose recordings are finished, and named to the player, however it ends."""
-    recorders = _recorders(options, world.config.dynamics_config, real)
-    steps, seed = options.num_inference_steps, options.seed
-    try:
-        with PlaySession(world, starts, source, recorders, steps, seed, real, rollout) as session:
-            yield session
-    finally:
-        for recorder in recorders:
-            if recorder.path.exists():
-                print(f"recorded to {recorder.path}")
+def _hand(game: Game, device: InputDevice) -> DeviceActions:
+    fps = game.world.config.dynamics_config.fps or DEFAULT_FPS
+    control = make_control(game.space, fps, game.options.control, device.pointer)
+    return DeviceActions(device, control, game.options.invert)
 
 
 def _recorders(options: PlayOptions, config, real: RealPushT | None) -> list[Recorder]:

@@ -77,7 +77,8 @@ class PlaySession:
         num_inference_steps: denoising steps for each frame, a power of two.
         seed: of the noise of the first dream; each reset takes the next number.
         companion: is led through whatever the dream is led through.
-        rollout: one of the world, a compiled one perhaps, that every dream resets; the first dream starts one if not given.
+        rollout: one of the world, a compiled one perhaps, that every dream resets (`num_inference_steps` is then its own); the
+            first dream starts one if not given.
 
     Attributes:
         frame: uint8 (H, W, 3) RGB, what is seen now.
@@ -197,6 +198,6 @@ class PlaySession:
         return Snapshot(self.step_index, self.rollout.clone(), self.frame, self.last_action, [])
 
     def _restore(self, snapshot: Snapshot) -> None:
-        self.rollout = snapshot.rollout.clone()
+        self.rollout.copy_(snapshot.rollout)
         self.step_index, self.frame, self.last_action = snapshot.step, snapshot.frame, snapshot.action
         snapshot.actions_after.clear()

@@ -69,7 +69,9 @@ class TrainerArguments:
 
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _key(None, "as `accelerate launch` has it, if not given")
     gradient_checkpointing: bool = _key(False, "recompute activations in the backward pass: less memory, more time")
-    torch_compile: bool = _key(False, "compile the layers: faster steps after a first minute")
+    torch_compile: bool = _key(
+        False, "compile the layers, which pays on a GPU; a resumed run is then the same to rounding"
+    )
     dataloader_num_workers: int = _key(0, "processes that read windows")
     seed: int = _key(0, "of the initial weights, the data order and every draw of every step")
     train_fraction: float = _key(0.9, "share of the episodes that are trained on; the others are held out")

@@ -67,7 +67,7 @@ class DynamicsObjective:
         source = self.train_data
         if arguments.cache_latents and source.image_size is not None:
             source = LatentDataset(source, self.tokenizer, progress=process == 0)
-        elif arguments.torch_compile:
+        elif arguments.torch_compile and source.image_size is not None:
             compile_layers(self.tokenizer)
         self.stream = BatchStream(source, arguments, process, num_processes, device)
         self.perceptual = load_perceptual(arguments.lpips_net, device)

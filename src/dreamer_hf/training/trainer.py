@@ -325,7 +325,8 @@ class Trainer:
         run = FinishedRun(self.objective, self.arguments, self._final_model(), weights, evaluation, training)
         names = []
         if self.accelerator.is_main_process:
-            names = publish(self.output_dir, lambda folder: write_final_folder(folder, run))
+            with torch.compiler.set_stance("force_eager"):  # as in `_evaluate`
+                names = publish(self.output_dir, lambda folder: write_final_folder(folder, run))
             names += [ARGUMENTS_FILE, self.log.path.name]
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
