@@ -47,7 +47,7 @@ def parse_args() -> PlayOptions:
     run.add_argument(
         "--compile",
         action="store_true",
-        help="compile the dream's passes first: minutes, for two to three times the frame rate",
+        help="compile the dream's passes first: minutes, for at least twice the frame rate",
     )
     run.add_argument("--steps", type=int, help="frames to dream, then end; default: until the player quits")
     run.add_argument(

@@ -6,6 +6,7 @@ from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
+from dreamer_hf.training.compiled_layers import compile_layers
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -143,7 +144,7 @@ def training_loss(model, device):
 def test_training_has_the_cpu_s_gradients(form):
     on_cpu, on_gpu = tiny_dynamics(**SMALL[1]), tiny_dynamics(**SMALL[1]).cuda()
     if form == "compiled":
-        on_gpu.compile(fullgraph=True)
+        compile_layers(on_gpu)
     losses = [training_loss(model, model.device) for model in (on_cpu, on_gpu)]
     for loss in losses:
         loss.backward()

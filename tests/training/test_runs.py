@@ -314,5 +314,21 @@ def test_another_architecture_is_not_resumed(tmp_path, data_dir, configs, tokeni
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
     with pytest.raises(ValueError, match="latent_dim=4, not 8"):
         train("tokenizer", *argv, "--resume_from_checkpoint", "latest", "--latent_dim", "8")
+    with pytest.raises(ValueError, match="averaged weights=True, not False"):
+        train("tokenizer", *argv, "--resume_from_checkpoint", "latest", "--ema_decay", 0)
     with pytest.raises(FileExistsError, match="is not empty"):
         train("tokenizer", *argv)
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
+    folder = tmp_path / "run"
+    shutil.copytree(dynamics_run, folder)
+    argv = ["--config", configs["dynamics"], "--output_dir", folder, "--resume_from_checkpoint", "latest"]
+    more = write_moving_square(tmp_path / "more", episodes=9)
+    with pytest.raises(ValueError, match="training episodes="):
+        train("dynamics", *argv, "--data_dir", more, "--tokenizer", tokenizer_run)
+    tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_run)
+    tokenizer.encoder.latent_tokens.data += 1
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(ValueError, match="tokenizer fingerprint="):
+        train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", tmp_path / "tokenizer")

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -35,6 +35,7 @@ class TrainerState:
         seed: of the run.
         rows_per_step: rows of one optimizer step, over all batches and processes.
         model_config: the trained model's config, as a dict.
+        run: what else must stay as it is, by the words that name it; a key that is missing is younger than the checkpoint.
     """
 
     step: int
@@ -42,6 +43,7 @@ class TrainerState:
     seed: int
     rows_per_step: int
     model_config: dict
+    run: dict = field(default_factory=dict)
 
 
 def claim_output_dir(arguments: TrainerArguments) -> Path | None:
@@ -97,7 +99,7 @@ def read_state(checkpoint: Path) -> TrainerState:
 
 
 def check_same_run(saved: TrainerState, now: TrainerState, checkpoint: Path, defaults: dict) -> None:
-    """Refuses to go on with another model, seed or number of rows a step: it would not be the same run.
+    """Refuses to go on with another model, data, optimizer, seed or number of rows a step: it would not be the same run.
 
     Args:
         saved, now: what the checkpoint says about itself, and what would be said of this run.
@@ -108,8 +110,9 @@ def check_same_run(saved: TrainerState, now: TrainerState, checkpoint: Path, def
         ValueError: names what differs.
     """
     names = sorted(saved.model_config.keys() | now.model_config.keys())
-    for name in names:
-        before, after = saved.model_config.get(name, defaults.get(name)), now.model_config.get(name)
+    pairs = {name: (saved.model_config.get(name, defaults.get(name)), now.model_config.get(name)) for name in names}
+    pairs |= {name: (value, now.run.get(name)) for name, value in saved.run.items()}
+    for name, (before, after) in pairs.items():
         if before != after:
             raise ValueError(f"{checkpoint} was trained with {name}={before}, not {after}: give that value to resume.")
     if saved.seed != now.seed:

@@ -63,6 +63,7 @@ class DynamicsObjective:
         offset = 1 if arguments.action_offset is None else arguments.action_offset
         self.train_data, self.test_data = open_splits(arguments, offset)
         self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data).to(device)
+        self.identity = {"tokenizer fingerprint": self.tokenizer.fingerprint()}
         self.model = self._new_model()
         source = self.train_data
         if arguments.cache_latents and source.image_size is not None:

@@ -73,6 +73,7 @@ class Objective(Protocol):
         loss_weights: weight of every loss term; each term is also divided by its running RMS.
         stream: where its batches come from.
         train_data, test_data: the episodes trained on, and those held out.
+        identity: what a run of it must go on with, beside its data, by the words that name it.
         autocast: opens the run's precision for what is computed beside the model; the trainer sets it.
     """
 
@@ -81,6 +82,7 @@ class Objective(Protocol):
     stream: BatchStream
     train_data: ShardDataset
     test_data: ShardDataset
+    identity: dict[str, str]
     autocast: Callable[[], AbstractContextManager]
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
@@ -148,7 +150,7 @@ class Trainer:
             while not self._is_over:
                 metrics = self._optimizer_step(batches)
                 bar.update(1)
-                bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s")
+                bar.set_postfix_str(self._news(metrics))
                 if self._is_due(self.arguments.eval_steps):
                     evaluation = self._evaluate(bar)
                     self._record(metrics | evaluation.values)
@@ -180,13 +182,20 @@ class Trainer:
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
-            total=self.arguments.max_train_steps,
+            total=None if self.arguments.max_train_minutes else self.arguments.max_train_steps,
             initial=self.step,
             desc="training",
             unit="step",
             disable=not self.accelerator.is_main_process,
             dynamic_ncols=True,
         )
+
+    def _news(self, metrics: dict[str, float]) -> str:
+        """What stands beside the bar, which counts steps: also the time left, where time ends the run."""
+        news = f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s"
+        if self.arguments.max_train_minutes is None:
+            return news
+        return f"{news}, {max(0.0, self.arguments.max_train_minutes - self.seconds / 60):.1f} min left"
 
     @property
     def _progress(self) -> float:
@@ -311,7 +320,14 @@ class Trainer:
             config.pop(name, None)
         config |= arguments.adaptation_values()
         rows = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * self.accelerator.num_processes
-        return TrainerState(self.step, self.seconds, arguments.seed, rows, json.loads(json.dumps(config)))
+        data = self.objective.train_data
+        run = {"optimizer": arguments.optimizer, "averaged weights": self.average is not None}
+        run |= {
+            "training episodes": data.num_episodes,
+            "training frames": int(data.episode_lengths.sum()),
+            **self.objective.identity,
+        }
+        return TrainerState(self.step, self.seconds, arguments.seed, rows, json.loads(json.dumps(config)), run)
 
     def _save_checkpoint(self) -> None:
         save_checkpoint(self.accelerator, self.output_dir, self._state(), self.arguments.checkpoints_total_limit)
