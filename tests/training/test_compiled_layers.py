@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig
+from tiny_runs import loss_curve, train
 from torch._dynamo.utils import counters
 
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel
@@ -67,3 +68,12 @@ def test_more_layers_need_no_more_code():
         loss_and_gradients(model)
         counts.append(counters["stats"]["unique_graphs"])
     assert counts[0] == counts[1] > 0
+
+
+def test_a_compiled_run_has_the_losses_of_another(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
+    train("dynamics", *argv, "--output_dir", tmp_path / "run", "--torch_compile", True)
+    assert counters["stats"]["unique_graphs"] > 0
+    ours, theirs = loss_curve(tmp_path / "run"), loss_curve(dynamics_run)
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in ours] == pytest.approx([line[name] for line in theirs], rel=1e-4)
