@@ -53,8 +53,6 @@ GPU_WORKLOADS = {"pusht": (256, 8, 8), "soar-large": (256, 4, 1)}
 """For each preset: pixels of a frame, windows of a batch, and how many of them go through the model together (gradients
 add up). A batch is a multiple of four windows, so that each holds the same share of bootstrap rows. 10M is the world that
 benchmarks/rollout.py times."""
-
-
 GPU_FORMS = {"plain": None, "plain bf16": torch.bfloat16, "ours bf16": torch.bfloat16, "compiled": torch.bfloat16}
 PLAIN_FORMS = ("plain", "plain bf16")
 GPU_HEADER = [
@@ -67,8 +65,6 @@ GPU_HEADER = [
     "compiled / plain bf16",
     "of the matrix-multiply peak",
 ]
-
-
 SOURCES = ("latents", "pixels")
 Case = tuple["Workload", Literal["latents", "pixels"]]
 
@@ -99,10 +95,10 @@ def main() -> None:
     workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
     if args.quick:
         workloads = {"pusht-tiny": (64, 4, 2)}
-    missing = set(args.only or ()) - workloads.keys()
-    if missing:
+    foreign = set(args.only or ()) - workloads.keys()
+    if foreign:
         raise ValueError(
-            f"--only {' '.join(sorted(missing))} is for another machine: here choose from {', '.join(workloads)}."
+            f"--only {' '.join(sorted(foreign))} is for another machine: here choose from {', '.join(workloads)}."
         )
     workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
     cases = _cases(workloads, args.sources, device)

@@ -22,7 +22,7 @@ from dreamer_hf.envs.world import DreamerWorldEnv
 from dreamer_hf.planning import CrossEntropyPlanner
 from dreamer_hf.play.actions import ActionSpace
 from dreamer_hf.play.comparison import RealPushT
-from dreamer_hf.play.game import load_world
+from dreamer_hf.play.loading import load_world
 from dreamer_hf.play.options import ACTION_FORMS
 from dreamer_hf.play.recorder import VideoRecorder
 from dreamer_hf.start_frames import load_start_frames

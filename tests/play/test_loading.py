@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from dreamer_hf.play.game import load_world
+from dreamer_hf.play.loading import load_world
 from random_world import random_world
 
 

@@ -64,6 +64,13 @@ def test_without_a_display_it_says_what_to_do(world_folder):
     assert result.stderr.startswith("error: there is no display") and len(result.stderr.splitlines()) == 1
 
 
+def test_without_a_compiler_it_says_so_before_anything_is_recorded(world_folder, tmp_path):
+    arguments = ["--model", world_folder, "--headless", "--script", "circle", "--steps", 3, "--compile"]
+    result = play(*arguments, "--record", tmp_path / "dream.mp4", PATH=str(tmp_path), CXX=str(tmp_path / "missing"))
+    assert result.returncode == 2 and "install a C++ compiler" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+
+
 def test_headless_play_without_joystick_goes_on_with_the_keyboard(run_here, tmp_path):
     status, output, _ = run_here("--headless", "--steps", 5, "--input", "joystick", "--record", tmp_path / "dream.mp4")
     assert status == 0 and "No joystick is plugged in" in output
@@ -123,10 +130,3 @@ def assert_refused(result, sentence):
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert status == 2 and len(lines) == 1 and sentence in lines[0], result
     assert "Traceback" not in errors
-
-
-def test_without_a_compiler_it_says_so_before_anything_is_recorded(world_folder, tmp_path):
-    arguments = ["--model", world_folder, "--headless", "--script", "circle", "--steps", 3, "--compile"]
-    result = play(*arguments, "--record", tmp_path / "dream.mp4", PATH=str(tmp_path), CXX=str(tmp_path / "missing"))
-    assert result.returncode == 2 and "install a C++ compiler" in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())

@@ -151,12 +151,11 @@ def test_a_rollout_that_is_given_serves_every_dream(world, starts):
     """A compiled one, say: dreams and what follows a rewind are those of rollouts of their own."""
     frames = torch.rand(1, 3, 3, *world.config.tokenizer_config.frame_size)
     source = PatternActions(space_of(world))
-    ours, own = (
-        PlaySession(world, starts, source, rollout=world.start_rollout(frames)),
-        PlaySession(world, starts, source),
-    )
+    given = world.start_rollout(frames)
+    ours, own = PlaySession(world, starts, source, rollout=given), PlaySession(world, starts, source)
     for session in (ours, own):
         advance(session, 12)
         session.rewind()
         session.next_start()
     np.testing.assert_array_equal(advance(ours, 5), advance(own, 5))
+    assert ours.rollout is given

@@ -37,17 +37,17 @@ def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
 
 @pytest.mark.parametrize(("precision", "dtype"), [("no", torch.float32), ("bf16", torch.bfloat16)])
 def test_frames_are_encoded_in_the_precision_of_the_run(tmp_path, data_dir, configs, tokenizer_run, precision, dtype):
-    argv = [
-        "--config",
-        configs["dynamics"],
-        "--data_dir",
-        data_dir,
-        "--tokenizer",
-        tokenizer_run,
+    argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
+    argv += [
+        "--cache_latents",
+        "false",
+        "--mixed_precision",
+        precision,
+        "--lpips_net",
+        "none",
         "--output_dir",
         tmp_path,
     ]
-    argv += ["--cache_latents", "false", "--mixed_precision", precision, "--lpips_net", "none"]
     arguments = parse_arguments(DynamicsArguments, "dynamics", EXAMPLES / "configs", "", list(map(str, argv)))
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(arguments)

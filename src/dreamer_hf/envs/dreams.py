@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..pictures import to_uint8
 from ..play.actions import ActionSpace
-from ..play.game import load_world
+from ..play.loading import load_world
 from ..play.session import DEFAULT_FPS
 from ..rollout import DreamerRollout
 from ..start_frames import StartFrames, load_start_frames, read_start_frames

@@ -66,10 +66,11 @@ class DynamicsObjective:
         self.identity = {"tokenizer fingerprint": self.tokenizer.fingerprint()}
         self.model = self._new_model()
         source = self.train_data
-        if arguments.cache_latents and source.image_size is not None:
-            source = LatentDataset(source, self.tokenizer, progress=process == 0)
-        elif arguments.torch_compile and source.image_size is not None:
-            compile_layers(self.tokenizer)
+        if source.image_size is not None:  # frames, not latents
+            if arguments.cache_latents:
+                source = LatentDataset(source, self.tokenizer, progress=process == 0)
+            elif arguments.torch_compile:
+                compile_layers(self.tokenizer)
         self.stream = BatchStream(source, arguments, process, num_processes, device)
         self.perceptual = load_perceptual(arguments.lpips_net, device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)

@@ -37,7 +37,8 @@ class TokenizerObjective:
     """
 
     def __init__(self, arguments: TokenizerArguments, process: int, num_processes: int, device: torch.device):
-        self.device, self.identity = device, {}
+        self.device = device
+        self.identity = {}
         self.train_data, self.test_data = open_splits(arguments)
         if self.train_data.image_size is None:
             raise ValueError(
