@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-TESTS = Path(__file__).parents[1] / "tests" / "models"
+REFERENCE = Path(__file__).parents[1] / "reference"
 """Where the plain forms live: tests hold their numbers against ours."""
 
 TOKENIZER_10M = {
@@ -33,10 +33,10 @@ DYNAMICS_10M = {"hidden_size": 256, "num_attention_heads": 8, "num_hidden_layers
 
 def import_plain_forms():
     """The module with the plain forms of the models."""
-    sys.path.insert(0, str(TESTS))
-    import plain_eager
+    sys.path.insert(0, str(REFERENCE))
+    import plain_dreamer4
 
-    return plain_eager
+    return plain_dreamer4
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Measures dreaming, frame by frame, against the plain form in one run, and prints tables.
 
 The world has random weights (speed does not depend on them): about 10M parameters on a processor; on a GPU a 110M dynamics
-model with a 400M tokenizer in bfloat16, for one player and for 16. The plain form (tests/models/plain_eager.py) makes five
+model with a 400M tokenizer in bfloat16, for one player and for 16. The plain form (reference/plain_dreamer4.py) makes five
 dynamics passes a frame; ours are held against it in the same precision.
 
 python benchmarks/rollout.py                 on this machine's GPU, or its processor

@@ -1,6 +1,6 @@
 """Measures training steps of the dynamics model against the plain form, as ratios in one run, and prints tables.
 
-The plain form (tests/models/plain_eager.py) computes the same loss on the same batches in three passes over the whole
+The plain form (reference/plain_dreamer4.py) computes the same loss on the same batches in three passes over the whole
 batch. A step is loss, gradients, clipping and the optimizer's update. From pixels, the frozen tokenizer encodes first.
 
 python benchmarks/training.py                on this machine's GPU, or its processor
@@ -26,7 +26,7 @@ from dreamer_hf.cli import run_script
 from dreamer_hf.data.shard_format import ShardMetadata, shard_name
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.losses import is_bootstrap_row, sample_training_row, shortcut_forcing_loss
-from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments, parse_arguments
+from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
 from dreamer_hf.training.compiled_layers import compile_layers
 from dreamer_hf.training.data import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
@@ -44,7 +44,6 @@ from measuring import (
     ratio,
 )
 
-PRESETS = Path(__file__).parents[1] / "examples" / "configs"
 BOOTSTRAP_FRACTION = 0.25
 NUM_BATCHES = 4
 """Batches that the rounds go through in turn; the same ones for every form."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.data.converting_args import converter_parser, run_conversion
-from dreamer_hf.data.lerobot_source import open_lerobot
+from dreamer_hf.data.sources.lerobot_source import open_lerobot
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.data.converting_args import converter_parser, run_conversion
-from dreamer_hf.data.rlds_source import RldsSource
+from dreamer_hf.data.sources.rlds_source import RldsSource
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.data.converting_args import converter_parser, run_conversion
-from dreamer_hf.data.video_source import VideoSource
+from dreamer_hf.data.sources.video_source import VideoSource
 
 
 def main() -> None:

@@ -16,15 +16,15 @@ import torch
 from tqdm import tqdm
 
 from dreamer_hf import DreamerWorldModel
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.pusht import WORLD_SIZE, tee_center
 from dreamer_hf.envs.world import DreamerWorldEnv
+from dreamer_hf.loading import load_world
 from dreamer_hf.planning import CrossEntropyPlanner
-from dreamer_hf.play.actions import ActionSpace
-from dreamer_hf.play.comparison import RealPushT
-from dreamer_hf.play.loading import load_world
 from dreamer_hf.play.options import ACTION_FORMS
 from dreamer_hf.play.recorder import VideoRecorder
+from dreamer_hf.pusht.compare import RealPushT
+from dreamer_hf.pusht.player import WORLD_SIZE, tee_center
 from dreamer_hf.start_frames import load_start_frames
 
 AGENT_SHARE, BLOCK_SHARE = 700 / WORLD_SIZE**2, 8000 / WORLD_SIZE**2

@@ -6,7 +6,7 @@ python examples/record_pusht.py --repo_id me/pusht-play --root data/pusht-play -
 import argparse
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.pusht import record_pusht
+from dreamer_hf.pusht.player import record_pusht
 
 
 def parse_args() -> argparse.Namespace:

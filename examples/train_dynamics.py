@@ -5,16 +5,14 @@
     accelerate launch examples/train_dynamics.py --config my_dynamics.yaml
 """
 
-from pathlib import Path
-
 from dreamer_hf.cli import run_script
-from dreamer_hf.training.arguments import DynamicsArguments, parse_arguments
+from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.running import run_training
 
 
 def main() -> None:
-    arguments = parse_arguments(DynamicsArguments, "dynamics", Path(__file__).parent / "configs", __doc__)
+    arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, __doc__)
     run_training(arguments, DynamicsObjective)
 
 

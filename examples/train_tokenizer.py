@@ -4,16 +4,14 @@ python examples/train_tokenizer.py --preset pusht-tiny --data_dir data/pusht --o
 accelerate launch examples/train_tokenizer.py --config my_tokenizer.yaml
 """
 
-from pathlib import Path
-
 from dreamer_hf.cli import run_script
-from dreamer_hf.training.arguments import TokenizerArguments, parse_arguments
+from dreamer_hf.training.arguments import PRESETS, TokenizerArguments, parse_arguments
 from dreamer_hf.training.running import run_training
 from dreamer_hf.training.tokenizer_objective import TokenizerObjective
 
 
 def main() -> None:
-    arguments = parse_arguments(TokenizerArguments, "tokenizer", Path(__file__).parent / "configs", __doc__)
+    arguments = parse_arguments(TokenizerArguments, "tokenizer", PRESETS, __doc__)
     run_training(arguments, TokenizerObjective)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tiny_data import TINY_REPO_ID, write_tiny_lerobot
+from tiny import TINY_REPO_ID, write_tiny_lerobot
 
 
 def pytest_configure(config):
@@ -81,7 +81,7 @@ def tiny_shards(tmp_path_factory, tiny_lerobot) -> Path:
     """Folder of three shards, two episodes each, converted from `tiny_lerobot`. Copy it before changing it."""
     from dreamer_hf.data.conversion_options import ConversionOptions
     from dreamer_hf.data.converting import convert
-    from dreamer_hf.data.lerobot_source import LeRobotSource
+    from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 
     source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
     options = ConversionOptions(episodes_per_shard=2)

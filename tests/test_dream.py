@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from random_world import random_world
+from tiny import random_world
 
 ROOT = Path(__file__).parents[1]
 

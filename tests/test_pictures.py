@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import torch
 
-from dreamer_hf.pictures import save_picture, side_by_side, tile
+from dreamer_hf.media import save_picture, side_by_side, tile
 
 
 def test_pictures_have_a_row_of_tiles_for_each_row_of_images(tmp_path):

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_world import make_starts, make_world
 
-from dreamer_hf.data.pusht import tee_center
-from dreamer_hf.data.pusht_simulator import PushTSimulator
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.planning import CrossEntropyPlanner
-from dreamer_hf.play.actions import ActionSpace
+from dreamer_hf.pusht.player import tee_center
+from dreamer_hf.pusht.simulator import PushTSimulator
 from dreamer_hf.start_frames import save_start_frames
+from tiny import make_starts, make_world
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "plan_cem.py"
 

@@ -11,9 +11,9 @@ from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.converting import convert
 from dreamer_hf.data.frame_transform import FrameTransform
-from dreamer_hf.data.lerobot_source import LeRobotSource
 from dreamer_hf.data.shard_format import ShardIndex, ShardMetadata, read_shard_index
 from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from dreamer_hf.start_frames import (
     CONTEXT_FRAMES,
     START_FRAMES_NAME,
@@ -22,7 +22,7 @@ from dreamer_hf.start_frames import (
     read_start_frames,
     save_start_frames,
 )
-from tiny_data import TINY_REPO_ID, write_tiny_lerobot
+from tiny import TINY_REPO_ID, write_tiny_lerobot
 
 SIZE = 16
 

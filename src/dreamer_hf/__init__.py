@@ -6,7 +6,7 @@ Names are imported when they are first used: `import dreamer_hf` alone loads nei
 import warnings
 from importlib import import_module
 
-from .auto_registration import register_auto_classes
+from .registration import register_auto_classes
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .play.actions import ActionSpace
+from .action_space import ActionSpace
 from .rollout import DreamerRollout
 
 Cost = Callable[[torch.Tensor], torch.Tensor]

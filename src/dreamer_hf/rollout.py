@@ -17,7 +17,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from .cache_dreamer import DreamerCache
-from .compiled_passes import compile_pass, decoder_pass, dynamics_pass, warm_up
+from .compile_rollout import compile_pass, decoder_pass, dynamics_pass, warm_up
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
 
 Generators = torch.Generator | Sequence[torch.Generator] | None

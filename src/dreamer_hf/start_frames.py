@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from .data import EpisodeWindows, ShardDataset
 from .data.files import replacing
 from .data.lerobot_for_world import is_lerobot, opener_for_world
-from .data.lerobot_source import local_root
+from .data.sources.lerobot_source import local_root
 
 START_FRAMES_NAME = "start_frames.safetensors"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiny_data import TINY_REPO_ID
+from tiny import TINY_REPO_ID
 
 VIDEO_SIZE, PICTURE_SIZE, STORED_SIZE = 32, 96, 160
 SHORT, LONG_VIDEO, LONG_TABLE = 40, 700, 1600
@@ -18,7 +18,7 @@ from pathlib import Path
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.converting import convert
 from dreamer_hf.data.frame_transform import FrameTransform
-from dreamer_hf.data.lerobot_source import LeRobotSource
+from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 
 convert(LeRobotSource(sys.argv[1], "tests/tiny"), sys.argv[2], ConversionOptions(transform=FrameTransform(160, 160)))
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

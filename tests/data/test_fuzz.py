@@ -15,10 +15,10 @@ import pytest
 
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.converting import convert
-from dreamer_hf.data.lerobot_source import LeRobotSource
-from dreamer_hf.data.rlds_source import RldsSource
 from dreamer_hf.data.shard_dataset import ShardDataset
-from tiny_data import TINY_REPO_ID
+from dreamer_hf.data.sources.lerobot_source import LeRobotSource
+from dreamer_hf.data.sources.rlds_source import RldsSource
+from tiny import TINY_REPO_ID
 
 RLDS = Path(__file__).parents[1] / "fixtures" / "rlds" / "tfrecord"
 MUTATIONS = 44

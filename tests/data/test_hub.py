@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hub_stand_in import HubStandIn
-from tiny_data import TINY_REPO_ID
+from tiny import TINY_REPO_ID
 
 CONVERTER = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
 REPO_ID = "someone/tiny-shards"

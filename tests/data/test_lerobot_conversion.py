@@ -19,9 +19,9 @@ from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.converting import convert
 from dreamer_hf.data.episodes import parse_range
 from dreamer_hf.data.frame_transform import FrameTransform
-from dreamer_hf.data.lerobot_source import LeRobotSource, find_units, flatten_names, open_lerobot
 from dreamer_hf.data.shard_writer import ShardWriter
-from tiny_data import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
+from dreamer_hf.data.sources.lerobot_source import LeRobotSource, find_units, flatten_names, open_lerobot
+from tiny import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 
 SCRIPT = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
 
@@ -451,7 +451,7 @@ def test_ranges_and_names_in_every_spelling():
 def test_units_that_the_recording_names_are_kept(tiny_lerobot, tmp_path):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    from dreamer_hf.data.inspect import describe
+    from dreamer_hf.data.inspect_dataset import describe
 
     features = {"action": {"dtype": "float32", "shape": (2,), "names": ["x", "grip"], "units": ["mm", "%"]}}
     features["image"] = {"dtype": "image", "shape": (8, 8, 3), "names": None}

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dreamer_hf.data.pusht import PushTPlayer, make_pusht_env, record_pusht, start_options
+from dreamer_hf.pusht.player import PushTPlayer, make_pusht_env, record_pusht, start_options
 
 
 def play(seed, frames=100):

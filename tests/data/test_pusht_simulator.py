@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dreamer_hf.data.pusht_simulator import PushTSimulator
+from dreamer_hf.pusht.simulator import PushTSimulator
 
 SIZE = 32
 

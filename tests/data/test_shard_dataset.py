@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from dreamer_hf.data import ShardDataset, collate_windows
 from dreamer_hf.data.shard_writer import write_shard
-from tiny_data import TINY_LENGTHS, tiny_episodes, tiny_frame
+from tiny import TINY_LENGTHS, tiny_episodes, tiny_frame
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from dreamer_hf.data import MixtureDataset, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.converting import convert
-from dreamer_hf.data.table_source import TableSource, load_table
-from dreamer_hf.data.video_source import VideoSource
+from dreamer_hf.data.sources.table_source import TableSource, load_table
+from dreamer_hf.data.sources.video_source import VideoSource
 
 
 def frames_of(episode, count=10, size=(16, 24)):

@@ -4,9 +4,9 @@ import os
 
 import pytest
 import torch
-from tiny_world import make_starts, make_world
 
 from dreamer_hf.start_frames import save_start_frames
+from tiny import make_starts, make_world
 
 os.environ["SDL_VIDEODRIVER"] = "dummy"  # windows are drawn, but not shown
 torch.set_num_threads(1)  # at this size several threads only wait for each other

@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from tiny_world import IMAGE_SIZE, make_starts, make_world
 
 import dreamer_hf.envs  # noqa: F401  (registers the environments)
+from tiny import IMAGE_SIZE, make_starts, make_world
 
 ID = "dreamer_hf/DreamerWorld-v0"
 N = 3

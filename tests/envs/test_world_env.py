@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from tiny_world import IMAGE_SIZE, make_starts, make_world
 
 import dreamer_hf.envs  # noqa: F401  (registers the environments)
+from tiny import IMAGE_SIZE, make_starts, make_world
 
 ID = "dreamer_hf/DreamerWorld-v0"
 ACTIONS = np.random.default_rng(0).uniform([0, 10], [512, 500], size=(8, 2)).astype(np.float32)

@@ -9,7 +9,7 @@ import torch
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.evaluation import check_data_fits, dream, encode_frames, held_out_clips
 from dreamer_hf.evaluation.dreams import relative_components
-from random_world import random_world
+from tiny import random_world
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import torch
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.converting import convert
-from dreamer_hf.data.lerobot_source import LeRobotSource
-from dreamer_hf.data.pusht import record_pusht
+from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from dreamer_hf.evaluation import (
     EvaluationOptions,
     evaluation_of,
@@ -24,11 +23,12 @@ from dreamer_hf.evaluation import (
     save_plots,
     write_evaluation,
 )
+from dreamer_hf.evaluation.bootstrap import Bootstrap
 from dreamer_hf.evaluation.dreams import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
 from dreamer_hf.evaluation.report import figures_of
-from dreamer_hf.evaluation.statistics import Bootstrap
+from dreamer_hf.pusht.player import record_pusht
 from dreamer_hf.training.model_card import CardFacts, update_model_card, write_model_card
-from random_world import random_world
+from tiny import random_world
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = EvaluationOptions(num_context_frames=4, num_dreamt_frames=8, num_episodes=5, batch_size=2, num_filmed=3)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer_hf.data.pusht import make_pusht_env, tee_center
 from dreamer_hf.evaluation.dreams import DREAM, REAL, REPEAT
-from dreamer_hf.evaluation.pusht_errors import is_pusht, pusht_values
-from dreamer_hf.evaluation.pusht_state import find_pusht_state
+from dreamer_hf.pusht.errors import is_pusht, pusht_values
+from dreamer_hf.pusht.player import make_pusht_env, tee_center
+from dreamer_hf.pusht.state import find_pusht_state
 
 NUM_STATES = 150
 

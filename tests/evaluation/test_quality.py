@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer_hf.evaluation.quality import VideoQuality, psnr, ssim
+from dreamer_hf.evaluation.metrics import VideoQuality, psnr, ssim
 
 
 def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:

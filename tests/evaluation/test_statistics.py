@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from dreamer_hf.evaluation.bootstrap import Bootstrap, mean, median
 from dreamer_hf.evaluation.frechet import frechet_by_band, frechet_distance
-from dreamer_hf.evaluation.statistics import Bootstrap, mean, median
 
 NAN, INF = np.nan, np.inf
 

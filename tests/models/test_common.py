@@ -3,10 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 from transformers import AutoModel, PreTrainedModel
 
 from dreamer_hf import DreamerWorldModel
+from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 
 
 def tokenizer_inputs(rows=2):

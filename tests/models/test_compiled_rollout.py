@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny import rand, randn, shake, tiny_tokenizer, tiny_world
 
-from dreamer_hf.compiled_passes import compile_pass, decoder_pass, warm_up
+from dreamer_hf.compile_rollout import compile_pass, decoder_pass, warm_up
+from tiny import rand, randn, shake, tiny_tokenizer, tiny_world
 
 
 def smallest_world():

@@ -2,9 +2,9 @@
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
-from tiny import dynamics_config, tokenizer_config
 
 from dreamer_hf import DreamerDynamicsConfig, DreamerTokenizerConfig, DreamerWorldConfig
+from tiny import dynamics_config, tokenizer_config
 
 REFUSED = {
     "heads": (tokenizer_config, {"hidden_size": 36, "num_attention_heads": 8}, "twice the number of heads"),

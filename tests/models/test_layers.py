@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny import randn
 from torch.nn import functional as F
 
 from dreamer_hf.modeling_layers import filled_up_linear
+from tiny import randn
 
 
 @pytest.mark.parametrize("inputs", [16, 21])

@@ -3,6 +3,7 @@
 import plain_reference as plain
 import pytest
 import torch
+
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer
 
 OPTIONS = {

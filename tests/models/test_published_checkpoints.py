@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import randn
 
 from dreamer_hf import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.published_checkpoints import convert_dynamics, convert_tokenizer, read_state_dict
+from tiny import randn
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/fixtures/golden"

@@ -5,16 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 from transformers import AutoModel
 
-from dreamer_hf import (
-    DreamerTokenizerConfig,
-    DreamerTokenizerModel,
-    DreamerVideoProcessor,
-    DreamerWorldModel,
-)
+from dreamer_hf import DreamerTokenizerConfig, DreamerTokenizerModel, DreamerVideoProcessor, DreamerWorldModel
 from dreamer_hf.remote_code import export_code
+from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 from without_package import run_without_the_package
 
 MODELS = {"tokenizer": tiny_tokenizer, "dynamics": tiny_dynamics, "world": tiny_world}

@@ -5,10 +5,10 @@ import time
 import psutil
 import pytest
 import torch
-from tiny import rand, randn, tiny_dynamics, tiny_world
 
 from dreamer_hf.cache_dreamer import additive_mask
 from dreamer_hf.modeling_layers import eager_attention_forward, few_queries_attention_forward
+from tiny import rand, randn, tiny_dynamics, tiny_world
 
 WINDOW = 3
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny import rand, randn, tiny_world
 
 from dreamer_hf.rollout_rows import join_rows, take_row
+from tiny import rand, randn, tiny_world
 
 WORLDS = {
     "one group": ({}, {"num_hidden_layers": 4}),

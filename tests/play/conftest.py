@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_world import make_starts, make_world
 
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.start_frames import StartFrames, save_start_frames
+from tiny import make_starts, make_world
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
 

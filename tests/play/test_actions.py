@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 
 from dreamer_hf import DreamerDynamicsConfig
-from dreamer_hf.play.actions import (
-    ActionSpace,
-    DirectControl,
-    PositionControl,
-    TargetControl,
-    make_control,
-)
+from dreamer_hf.action_space import ActionSpace
+from dreamer_hf.play.actions import DirectControl, PositionControl, TargetControl, make_control
 
 
 def space_of(stats=None, size=2, **fields) -> ActionSpace:

@@ -3,17 +3,17 @@
 import av
 import numpy as np
 import pytest
-from tiny_world import IMAGE_SIZE, make_world
 
-from dreamer_hf.data.pusht_simulator import PushTSimulator
-from dreamer_hf.play.actions import ActionSpace
-from dreamer_hf.play.comparison import RealPushT
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.play.pygame_import import pygame
 from dreamer_hf.play.session import PlaySession
 from dreamer_hf.play.sources import PatternActions
 from dreamer_hf.play.window import PlayWindow, open_display
 from dreamer_hf.play.windowed import WindowedGame
+from dreamer_hf.pusht.compare import RealPushT
+from dreamer_hf.pusht.simulator import PushTSimulator
 from dreamer_hf.start_frames import CONTEXT_FRAMES
+from tiny import IMAGE_SIZE, make_world
 
 RELATIVE = {"mean": [0.0, 0.0], "std": [12.0, 12.0], "min": [-35.0, -36.0], "max": [36.0, 35.0]}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dreamer_hf.play.actions import ActionSpace
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.play.dataset_recorder import DatasetRecorder
 
 SIZE = 64  # the AV1 encoder takes nothing smaller

@@ -101,6 +101,6 @@ def test_unplugged_it_says_so_and_rests_and_comes_back(pad):
 
 
 def test_the_joystick_is_taken_when_there_is_one(pad, world):
-    from dreamer_hf.play.actions import ActionSpace
+    from dreamer_hf.action_space import ActionSpace
 
     assert isinstance(open_device(None, ActionSpace.from_config(world.config.dynamics_config)), Joystick)

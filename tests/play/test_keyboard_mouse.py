@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dreamer_hf.play.actions import ActionSpace
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.play.devices import open_device
 from dreamer_hf.play.keyboard_mouse import KEY_PAIRS, Keyboard, Mouse
 from dreamer_hf.play.pygame_import import pygame

@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from dreamer_hf.play.loading import load_world
-from random_world import random_world
+from dreamer_hf.loading import load_world
+from tiny import random_world
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tiny_world import IMAGE_SIZE, make_starts, make_world
 
-from dreamer_hf.play.actions import ActionSpace
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.play.session import PlaySession
 from dreamer_hf.play.sources import PatternActions, ScriptedActions
+from tiny import IMAGE_SIZE, make_starts, make_world
 
 
 def space_of(world) -> ActionSpace:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tiny_world import IMAGE_SIZE
 from virtual_joystick import VirtualJoystick
 
-from dreamer_hf.play.actions import ActionSpace, make_control
+from dreamer_hf.action_space import ActionSpace
+from dreamer_hf.play.actions import make_control
 from dreamer_hf.play.joystick import Joystick
 from dreamer_hf.play.keyboard_mouse import Keyboard, Mouse
 from dreamer_hf.play.pygame_import import pygame
@@ -13,6 +13,7 @@ from dreamer_hf.play.session import PlaySession
 from dreamer_hf.play.sources import DeviceActions, PatternActions, ScriptedActions
 from dreamer_hf.play.window import AMBER, MAX_BARS_BELOW, PlayWindow, View, open_display
 from dreamer_hf.play.windowed import PAUSED, PLUGGED, UNPLUGGED, WindowedGame
+from tiny import IMAGE_SIZE
 
 
 @pytest.fixture

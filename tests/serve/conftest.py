@@ -1,15 +1,12 @@
 """Servers of a tiny random world as fixtures."""
 
 import contextlib
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from serving import serving
 
-sys.path.append(str(Path(__file__).parents[1] / "play"))
-from tiny_world import make_starts, make_world
+from tiny import make_starts, make_world
 
 torch.set_num_threads(1)  # at this size several threads only wait for each other
 

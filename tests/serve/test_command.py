@@ -10,11 +10,11 @@ import urllib.request
 from functools import partial
 
 import pytest
-from tiny_world import make_starts
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.serve.__main__ import main
 from dreamer_hf.start_frames import save_start_frames
+from tiny import make_starts
 
 
 @pytest.fixture(scope="module")

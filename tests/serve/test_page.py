@@ -16,7 +16,8 @@ from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from serving import wait_until
-from tiny_world import make_starts, make_world
+
+from tiny import make_starts, make_world
 
 pytestmark = pytest.mark.system
 PHONE = {"width": 390, "height": 844, "pixelRatio": 2, "touch": True}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from serving import PATIENCE, next_frame, next_message, say, wait_until
-from tiny_world import make_world
 from websockets.exceptions import ConnectionClosed
+
+from tiny import make_world
 
 
 def decode(picture):

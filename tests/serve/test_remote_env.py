@@ -10,9 +10,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from serving import alone, wait_until
-from tiny_world import make_world
 
 from dreamer_hf.envs.remote import RemoteWorldEnv
+from tiny import make_world
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from serving import alone
-from tiny_world import make_starts
 
 from dreamer_hf.serve.dreams import Dreams
+from tiny import make_starts
 
 TURNS = [[0], [0, 1], [0, 1, 2], [2], [0, 1, 2], [1], [1], [1], [1], [1], [0, 1, 2], [2, 0], [0, 1, 2]]
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tiny_runs import TINY_DYNAMICS, TINY_TOKENIZER, run_script, write_moving_square
+
+from tiny import TINY_DYNAMICS, TINY_TOKENIZER, run_script, write_moving_square
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,17 @@ import torch
 from accelerate import Accelerator
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny_runs import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
 
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, save_adapter
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shard_format import METADATA_NAME, shard_name
-from dreamer_hf.play.loading import load_world_and_starts
+from dreamer_hf.loading import load_world_and_starts
 from dreamer_hf.play.options import WorldOptions
 from dreamer_hf.training.arguments import DynamicsArguments
 from dreamer_hf.training.latent_shards import encode_shards
 from dreamer_hf.training.pretrained import TOKENIZER, load_model
+from tiny import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
 
 LORA = ["--lora_rank", 2, "--learning_rate", 1e-2]
 

@@ -1,14 +1,11 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from dreamer_hf.configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig
 from dreamer_hf.modeling_dreamer_dynamics import DreamerDynamicsModel
 from dreamer_hf.modeling_dreamer_tokenizer import DreamerTokenizerModel
-from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments, parse_arguments
+from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
 
-PRESETS = Path(__file__).parents[2] / "examples" / "configs"
 REQUIRED = ["--data_dir", "data", "--output_dir", "out"]
 
 

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig
-from tiny_runs import loss_curve, train
 from torch._dynamo.utils import counters
 
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel
 from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.compiled_layers import compile_layers
+from tiny import loss_curve, train
 
 
 @pytest.fixture(autouse=True)

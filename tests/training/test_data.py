@@ -5,7 +5,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tiny_runs import write_moving_square
 
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shard_format import ACTIONS, shard_name
@@ -19,6 +18,7 @@ from dreamer_hf.training.data import (
     sample_frames,
     worker_failures_told,
 )
+from tiny import write_moving_square
 
 CPU = torch.device("cpu")
 

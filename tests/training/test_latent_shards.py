@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_runs import EXAMPLES, script_environment, train, write_moving_square
 
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.start_frames import load_start_frames
 from dreamer_hf.training.latent_shards import encode_shards
+from tiny import EXAMPLES, script_environment, train, write_moving_square
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,16 @@
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from tiny_runs import EXAMPLES, write_moving_square
 
 from dreamer_hf import DreamerTokenizerModel
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.training.arguments import DynamicsArguments, parse_arguments
+from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
 from dreamer_hf.training.data import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.latents import LatentDataset
 from dreamer_hf.training.running import make_accelerator
 from dreamer_hf.training.trainer import Trainer
+from tiny import write_moving_square
 
 
 def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
@@ -48,7 +48,7 @@ def test_frames_are_encoded_in_the_precision_of_the_run(tmp_path, data_dir, conf
         "--output_dir",
         tmp_path,
     ]
-    arguments = parse_arguments(DynamicsArguments, "dynamics", EXAMPLES / "configs", "", list(map(str, argv)))
+    arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", list(map(str, argv)))
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(arguments)
     objective, products = DynamicsObjective(arguments, 0, 1, accelerator.device), []

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny_runs import train
 
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
+from tiny import train
 
 
 def test_a_tokenizer_goes_on_from_its_weights(tmp_path, data_dir, configs, tokenizer_run):

@@ -15,7 +15,12 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import (
+from transformers import AutoModel, AutoVideoProcessor
+
+from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
+from dreamer_hf.start_frames import load_start_frames
+from dreamer_hf.training.checkpoints import list_checkpoints
+from tiny import (
     EXAMPLES,
     loss_curve,
     read_metrics,
@@ -25,11 +30,6 @@ from tiny_runs import (
     train,
     write_moving_square,
 )
-from transformers import AutoModel, AutoVideoProcessor
-
-from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
-from dreamer_hf.start_frames import load_start_frames
-from dreamer_hf.training.checkpoints import list_checkpoints
 
 
 def free_port() -> int:

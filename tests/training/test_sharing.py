@@ -11,10 +11,10 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_runs import read_metrics, script_command, script_environment, train
 
 from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
 from hub_stand_in import HubStandIn
+from tiny import read_metrics, script_command, script_environment, train
 from without_package import run_without_the_package
 
 REPO_ID = "someone/square-world"

@@ -73,7 +73,7 @@ def run_conversion(source: EpisodeSource, args: argparse.Namespace) -> Path:
     if not (args.push_to_hub and args.resume and (args.output_dir / METADATA_NAME).exists()):
         convert(source, args.output_dir, options, job)
     if args.push_to_hub and (args.num_jobs == 1 or args.merge):
-        from .hub import push_shards  # imports torch, which conversion alone does without
+        from .hub import push_shards
 
         logging.info(f"pushed to {push_shards(args.output_dir, args.push_to_hub, args.private)}")
     return args.output_dir

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from .files import first_line, replacing
-from .inspect import action_labels, save_contact_sheet
+from .inspect_dataset import action_labels, save_contact_sheet
 from .shard_dataset import ShardDataset
 from .shard_folder import HUB_ERRORS
 from .shard_format import INDEX_NAME, METADATA_NAME

@@ -9,8 +9,8 @@ import numpy as np
 
 from .conversion_options import ConversionOptions
 from .frame_transform import FrameTransform
-from .lerobot_source import read_info
 from .lerobot_windows import LeRobotWindows
+from .sources.lerobot_source import read_info
 
 
 def is_lerobot(path: Path) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from .action_statistics import ActionStatistics
 from .conversion_options import ConversionOptions
-from .lerobot_source import open_lerobot
+from .sources.lerobot_source import open_lerobot
 from .windows import EpisodeWindows
 
 

@@ -209,6 +209,6 @@ def _swaps_colors(color_order: str | None, metadata: ShardMetadata, folder: Path
     if color_order is None and metadata.color_order is None and metadata.relative_mode is not None:
         logger.warning(
             f"{folder} does not say its order of colors; folders that other converters made from LeRobot data tend to "
-            "be BGR: look at `python -m dreamer_hf.data.inspect --preview`, and give color_order if they are."
+            "be BGR: look at `python -m dreamer_hf.data.inspect_dataset --preview`, and give color_order if they are."
         )
     return (color_order or metadata.color_order or "rgb") == "bgr"

@@ -6,7 +6,7 @@ Shapes: B rows, A components of an action.
 import numpy as np
 from gymnasium import spaces
 
-from ..play.actions import ActionSpace
+from ..action_space import ActionSpace
 
 
 class ActionFormat:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ..action_space import ActionSpace
+from ..loading import load_world
+from ..media import to_uint8
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..pictures import to_uint8
-from ..play.actions import ActionSpace
-from ..play.loading import load_world
 from ..play.session import DEFAULT_FPS
 from ..rollout import DreamerRollout
 from ..start_frames import StartFrames, load_start_frames, read_start_frames

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..play.actions import ActionSpace
+from ..action_space import ActionSpace
 from ..play.clock import PacingClock
 from ..play.pygame_import import pygame
 from ..play.window import PlayWindow, View, open_display

@@ -5,11 +5,11 @@
 """
 
 from .dreams import DREAM, REAL, Clips, check_data_fits, decode_latents, dream, encode_frames, held_out_clips
-from .films import save_films
-from .measuring import EvaluationOptions, Measurements, measure_world
+from .evaluate import EvaluationOptions, Measurements, measure_world
 from .perceptual import load_perceptual
 from .plots import save_plots
 from .report import EVALUATION_NAME, evaluation_of, markdown_table, read_evaluation, write_evaluation
+from .videos import save_films
 
 __all__ = [
     "DREAM",

@@ -13,10 +13,10 @@ import numpy as np
 from ..data import ShardDataset
 from ..data.files import replacing
 from ..modeling_dreamer_world import DreamerWorldModel
+from .bootstrap import Bootstrap, Estimate, mean, median
 from .dreams import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
+from .evaluate import EvaluationOptions, Measurements, Values
 from .frechet import frechet_by_band
-from .measuring import EvaluationOptions, Measurements, Values
-from .statistics import Bootstrap, Estimate, mean, median
 
 EVALUATION_NAME = "evaluation.json"
 FORMAT_VERSION = 1

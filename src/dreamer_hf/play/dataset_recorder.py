@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .actions import ActionSpace
+from ..action_space import ActionSpace
 
 IMAGE_KEY = "observation.image"
 TASK = "Play in a dreamt world."

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .actions import ActionSpace
+from ..action_space import ActionSpace
 from .commands import Command
 from .joystick import Joystick
 from .keyboard_mouse import Keyboard, Mouse

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..action_space import ActionSpace
+from ..loading import load_world, load_world_and_starts
 from ..modeling_dreamer_world import DreamerWorldModel
+from ..pusht.compare import RealPushT, SideBySideRecorder
 from ..rollout import DreamerRollout
 from ..start_frames import StartFrames
-from .actions import ActionSpace, make_control
-from .comparison import RealPushT, SideBySideRecorder
+from .actions import make_control
 from .dataset_recorder import DatasetRecorder
 from .headless import run_headless
-from .loading import load_world, load_world_and_starts
 from .options import PlayOptions
 from .recorder import VideoRecorder
 from .session import DEFAULT_FPS, PlaySession, Recorder

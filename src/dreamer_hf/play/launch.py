@@ -18,6 +18,6 @@ def play(options: PlayOptions) -> None:
         from .window import open_display
 
         open_display()
-    from .game import play_headless, play_in_window  # torch and the models
+    from .game import play_headless, play_in_window
 
     (play_headless if options.headless else play_in_window)(options)

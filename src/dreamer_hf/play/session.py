@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from ..action_space import ActionSpace
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..rollout import DreamerRollout
 from ..start_frames import StartFrames
-from .actions import ActionSpace
 from .sources import ActionSource
 
 REWIND_FRAMES = 10  # also the distance between snapshots

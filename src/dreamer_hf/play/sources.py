@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .actions import ActionSpace, Control
+from ..action_space import ActionSpace
+from .actions import Control
 from .commands import Command
 from .options import PATTERNS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .actions import ActionSpace
+from ..action_space import ActionSpace
 from .commands import Command
 from .pygame_import import pygame
 

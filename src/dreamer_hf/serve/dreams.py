@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..action_space import ActionSpace
+from ..media import to_uint8
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..pictures import to_uint8
-from ..play.actions import ActionSpace
 from ..rollout import DreamerRollout, draw_noise
 from ..rollout_rows import join_rows, take_row
 from ..start_frames import StartFrames

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..play.actions import ActionSpace, fit_axes
+from ..action_space import ActionSpace
+from ..play.actions import fit_axes
 
 MAX_SEED = 2**63 - 1
 KINDS = ("hand", "action", "pause", "step", "reset", "record")

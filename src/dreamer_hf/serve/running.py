@@ -5,7 +5,7 @@ import socket
 
 import uvicorn
 
-from ..play.loading import load_world_and_starts
+from ..loading import load_world_and_starts
 from .app import make_app
 from .options import ServeOptions
 from .service import Service

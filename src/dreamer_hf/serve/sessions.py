@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..play.actions import ActionSpace, make_control
+from ..action_space import ActionSpace
+from ..play.actions import make_control
 from .dreams import Dream
 from .messages import Beginning, Hand
 from .recording import Recording

@@ -15,6 +15,9 @@ from typing import Literal
 import yaml
 from transformers import HfArgumentParser
 
+PRESETS = Path(__file__).parent / "presets"
+"""Folder of the presets."""
+
 PUBLIC_TEXT = ("preset", "hub_model_id")
 """Keys of free text that may be shown to anybody; any other may hold a path of this machine."""
 
@@ -34,7 +37,7 @@ class TrainerArguments:
 
     data_dir: str | None = _key(None, "folder of HDF5 shards (required)")
     output_dir: str | None = _key(None, "folder for metrics, checkpoints and the final model (required)")
-    preset: str | None = _key(None, "name of a preset in examples/configs: sets model and training keys")
+    preset: str | None = _key(None, "name of a preset, such as pusht-tiny: sets model and training keys")
     config: str | None = _key(None, "YAML file with these same keys; it overrides the preset, flags override both")
 
     pretrained: str | None = _key(

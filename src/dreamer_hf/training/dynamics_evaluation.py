@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from ..evaluation.dreams import Clips, dream
-from ..evaluation.quality import VideoQuality
+from ..evaluation.metrics import VideoQuality
 from ..losses import sample_training_row, shortcut_forcing_loss
+from ..media import side_by_side, tile
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from ..pictures import side_by_side, tile
 from .data import as_pixels
 
 MAX_HORIZON = 8

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from ..pictures import save_gif, save_picture
+from ..media import save_gif, save_picture
 from ..remote_code import export_code
 from .adapting import has_adapter
 from .arguments import TrainerArguments

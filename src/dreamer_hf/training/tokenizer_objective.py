@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from ..configuration_dreamer import DreamerTokenizerConfig
+from ..evaluation.metrics import VideoQuality
 from ..evaluation.perceptual import load_perceptual
-from ..evaluation.quality import VideoQuality
 from ..losses import TOKENIZER_LOSS_WEIGHTS, ColorPyramid, tokenizer_loss_terms
+from ..media import tile
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from ..pictures import tile
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
 from .data import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames

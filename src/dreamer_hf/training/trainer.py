@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..data import ShardDataset
 from ..losses import LossNormalizer
-from ..pictures import save_picture
+from ..media import save_picture
 from .adapting import has_adapter
 from .arguments import TrainerArguments
 from .checkpoints import (

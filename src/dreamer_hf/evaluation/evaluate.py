@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..data import ShardDataset
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..modeling_dreamer_world import DreamerWorldModel
+from ..pusht.errors import is_pusht, pusht_values
 from .dreams import (
     CANDIDATES,
     DREAM,
@@ -29,8 +30,7 @@ from .dreams import (
     held_out_clips,
     relative_components,
 )
-from .pusht_errors import is_pusht, pusht_values
-from .quality import frame_scores
+from .metrics import frame_scores
 
 Values = dict[str, dict[str, np.ndarray]]
 """Arrays (E,F) by measure and candidate; NaN where there is nothing to measure."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from .episodes import Episode, parse_range
-from .files import first_line
-from .frame_transform import as_rgb
-from .video_decoding import decode_every
+from ..episodes import Episode, parse_range
+from ..files import first_line
+from ..frame_transform import as_rgb
+from ..video_decoding import decode_every
 
 
 class TableSource:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..data.pusht import WORLD_SIZE
-from .dreams import REAL, REPEAT
-from .pusht_state import PushTState, find_pusht_state
+from ..evaluation.dreams import REAL, REPEAT
+from .player import WORLD_SIZE
+from .state import PushTState, find_pusht_state
 
 PERCENT = 100 / WORLD_SIZE
 MOVED = 2.0

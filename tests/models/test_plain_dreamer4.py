@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from plain_eager import PlainDynamics, PlainRollout, PlainTokenizer, shortcut_loss, split_projections
-from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
+from plain_dreamer4 import PlainDynamics, PlainRollout, PlainTokenizer, shortcut_loss, split_projections
 
 from dreamer_hf.losses import shortcut_forcing_loss
 from dreamer_hf.scheduling_shortcut import sample_training_grid
+from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 
 OPTIONS = {
     "published": {},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from ..pictures import save_gif, side_by_side
+from ..media import save_gif, side_by_side
 from ..play.recorder import VideoRecorder
 
 FILM_NAME = "dream"

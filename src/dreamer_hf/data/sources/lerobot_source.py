@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 
-from .episodes import Episode, parse_range
-from .files import first_line
-from .frame_transform import as_rgb, side_by_side
-from .shard_folder import HUB_ERRORS, download_dataset
-from .video_decoding import decode_frames
+from ..episodes import Episode, parse_range
+from ..files import first_line
+from ..frame_transform import as_rgb, side_by_side
+from ..shard_folder import HUB_ERRORS, download_dataset
+from ..video_decoding import decode_frames
 
 MIGRATION = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="
 VECTORS_PER_BATCH, PICTURES_PER_BATCH = 4096, 32

@@ -1,6 +1,6 @@
 """Shows what a folder of shards holds.
 
-python -m dreamer_hf.data.inspect data/pusht --window_size 32 --preview sheet.png
+python -m dreamer_hf.data.inspect_dataset data/pusht --window_size 32 --preview sheet.png
 """
 
 import argparse

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .episodes import Episode, parse_range
-from .files import first_line
-from .video_decoding import decode_every, frame_rate
+from ..episodes import Episode, parse_range
+from ..files import first_line
+from ..video_decoding import decode_every, frame_rate
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".mov", ".mkv", ".webm", ".avi")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .frame_transform import FrameTransform
-from .pusht import FPS, WORLD_SIZE, PushTPlayer, make_pusht_env, start_options
+from ..data.frame_transform import FrameTransform
+from .player import FPS, WORLD_SIZE, PushTPlayer, make_pusht_env, start_options
 
 RENDERED_PER_PIXEL = 2
 """Pictures are drawn larger and shrunk, as recordings are when they are converted."""

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import torch
 
-from ..data.pusht_simulator import PushTSimulator
+from ..action_space import ActionSpace
+from ..play.recorder import VideoRecorder
+from ..play.session import DEFAULT_FPS
 from ..start_frames import CONTEXT_FRAMES, MAX_STARTS, StartFrames
-from .actions import ActionSpace
-from .recorder import VideoRecorder
-from .session import DEFAULT_FPS
+from .simulator import PushTSimulator
 
 
 class RealPushT:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.pusht import GOAL_POSE, TEE_CENTER_OFFSET, WORLD_SIZE
+from .player import GOAL_POSE, TEE_CENTER_OFFSET, WORLD_SIZE
 
 WHITE, WALL, GOAL = (255, 255, 255), (211, 211, 211), (144, 238, 144)
 AGENT = (73, 117, 213)

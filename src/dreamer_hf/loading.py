@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, TorchAoConfig
 
-from ..adapters import load_adapter
-from ..modeling_dreamer_world import DreamerWorldModel
-from ..start_frames import StartFrames, load_start_frames, read_start_frames
-from .options import WorldOptions
+from .adapters import load_adapter
+from .modeling_dreamer_world import DreamerWorldModel
+from .play.options import WorldOptions
+from .start_frames import StartFrames, load_start_frames, read_start_frames
 
 
 def load_world(

@@ -14,9 +14,9 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from .episodes import DamagedEpisode, Episode, parse_range
-from .files import first_line
-from .frame_transform import UnreadablePicture, as_rgb, side_by_side
+from ..episodes import DamagedEpisode, Episode, parse_range
+from ..files import first_line
+from ..frame_transform import UnreadablePicture, as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Where episodes come from: one module for each kind of data."""

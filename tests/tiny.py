@@ -1,0 +1,300 @@
+"""Small real things that the tests share: datasets, models with random weights, and training runs.
+
+Everything is real at a tiny size: LeRobot writes the datasets, the library's own classes are the models, and runs are
+those of the scripts.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dreamer_hf import (
+    DreamerDynamicsConfig,
+    DreamerDynamicsModel,
+    DreamerTokenizerConfig,
+    DreamerTokenizerModel,
+    DreamerWorldConfig,
+    DreamerWorldModel,
+)
+from dreamer_hf.data.shard_format import ShardMetadata, shard_name
+from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.start_frames import StartFrames
+
+# Datasets
+
+TINY_REPO_ID = "tests/tiny"
+TINY_LENGTHS = (24, 40, 27, 33, 30, 36)
+TINY_FPS = 10
+TINY_IMAGE_SIZE = 32
+
+
+def tiny_frame(position):
+    """A picture (32, 32, 3) uint8 of a red dot at `position` (xy in [0, 1]) on blue over green."""
+    frame = np.zeros((TINY_IMAGE_SIZE, TINY_IMAGE_SIZE, 3), np.uint8)
+    frame[: TINY_IMAGE_SIZE // 2] = (0, 0, 200)
+    frame[TINY_IMAGE_SIZE // 2 :] = (0, 150, 0)
+    x, y = (4 + np.asarray(position) * (TINY_IMAGE_SIZE - 9)).round().astype(int)
+    frame[y - 3 : y + 4, x - 3 : x + 4] = (230, 20, 10)
+    return frame
+
+
+def tiny_episodes():
+    """Per episode the positions before each command and the commands (steps): two arrays (frames, 2) float32."""
+    for number, length in enumerate(TINY_LENGTHS):
+        rng = np.random.default_rng(number)
+        position, positions, actions = rng.uniform(0.2, 0.8, 2), [], []
+        for _ in range(length):
+            action = rng.uniform(-0.15, 0.15, 2)
+            positions.append(position)
+            actions.append(action)
+            position = np.clip(position + action, 0, 1)
+        yield np.array(positions, np.float32), np.array(actions, np.float32)
+
+
+def write_tiny_lerobot(root: Path, use_videos: bool = True, cameras=("observation.image",)) -> None:
+    """Writes the tiny episodes with lerobot itself; further cameras show the same scene mirrored."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    size = (TINY_IMAGE_SIZE, TINY_IMAGE_SIZE, 3)
+    names = ["height", "width", "channels"]
+    features = {key: {"dtype": "video" if use_videos else "image", "shape": size, "names": names} for key in cameras}
+    features["observation.state"] = {"dtype": "float32", "shape": (2,), "names": ["x", "y"]}
+    features["action"] = {"dtype": "float32", "shape": (2,), "names": ["step_x", "step_y"]}
+    dataset = LeRobotDataset.create(TINY_REPO_ID, TINY_FPS, features, root=root, use_videos=use_videos)
+    for positions, actions in tiny_episodes():
+        for position, action in zip(positions, actions, strict=True):
+            frame = tiny_frame(position)
+            pictures = {key: frame if i == 0 else frame[:, ::-1].copy() for i, key in enumerate(cameras)}
+            dataset.add_frame({**pictures, "observation.state": position, "action": action, "task": "Move the dot."})
+        dataset.save_episode()
+    dataset.finalize()
+
+
+# A world for the tiny dataset
+
+
+def random_world(image_size=32, **dynamics_fields):
+    torch.manual_seed(0)
+    common = {
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "num_latent_tokens": 2,
+        "latent_dim": 4,
+        "context_length": 4,
+    }
+    layers = {"num_encoder_layers": 4, "num_decoder_layers": 4}
+    tokenizer = DreamerTokenizerConfig(image_size=image_size, patch_size=8, **layers, **common)
+    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, num_signal_levels=8, **common, **dynamics_fields)
+    world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
+    for parameter in world.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return world.eval()
+
+
+# A world to play and serve
+
+IMAGE_SIZE = 16
+
+
+def make_world(**dynamics_fields) -> DreamerWorldModel:
+    """A random world of 16-pixel frames whose actions are, if not told otherwise, targets in [0, 512]²."""
+    torch.manual_seed(0)
+    width = {"hidden_size": 32, "num_attention_heads": 2, "context_length": 4}
+    latents = {"num_latent_tokens": 4, "latent_dim": 8}
+    stats = {"mean": [250.0, 260.0], "std": [100.0, 90.0], "min": [0.0, 10.0], "max": [512.0, 500.0]}
+    fields = {"action_dim": 2, "action_names": ["target_x", "target_y"], "action_stats": stats, "fps": 20}
+    tokenizer = DreamerTokenizerConfig(
+        image_size=IMAGE_SIZE, patch_size=8, num_encoder_layers=4, num_decoder_layers=4, **latents, **width
+    )
+    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **latents, **width, **(fields | dynamics_fields))
+    world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
+    for parameter in world.parameters():
+        if not parameter.any():  # projections that start at zero: give them weight, so that every part has a say
+            torch.nn.init.normal_(parameter, std=0.2)
+    return world.eval()
+
+
+def make_starts(num_starts: int = 2, num_frames: int = 3, action_dim: int = 2) -> StartFrames:
+    generator = torch.Generator().manual_seed(1)
+    shape = (num_starts, num_frames)
+    frames = torch.randint(0, 256, (*shape, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator, dtype=torch.uint8)
+    actions = 200 + 100 * torch.rand(*shape, action_dim, generator=generator)
+    mask = torch.ones(shape, dtype=torch.bool)
+    mask[:, 0] = False
+    return StartFrames(frames, actions * mask[..., None], mask)
+
+
+# Models to compare with the references
+
+# Where 1 / sqrt(fan_in) would make a deep rollout a chaotic map, in which rounding errors grow without end.
+SCALES = {"latent_head": 0.2, "o_proj": 0.5, "down_proj": 0.5}
+
+
+def shake(model, seed=0):
+    """Draws all parameters anew, so that every token influences every other without making a rollout chaotic."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name:
+                values = 1 + 0.2 * values
+            elif parameter.ndim > 1 and name.endswith("weight"):
+                values = values / parameter[0].numel() ** 0.5
+            parameter.copy_(values * next((scale for part, scale in SCALES.items() if part in name), 1.0))
+    return model.eval()
+
+
+def tokenizer_config(**changes):
+    fields = {"image_size": 16, "patch_size": 8, "hidden_size": 32, "num_attention_heads": 4, "num_encoder_layers": 4}
+    fields |= {"num_decoder_layers": 4, "num_latent_tokens": 3, "latent_dim": 5, "context_length": 3}
+    return DreamerTokenizerConfig(**fields | changes)
+
+
+def dynamics_config(**changes):
+    fields = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 8, "num_latent_tokens": 3}
+    fields |= {
+        "latent_dim": 5,
+        "context_length": 3,
+        "num_register_tokens": 2,
+        "action_dim": 2,
+        "num_signal_levels": 16,
+    }
+    return DreamerDynamicsConfig(**fields | changes)
+
+
+def tiny_tokenizer(**changes):
+    return shake(DreamerTokenizerModel(tokenizer_config(**changes)))
+
+
+def tiny_dynamics(**changes):
+    return shake(DreamerDynamicsModel(dynamics_config(**changes)), seed=1)
+
+
+def tiny_world(tokenizer_changes=None, dynamics_changes=None):
+    tokenizer, dynamics = tiny_tokenizer(**(tokenizer_changes or {})), tiny_dynamics(**(dynamics_changes or {}))
+    return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics).eval()
+
+
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Training runs
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY_TOKENIZER = """
+hidden_size: 16
+num_attention_heads: 2
+num_encoder_layers: 4
+num_decoder_layers: 4
+patch_size: 8
+num_latent_tokens: 4
+latent_dim: 4
+context_length: 4
+sequence_length: 4
+per_device_batch_size: 4
+lr_warmup_steps: 2
+max_train_steps: 16
+logging_steps: 1
+checkpointing_steps: 5
+eval_steps: 8
+eval_windows: 4
+learning_rate: 3e-3
+ema_decay: 0.9
+max_latent_noise: 0.1
+"""
+TINY_DYNAMICS = """
+hidden_size: 16
+num_attention_heads: 2
+num_hidden_layers: 4
+num_register_tokens: 1
+num_signal_levels: 8
+context_length: 4
+sequence_length: 6
+per_device_batch_size: 4
+lr_warmup_steps: 2
+max_train_steps: 8
+logging_steps: 1
+checkpointing_steps: 3
+eval_steps: 5
+eval_windows: 4
+learning_rate: 3e-3
+"""
+
+
+def write_moving_square(
+    folder: Path, episodes: int = 6, length: int = 20, size: int = 16, width: int | None = None
+) -> Path:
+    """Episodes of a bright square that each action moves by whole pixels, in frames of `size` x `width` (`size`)."""
+    sides = np.array([size, width or size])
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with write_shard(folder / shard_name(0), action_dim=2) as shard:
+        for episode in range(episodes):
+            shard.begin_episode(episode)
+            actions = rng.integers(-2, 3, (length, 2)).astype(np.float32)
+            corner = rng.integers(0, sides - 4)
+            for action in actions:
+                frame = np.full((*sides, 3), 30, np.uint8)
+                frame[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = (250, 200, 40)
+                shard.add_frame(frame)
+                corner = np.clip(corner + action.astype(int), 0, sides - 4)
+            shard.end_episode(actions)
+    stats = {"mean": [0.0, 0.0], "std": [1.4, 1.4], "min": [-2.0, -2.0], "max": [2.0, 2.0], "count": episodes * length}
+    labels = {"action_names": ["dy", "dx"], "action_units": ["px", "px"]}
+    metadata = ShardMetadata(
+        1, episodes, (int(sides[0]), int(sides[1]), 3), (2,), fps=10.0, color_order="rgb", action_stats=stats, **labels
+    )
+    metadata.write(folder)
+    return folder
+
+
+def script_environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+def script_command(name: str, *argv) -> list[str]:
+    return [sys.executable, str(EXAMPLES / f"train_{name}.py"), *map(str, argv)]
+
+
+def run_script(name: str, *argv, status: int = 0) -> subprocess.CompletedProcess:
+    """Runs examples/train_<name>.py to its end and checks its exit status."""
+    result = subprocess.run(script_command(name, *argv), capture_output=True, text=True, env=script_environment())
+    assert result.returncode == status, result.stdout + result.stderr
+    return result
+
+
+def train(name: str, *argv) -> None:
+    """What the script does, in this process: an import of torch less. Errors come out as exceptions."""
+    from accelerate.state import AcceleratorState
+
+    from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
+    from dreamer_hf.training.dynamics_objective import DynamicsObjective
+    from dreamer_hf.training.running import run_training
+    from dreamer_hf.training.tokenizer_objective import TokenizerObjective
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    arguments_class, objective = {
+        "tokenizer": (TokenizerArguments, TokenizerObjective),
+        "dynamics": (DynamicsArguments, DynamicsObjective),
+    }[name]
+    run_training(parse_arguments(arguments_class, name, PRESETS, "", list(map(str, argv))), objective)
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def loss_curve(folder: Path) -> list[dict]:
+    """What must not depend on when and how often a run was stopped: everything but the speed."""
+    return [{k: v for k, v in line.items() if k != "frames_per_second"} for line in read_metrics(folder)]
