@@ -1,4 +1,4 @@
-"""Measures conversion and reading, as ratios in one run, and prints the tables of README and docs/decisions/shard-codec.md.
+"""Measures conversion and reading, as ratios in one run, and prints the tables of README and docs/decisions/0007-shard-codec.md.
 
 Records play in PushT at 96 pixels, encoded as LeRobot does by default (or takes an existing LeRobotDataset of such video
 by --root), joins it several times to one long dataset, converts that from 10 to 5 frames a second and to 256 pixels, and

@@ -21,7 +21,7 @@ CODECS: Mapping[str, Mapping] = {
     "gzip": {"compression": "gzip", "compression_opts": 1},
     "none": {},
 }
-"""zstd: the default, fast and small. gzip: readable by plain h5py. See docs/decisions/shard-codec.md."""
+"""zstd: the default, fast and small. gzip: readable by plain h5py. See docs/decisions/0007-shard-codec.md."""
 CHUNK_LENGTH = 8
 ACTION_CHUNK_LENGTH = 1024
 
