@@ -255,6 +255,23 @@ def test_workers_end_with_a_killed_converter_and_resume_is_whole(tiny_lerobot, t
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
+def test_resuming_next_to_a_live_conversion_does_no_harm(tiny_lerobot, tiny_shards, tmp_path):
+    out, options = tmp_path / "out", ConversionOptions(episodes_per_shard=2)
+    source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
+    process = multiprocessing.get_context("fork").Process(target=convert_slowly, args=(source, out, options))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".shard_0000.h5.*.tmp")):
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.001)
+    for job in (JobOptions(), JobOptions(resume=True), JobOptions(num_jobs=2, job_index=1), JobOptions(merge=True)):
+        with pytest.raises(BlockingIOError, match=f"another running process is writing to {out}"):
+            convert(source, out, options, job)
+    process.join()
+    assert process.exitcode == 0
+    assert_same_data(tiny_shards, out)
+
+
 def test_jobs_that_start_at_the_same_moment_share_the_folder(tiny_lerobot, tiny_shards, tmp_path):
     source, options = LeRobotSource(tiny_lerobot, TINY_REPO_ID), ConversionOptions(episodes_per_shard=2)
     out = tmp_path / "out"

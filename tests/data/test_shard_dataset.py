@@ -191,7 +191,7 @@ def test_bad_folders_are_refused_with_one_sentence(shards, damage, error, messag
 def test_metadata_changed_by_accident_fails_its_checksum(shards):
     path = shards / "metadata.json"
     path.write_text(path.read_text().replace('"fps": 10.0', '"fps": 70.0'))
-    with pytest.raises(ValueError, match="does not fit its checksum"):
+    with pytest.raises(ValueError, match="does not match its checksum"):
         ShardDataset(shards, window_size=8)
 
 

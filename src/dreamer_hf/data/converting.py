@@ -24,7 +24,7 @@ from .action_statistics import ActionStatistics
 from .conversion_options import ConversionOptions, JobOptions
 from .conversion_progress import ConversionProgress
 from .episodes import DamagedEpisode, Episode, EpisodeSource
-from .files import is_leftover, publish, read_json, remove_leftovers, temporary_path, write_json
+from .files import is_leftover, lock_folder, publish, read_json, remove_leftovers, temporary_path, write_json
 from .frame_transform import FrameTransform
 from .shard_format import (
     FORMAT_VERSION,
@@ -62,14 +62,19 @@ def convert(
         raise ValueError("a stream cannot be split among jobs: convert it in one, or without streaming.")
     plan = None if source.numbers is None else _plan_shards(source, options, step)
     arguments = _arguments(source, options)
-    _open_folder(output_dir, arguments, job)
-    if plan is None:
-        num_shards = _convert_stream(source, output_dir, options, step)
-    elif not job.merge:
-        todo = [shard for shard in range(job.job_index, len(plan), job.num_jobs) if not _is_done(output_dir, shard)]
-        _convert_shards([(source, output_dir, options, shard, plan[shard]) for shard in todo], step, job.num_workers)
-    if job.num_jobs == 1 or job.merge:
-        _merge(source, output_dir, options, num_shards if plan is None else len(plan), arguments)
+    _make_folder(output_dir)
+    with lock_folder(output_dir, shared=job.num_jobs > 1 and not job.merge):
+        _claim_folder(output_dir, arguments, job)
+        if plan is None:
+            num_shards = _convert_stream(source, output_dir, options, step)
+        elif not job.merge:
+            todo = [
+                shard for shard in range(job.job_index, len(plan), job.num_jobs) if not _is_done(output_dir, shard)
+            ]
+            tasks = [(source, output_dir, options, shard, plan[shard]) for shard in todo]
+            _convert_shards(tasks, step, job.num_workers)
+        if job.num_jobs == 1 or job.merge:
+            _merge(source, output_dir, options, num_shards if plan is None else len(plan), arguments)
     return output_dir
 
 
@@ -104,13 +109,16 @@ def _compact(numbers) -> str:
     return ",".join(f"{run[0]}:{run[-1] + 1}" for run in runs if len(run))
 
 
-def _open_folder(output_dir: Path, arguments: dict, job: JobOptions) -> None:
-    """Claims an empty folder, or checks that the one there belongs to this very conversion."""
+def _make_folder(output_dir: Path) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        found = list(output_dir.iterdir())
     except OSError as error:
         raise OSError(f"{output_dir} cannot be a folder ({error.strerror}): choose another --output_dir.") from error
+
+
+def _claim_folder(output_dir: Path, arguments: dict, job: JobOptions) -> None:
+    """Claims an empty folder, or checks that the one there belongs to this very conversion."""
+    found = list(output_dir.iterdir())
     names = {path.name for path in found if not is_leftover(path)}
     shared = job.resume or job.num_jobs > 1 or job.merge
     if METADATA_NAME in names and shared:

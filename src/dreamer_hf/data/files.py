@@ -1,7 +1,12 @@
-"""Writing files so that a kill, a crash or a full disk never leaves half of one under its final name."""
+"""Writing files so that a kill, a crash or a full disk never leaves an incomplete file under its final name.
+
+Folders that a run writes to can be locked, so that two runs never share one by accident.
+"""
 
 import errno
+import fcntl
 import json
+import logging
 import os
 import re
 import socket
@@ -10,23 +15,62 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
 CHECKSUM_KEY = "checksum"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOCKED = (errno.EWOULDBLOCK, errno.EACCES)
+MAX_JSON_BYTES = 64 << 20
+
+
+@contextmanager
+def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of an existing folder, so that no other run writes to it in the meantime.
+
+    The lock is on the folder itself (`flock`) and leaves no file behind. It ends with the process, however that ends, so
+    there is no stale lock to remove. Only the process that coordinates a run takes it, not its workers.
+
+    Args:
+        folder: the output folder of a run.
+        shared: whether other processes may hold the lock at the same time, if they ask for a shared one too.
+
+    Raises:
+        BlockingIOError: another running process holds the lock.
+        FileNotFoundError: there is no such folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in LOCKED:
+                raise BlockingIOError(
+                    f"another running process is writing to {folder}: wait until it ends, or choose another --output_dir."
+                ) from error
+            logger.warning(
+                f"the file system of {folder} has no locks ({error.strerror}): make sure that no other run uses it."
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def temporary_path(path: str | Path) -> Path:
-    """Where this process writes what is to appear under `path`: `.NAME.HOST-PID.tmp` beside it.
+    """Return where this process writes what will become `path`: `.NAME.HOST-PID.tmp` in the same folder.
 
-    The name belongs to one process, so that two that write the same file, as when a cluster starts a job twice, never
-    mix: the last one to finish wins. What a killed process left stays there, see `remove_leftovers`.
+    The name belongs to one process. Two processes that write the same file, as when a cluster starts a job twice,
+    therefore never mix: the last one to finish wins. See `remove_leftovers` for the files of killed processes.
     """
     path = Path(path)
-    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what was written there appears under `path` only if the block succeeds.
+    """Yield a temporary path; what was written there becomes `path` only if the block succeeds.
 
     Raises:
         OSError: the disk is full (one sentence), or any other failure to write.
@@ -38,24 +82,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def preparing(path: str | Path) -> Iterator[Path]:
-    """Yields `temporary_path(path)`; what was written there stays for `publish`, or goes if the block fails."""
+    """Yield `temporary_path(path)`; the file stays there for `publish`, or is deleted if the block fails."""
     temporary = temporary_path(path)
     with _deleted_on_failure(temporary, path):
         yield temporary
 
 
 def publish(path: str | Path, temporary: Path | None = None) -> None:
-    """Brings a complete file to the disk and then under its final name `path`.
+    """Flush a complete file to the disk and rename it to `path`.
 
     Args:
-        path: where it is to appear.
-        temporary: where it is, if another process prepared it.
+        path: its final name.
+        temporary: its present name, if another process prepared it; default: `temporary_path(path)`.
     """
     temporary = temporary or temporary_path(path)
     with _deleted_on_failure(temporary, path):
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
-        _flush_to_disk(Path(path).parent)
+        flush_to_disk(Path(path).parent)
 
 
 @contextmanager
@@ -71,18 +115,8 @@ def _deleted_on_failure(temporary: Path, path: str | Path) -> Iterator[None]:
         raise
 
 
-def is_leftover(path: Path) -> bool:
-    """Whether this is a temporary file of `replacing`: being written now, or left by a killed process."""
-    return re.fullmatch(r"\..+\.[^.]*-\d+\.tmp", path.name) is not None
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what killed processes left in a folder that is ours and that nobody writes to any more."""
-    for path in filter(is_leftover, folder.iterdir()):
-        path.unlink(missing_ok=True)
-
-
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: str | Path) -> None:
+    """Return when the content of a file, or the entries of a folder, will survive a power failure (`fsync`)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,31 +124,62 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_leftover(path: Path) -> bool:
+    """Return whether this is a temporary file of `replacing`, being written now or left by a killed process."""
+    return _owner(path) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of killed processes; those of other running processes on this machine stay."""
+    for path in filter(is_leftover, folder.iterdir()):
+        host, process = _owner(path)
+        if process == os.getpid() or host != _host() or not _is_running(process):
+            path.unlink(missing_ok=True)
+
+
+def _owner(path: Path) -> tuple[str, int] | None:
+    """Return the host and process that a temporary file belongs to, None for any other file."""
+    found = re.fullmatch(r"\..+\.([^.]*)-(\d+)\.tmp", path.name)
+    return None if found is None else (found[1], int(found[2]))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # It runs under another user.
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
 def write_json(path: str | Path, content: dict) -> None:
-    """Writes `content` with a CRC-32 of itself under "checksum", so that reading tells a damaged file."""
+    """Write `content` with its own CRC-32 under "checksum", so that a damaged file is noticed when it is read."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({**content, CHECKSUM_KEY: _checksum(content)}, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> dict:
-    """Reads a JSON object; where it carries a checksum, the checksum must fit (it is not part of the result).
+    """Read a JSON object; if it carries a checksum, check it and leave it out of the result.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, no JSON object, or damaged.
+        FileNotFoundError, ValueError: the file is missing, not a JSON object, absurdly large, or damaged.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: is {path.parent} the folder of a finished conversion?")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB: restore it, or convert again.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): restore it, or convert again.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({first_line(error)}): restore it, or convert again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object: restore it, or convert again.")
+        raise ValueError(f"{path} does not hold a JSON object: restore it, or convert again.")
     stored = content.pop(CHECKSUM_KEY, None)
     if stored is not None and stored != _checksum(content):
         raise ValueError(
-            f"{path} does not fit its checksum: restore it, or delete its '{CHECKSUM_KEY}' line if you meant to edit it."
+            f"{path} does not match its checksum: restore it, or delete its '{CHECKSUM_KEY}' line if you edited it."
         )
     return content
 
@@ -124,5 +189,5 @@ def _checksum(content: dict) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The gist of an error of many lines."""
+    """Return the first line of an error's message, or the name of its type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
