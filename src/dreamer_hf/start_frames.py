@@ -5,7 +5,7 @@ S starts, C context frames each, A action dimensions, H height, W width.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,8 +64,24 @@ class StartFrames:
         return len(self.pixel_values_videos)
 
     def __getitem__(self, index: int) -> "StartFrames":
-        """One start, as a batch of one."""
-        rows = slice(index, index + 1)
+        """Return one start, as a batch of one.
+
+        Raises:
+            IndexError: the index is not in [-S, S).
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there are {len(self)} start frames: expected an index below {len(self)}, got {index}.")
+        return self.select([index % len(self)])
+
+    def select(self, indices: Sequence[int]) -> "StartFrames":
+        """Return the starts with these indices, in this order.
+
+        Raises:
+            ValueError: an index is not in [0, S).
+        """
+        if not np.isin(indices, np.arange(len(self))).all():
+            raise ValueError(f"start_index {list(indices)} names no start: choose from 0 to {len(self) - 1}.")
+        rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))
         return StartFrames(self.pixel_values_videos[rows], self.actions[rows], self.action_mask[rows])
 
     def to(self, device: torch.device | str) -> "StartFrames":

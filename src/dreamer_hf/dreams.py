@@ -1,0 +1,201 @@
+"""Dreams of one world: started, stepped together, restarted, branched and rewound.
+
+    dreams = Dreams(world, starts)
+    first, second = dreams.begin([0, 3], seeds=[5, 6])   # at the start frames 0 and 3; a `Dream` each
+    dreams.step([first, second], actions)                # raw actions (2, A); both in one batch
+    dreams.step([second], actions[1:])                   # `first` waits, at no cost
+    dreams.restart([first], [1], seeds=[7])              # in place: what was compiled stays compiled
+    (branch,) = dreams.clone([first])                    # an independent dream with the same future
+    dreams.rewind([first], [branch])                     # back to the state of `branch`, in place
+    dreams.rollout([first, second]).compile()            # the rollout whose rows are these dreams, in this order
+
+Any set of dreams can be stepped. A set that stays the same keeps its rollout; when it changes, rows are taken out of
+their rollouts and joined. A dream that nobody refers to any more needs no goodbye: drop it. Every row draws noise from
+its own generator, so a dream does not depend on the others (except for rounding), and a seed determines its frames.
+
+Shapes: R dreams, C context frames, A action components, H, W pixels, N_z latent tokens, d_z latent channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakSet
+
+import numpy as np
+import torch
+
+from .action_space import ActionSpace
+from .media import to_uint8
+from .modeling_dreamer_world import DreamerWorldModel
+from .rollout import DreamerRollout
+from .rollout_rows import join_rows
+from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule
+from .start_frames import StartFrames
+
+
+@dataclass(eq=False)
+class Dream:
+    """One dream: a row of a rollout, where it started, and what is seen now. Made and changed by `Dreams` only.
+
+    Attributes:
+        start: index of its start frames; None if it started from frames that were given.
+        seed: seed of its noise.
+        step: number of frames since its start frames.
+        frame: uint8 (H, W, 3) RGB, the current frame.
+        action: float32 (A,), the raw action that led to `frame`; at the start, the last action of the start frames, or
+            `ActionSpace.rest` if they have none.
+        latents: (N_z, d_z), the clean latents of `frame`, on the world's device.
+        rollout, row: where its state is.
+    """
+
+    rollout: DreamerRollout
+    row: int
+    start: int | None = None
+    seed: int = 0
+    step: int = 0
+    frame: np.ndarray | None = None
+    action: np.ndarray | None = None
+    latents: torch.Tensor | None = None
+
+
+class Dreams:
+    """Starts dreams of a world and steps any set of them as one batch.
+
+    Args:
+        world: the model, in eval mode.
+        starts: start frames that dreams can begin from; None if all dreams begin from frames that are given.
+        num_inference_steps: denoising passes per frame, a power of two.
+
+    Raises:
+        ValueError: the start frames do not fit the world, or it cannot dream with that number of passes.
+    """
+
+    def __init__(self, world: DreamerWorldModel, starts: StartFrames | None = None, num_inference_steps: int = 4):
+        if starts is not None:
+            starts.check_fits(world.config)
+        config = world.config.dynamics_config
+        RolloutSchedule(num_inference_steps, CONTEXT_SIGNAL_LEVEL, config.num_signal_levels)  # refuses impossible ones
+        self.world, self.starts, self.num_inference_steps = world, starts, num_inference_steps
+        self.space = ActionSpace.from_config(config)
+        self._all: WeakSet[Dream] = WeakSet()
+
+    def begin(self, starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> list[Dream]:
+        """Start R dreams as the rows of one new rollout.
+
+        Args:
+            starts: R indices of `self.starts`, or start frames of R rows.
+            seeds: R seeds of the dreams' noise.
+
+        Raises:
+            ValueError: start frames that do not fit the world, or an index out of range.
+        """
+        frames = self._start_frames(starts)
+        latents = self._encode(frames)
+        latent_rollout = self.world.dynamics.start_rollout(
+            latents,
+            frames.actions,
+            frames.action_mask,
+            num_inference_steps=self.num_inference_steps,
+            generator=_generators(seeds),
+        )
+        dreams = self._put(DreamerRollout(self.world, latents, latent_rollout), [Dream(None, 0) for _ in seeds])
+        self._show_start(dreams, starts, seeds, frames, latents)
+        return dreams
+
+    def restart(self, dreams: Sequence[Dream], starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> None:
+        """Start R dreams again, in place; arguments and errors as in `begin`.
+
+        The dreams must be rows of one rollout, as after stepping together; its other rows continue undisturbed.
+        """
+        frames = self._start_frames(starts)
+        latents = self._encode(frames)
+        rollout, rows = dreams[0].rollout, [dream.row for dream in dreams]
+        assert all(dream.rollout is rollout for dream in dreams)
+        rows = None if rows == list(range(rollout.batch_size)) else rows
+        rollout.latent_rollout.reset(latents, frames.actions, frames.action_mask, rows, generator=_generators(seeds))
+        rollout._reset_decoder(latents, rows)
+        self._show_start(dreams, starts, seeds, frames, latents)
+
+    def step(self, dreams: Sequence[Dream], actions: Sequence[np.ndarray]) -> None:
+        """Dream one frame in each of R dreams, with raw actions (R, A) float32.
+
+        Raises:
+            ValueError: actions that do not fit the world.
+        """
+        output = self.rollout(dreams).step(torch.from_numpy(np.stack(actions)).to(self.world.device))
+        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), actions, output.latents):
+            dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
+
+    def clone(self, dreams: Sequence[Dream]) -> list[Dream]:
+        """Copy R dreams: the copies have the same future, and are the rows of one new rollout."""
+        copies = [
+            Dream(None, 0, dream.start, dream.seed, dream.step, dream.frame, dream.action, dream.latents)
+            for dream in dreams
+        ]
+        return self._put(self.rollout(dreams).clone(), copies)
+
+    def rewind(self, dreams: Sequence[Dream], moments: Sequence[Dream]) -> None:
+        """Bring R dreams back to the state of as many clones, in place; the clones stay as they are."""
+        self.rollout(dreams).copy_(self.rollout(moments))
+        for dream, moment in zip(dreams, moments, strict=True):
+            dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step
+            dream.frame, dream.action, dream.latents = moment.frame, moment.action, moment.latents
+
+    def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout:
+        """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed."""
+        rollouts = {id(dream.rollout): dream.rollout for dream in dreams}
+        first = dreams[0].rollout
+        if len(rollouts) == 1 and [dream.row for dream in dreams] == list(range(first.batch_size)):
+            return first
+        # What stays behind gets a rollout of one row, so that the old rollout can be freed.
+        left = [dream for dream in self._all if id(dream.rollout) in rollouts and dream not in dreams]
+        for dream in left:
+            self._put(_take(dream), [dream])
+        joined = _join([_take(dream) for dream in dreams])
+        self._put(joined, dreams)
+        return joined
+
+    def _put(self, rollout: DreamerRollout, dreams: Sequence[Dream]) -> Sequence[Dream]:
+        for row, dream in enumerate(dreams):
+            dream.rollout, dream.row = rollout, row
+        self._all.update(dreams)
+        return dreams
+
+    def _start_frames(self, starts: Sequence[int] | StartFrames) -> StartFrames:
+        if isinstance(starts, StartFrames):
+            starts.check_fits(self.world.config)
+        else:
+            starts = self.starts.select(starts)
+        return starts.to(self.world.device)
+
+    @torch.no_grad()
+    def _encode(self, frames: StartFrames) -> torch.Tensor:
+        pixels = (frames.pixel_values_videos / 255).to(self.world.dtype)
+        return self.world.tokenizer.encode(pixels).latents
+
+    def _show_start(self, dreams: Sequence[Dream], starts, seeds, frames: StartFrames, latents: torch.Tensor) -> None:
+        shown = frames.pixel_values_videos[:, -1].permute(0, 2, 3, 1).cpu().numpy()
+        actions, known = frames.actions[:, -1].cpu().numpy(), frames.action_mask[:, -1].tolist()
+        for row, dream in enumerate(dreams):
+            dream.start = None if isinstance(starts, StartFrames) else int(starts[row])
+            dream.seed, dream.step, dream.frame, dream.latents = int(seeds[row]), 0, shown[row], latents[row, -1]
+            dream.action = actions[row] if known[row] else self.space.rest
+
+
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One generator for each seed, on the CPU: a seed then gives the same noise on every device."""
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+
+def _take(dream: Dream) -> DreamerRollout:
+    return dream.rollout.clone(rows=[dream.row])
+
+
+def _join(rollouts: Sequence[DreamerRollout]) -> DreamerRollout:
+    joined = join_rows(rollouts)
+    joined.latent_rollout.generator = [each for one in rollouts for each in one.latent_rollout.generator]
+    return joined
+
+
+__all__ = ["Dream", "Dreams"]
