@@ -1,5 +1,10 @@
 import itertools
 import multiprocessing
+import pickle
+import resource
+import signal
+import threading
+import time
 
 import h5py
 import numpy as np
@@ -11,12 +16,14 @@ from dreamer_hf.data.shard_format import ACTIONS, shard_name
 from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
 from dreamer_hf.training.data import (
     BatchStream,
+    WorkerDied,
     as_pixels,
     batch_kinds,
     fixed_windows,
     open_splits,
+    readable_worker_errors,
+    receive,
     sample_frames,
-    worker_failures_told,
 )
 from tiny import write_moving_square
 
@@ -46,28 +53,85 @@ def test_the_stream_can_begin_at_any_step(data_dir):
         assert all(torch.equal(batch[name], later_batch[name]) for name in batch)
 
 
-def test_a_reading_process_that_dies_is_told_in_one_sentence(data_dir):
+def test_a_data_loading_process_killed_at_any_moment_gives_one_sentence(data_dir):
+    """While it starts, reads, sends, or waits, and while the main process receives or computes."""
+    stream = BatchStream(
+        open_splits(make_arguments(data_dir))[0], make_arguments(data_dir, dataloader_num_workers=1), 0, 1, CPU
+    )
+    for attempt in range(50):
+        killer = threading.Thread(target=_kill_children, args=(attempt * 0.001,))
+        with (
+            pytest.raises(OSError, match=r"a data-loading process died \(.*--resume_from_checkpoint") as caught,
+            readable_worker_errors(),
+        ):
+            killer.start()
+            for _ in stream.batches(0):
+                sum(range(20_000 * (attempt % 2)))
+        killer.join()
+        assert "\n" not in str(caught.value)
+
+
+def _kill_children(delay: float) -> None:
+    while not (children := multiprocessing.active_children()):
+        time.sleep(0.0001)
+    time.sleep(delay)
+    for child in children:
+        child.kill()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+        EOFError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+        FileNotFoundError(2, "No such file or directory"),
+        BrokenPipeError(32, "Broken pipe"),
+        pickle.UnpicklingError("pickle data was truncated"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_form_of_a_lost_connection_gives_the_same_sentence(data_dir, error):
+    class Loader:
+        num_workers = 1
+
+        def __iter__(self):
+            raise error
+
+    with pytest.raises(WorkerDied, match=r"a data-loading process died \(.+\), probably because memory ran out"):
+        next(receive(Loader()))
+
+
+def test_a_death_that_other_code_has_wrapped_is_still_recognized():
+    death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+    with pytest.raises(WorkerDied), readable_worker_errors():
+        try:
+            raise death
+        except RuntimeError as error:
+            raise OSError("writing failed") from error
+    with pytest.raises(ZeroDivisionError), readable_worker_errors():
+        _ = 1 / 0
+
+
+def test_a_worker_without_shared_memory_ends_the_run_instead_of_hanging(data_dir):
     arguments = make_arguments(data_dir, dataloader_num_workers=1)
-    batches = BatchStream(open_splits(arguments)[0], arguments, 0, 1, CPU).batches(0)
-    next(batches)
-    for process in multiprocessing.active_children():
-        process.kill()
-    with (
-        pytest.raises(OSError, match=r"a process that reads data died.*--resume_from_checkpoint"),
-        worker_failures_told(),
-    ):
-        for _ in range(100):
-            next(batches)
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # shared memory is made of files
+    try:
+        with pytest.raises(OSError, match=r"a data-loading process died \(.*--dataloader_num_workers"):
+            next(BatchStream(open_splits(arguments)[0], arguments, 0, 1, CPU).batches(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
-def test_what_a_reading_process_refuses_is_told_in_its_own_sentence(tmp_path):
+def test_data_that_a_worker_refuses_gives_the_sentence_of_the_reader(tmp_path):
     folder = write_moving_square(tmp_path / "data")
     with h5py.File(folder / shard_name(0), "r+") as shard:
         shard[ACTIONS][:] = np.nan
     arguments = make_arguments(folder, dataloader_num_workers=1)
     batches = BatchStream(open_splits(arguments)[0], arguments, 0, 1, CPU).batches(0)
-    told = r"^episode \d+ of .* not a number or infinite.*leave the episode out\.$"
-    with pytest.raises(ValueError, match=told), worker_failures_told():
+    with pytest.raises(ValueError, match=r"^episode \d+ of .* not a number or infinite.*leave the episode out\.$"):
         next(batches)
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from itertools import chain, count, islice
@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 PLAN_NAME = "conversion.json"
 RELATIVE_MODE = "difference_of_kept_frames"
 FRAMES_PER_REPORT = 32
+WORKER_DIED = (
+    "a worker process died, probably because memory ran out: run again with --resume and fewer --num_workers."
+)
 
 
 def convert(
@@ -173,22 +176,33 @@ def _convert_in_processes(tasks: list[tuple], num_workers: int, progress: Conver
     counters = context.Array("q", 2)
     settings = (counters, logger.getEffectiveLevel())
     with ProcessPoolExecutor(num_workers, context, _set_up_worker, settings) as pool:
-        pending = {pool.submit(_convert_shard_in_worker, *task): task for task in tasks}
+        pending = _submit(pool, tasks)
         try:
             while pending:
                 done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                progress.show(*counters)
+                # Without the lock: a worker that was killed may hold it.
+                progress.show(*counters.get_obj())
                 for future in done:
                     publish(_shard_path(pending.pop(future)), future.result())
-        except BrokenProcessPool as error:
-            raise OSError(
-                "a worker process was killed, perhaps for want of memory: run again with --resume and fewer --num_workers."
-            ) from error
+        except (BrokenProcessPool, MemoryError) as error:
+            raise OSError(WORKER_DIED) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             for future, task in pending.items():  # Left over after a failure: what is complete stays for --resume.
                 if not future.cancelled() and future.exception() is None:
                     publish(_shard_path(task), future.result())
+
+
+def _submit(pool: ProcessPoolExecutor, tasks: list[tuple]) -> dict[Future, tuple]:
+    """Start the workers and queue all tasks.
+
+    Raises:
+        OSError: a worker died while it started, which surfaces as a broken pool or pipe, or there is no memory for one.
+    """
+    try:
+        return {pool.submit(_convert_shard_in_worker, *task): task for task in tasks}
+    except (BrokenProcessPool, OSError, EOFError) as error:
+        raise OSError(WORKER_DIED) from error
 
 
 def _shard_path(task: tuple) -> Path:

@@ -3,6 +3,7 @@
 Shapes: B windows, T frames, H, W pixels.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, get_worker_info
 
 from ..data import AlternatingBatchSampler, ShardDataset, collate_windows
+from ..data.files import first_line
 from ..data.sampler import WeightedSchedule
 from .arguments import TrainerArguments
 from .randomness import RowNumbers
 
 if TYPE_CHECKING:
     from .latents import LatentDataset
+
+
+OUT_OF_MEMORY = re.compile("memory|mmap|to resize file|Too many open files|No space left")
+"""What PyTorch says when a process cannot get the memory that it passes tensors through."""
 
 
 def open_splits(arguments: TrainerArguments, action_offset: int = 1) -> tuple[ShardDataset, ShardDataset]:
@@ -97,7 +103,7 @@ class BatchStream:
         accumulated = self.arguments.gradient_accumulation_steps
         first_batch = start_step * accumulated
         schedule = WeightedSchedule([kind.share for kind in self.kinds], self.arguments.seed)
-        for number, batch in enumerate(self._loader(first_batch), start=first_batch):
+        for number, batch in enumerate(receive(self._loader(first_batch)), start=first_batch):
             kind, earlier = schedule.at(number)
             batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
             if self.kinds[kind].window_size == 1:  # an image is a first frame: no command led to it
@@ -135,34 +141,76 @@ class BatchStream:
         return DataLoader(
             ConcatDataset(self.datasets),
             batch_sampler=self._sampler(first_batch),
-            collate_fn=collate_windows,
+            collate_fn=_collate,
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.device.type == "cuda",
         )
 
 
-@contextmanager
-def worker_failures_told() -> Iterator[None]:
-    """Turns what PyTorch makes of a failure in a process that reads windows into one sentence.
+def _collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Stack windows; in a worker, into the memory that it shares with the main process.
+
+    PyTorch would move them there in a thread of the worker, whose failures the main process never hears of: it would
+    wait forever.
+    """
+    batch = collate_windows(items)
+    return batch if get_worker_info() is None else {name: value.share_memory_() for name, value in batch.items()}
+
+
+class WorkerDied(OSError):
+    """A data-loading process died or ran out of memory."""
+
+    def __init__(self, error: BaseException):
+        super().__init__(
+            f"a data-loading process died ({first_line(error)}), probably because memory ran out: lower "
+            "--dataloader_num_workers, then continue with --resume_from_checkpoint latest; earlier checkpoints are intact."
+        )
+
+
+def receive(loader: DataLoader) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the batches of a loader, with readable errors.
+
+    With worker processes, all that happens here is that they are started and their batches are received. An error that
+    no worker reported therefore means that one of them died, whichever form it takes: RuntimeError, EOFError, a
+    connection that was reset, a socket that is missing, a truncated pickle.
 
     Raises:
-        ValueError: the data cannot be read; the sentence is the reader's own.
-        OSError: a reading process died.
+        ValueError: a worker cannot read the data; the sentence is the reader's.
+        WorkerDied: a worker died or ran out of memory.
+    """
+    try:
+        yield from loader
+    except Exception as error:
+        if loader.num_workers == 0:
+            raise
+        if "in DataLoader worker process" not in str(error):
+            raise WorkerDied(error) from error
+        reason = str(error).strip().splitlines()[-1]
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(reason)):
+            raise WorkerDied(RuntimeError(reason)) from error
+        if isinstance(error, ValueError | OSError):
+            raise ValueError(reason.partition(": ")[2]) from error
+        raise
+
+
+@contextmanager
+def readable_worker_errors() -> Iterator[None]:
+    """Turn the death of a data-loading process, which PyTorch raises in any line of the main process, into `WorkerDied`.
+
+    PyTorch learns of the death by a signal and raises in the handler, so that other code may already have wrapped the
+    error in one of its own.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
-        text = str(error)
-        if "in DataLoader worker process" not in text:
-            raise
-        raise ValueError(text.strip().splitlines()[-1].partition(": ")[2]) from error
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
-            raise
-        raise OSError(
-            "a process that reads data died, perhaps for want of memory: lower --dataloader_num_workers, then go on with "
-            "--resume_from_checkpoint latest; earlier checkpoints are intact."
-        ) from error
+    except WorkerDied:
+        raise
+    except Exception as error:
+        cause = error
+        while cause is not None:
+            if "DataLoader worker (pid" in str(cause):
+                raise WorkerDied(cause) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def fixed_windows(dataset: Dataset, count: int, batch_size: int) -> list[dict[str, torch.Tensor]]:

@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType, set_seed
 
 from .arguments import TrainerArguments
 from .checkpoints import claim_output_dir
-from .data import worker_failures_told
+from .data import readable_worker_errors
 from .hub import open_repository, upload
 from .trainer import Objective, Trainer
 
@@ -34,7 +34,7 @@ def run_training(
         accelerator.print(f"no checkpoint in {arguments.output_dir} yet: starting from the beginning")
     set_seed(arguments.seed)  # the initial weights; every later draw has its own generator
     objective = make_objective(arguments, accelerator.process_index, accelerator.num_processes, accelerator.device)
-    with worker_failures_told():
+    with readable_worker_errors():
         names = Trainer(accelerator, arguments, objective).train(checkpoint)
     if arguments.push_to_hub and accelerator.is_main_process:
         print(f"uploaded: {upload(arguments, names)}")
