@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..action_space import ActionSpace
-from ..play.clock import PacingClock
+from ..pacing import PacingClock
 from ..play.pygame_import import pygame
 from ..play.window import PlayWindow, View, open_display
 

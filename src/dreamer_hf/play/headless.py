@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from .clock import PacingClock
+from ..pacing import PacingClock
 from .session import PlaySession
 
 

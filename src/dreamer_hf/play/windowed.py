@@ -1,6 +1,6 @@
 """Playing in a window, at the world's own frame rate."""
 
-from .clock import PacingClock
+from ..pacing import PacingClock
 from .commands import Command
 from .pygame_import import pygame
 from .session import PlaySession
