@@ -27,10 +27,9 @@ from dreamer_hf.data.shard_format import ShardMetadata, shard_name
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.losses import is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
-from dreamer_hf.training.compiled_layers import compile_layers
-from dreamer_hf.training.data import as_pixels
+from dreamer_hf.training.batches import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
-from dreamer_hf.training.optimizers import build_optimizers
+from dreamer_hf.training.optimizers import build_optimizers, compile_layers
 from measuring import (
     DYNAMICS_10M,
     TOKENIZER_10M,

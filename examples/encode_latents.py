@@ -12,8 +12,8 @@ import argparse
 from accelerate import Accelerator
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.training.latent_shards import encode_shards
-from dreamer_hf.training.pretrained import TOKENIZER, load_model
+from dreamer_hf.training.finetune import TOKENIZER, load_model
+from dreamer_hf.training.latents import encode_shards
 
 
 def parse_arguments() -> argparse.Namespace:

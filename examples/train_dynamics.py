@@ -8,7 +8,7 @@
 from dreamer_hf.cli import run_script
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
-from dreamer_hf.training.running import run_training
+from dreamer_hf.training.runs import run_training
 
 
 def main() -> None:

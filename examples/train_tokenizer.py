@@ -6,7 +6,7 @@ accelerate launch examples/train_tokenizer.py --config my_tokenizer.yaml
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.training.arguments import PRESETS, TokenizerArguments, parse_arguments
-from dreamer_hf.training.running import run_training
+from dreamer_hf.training.runs import run_training
 from dreamer_hf.training.tokenizer_objective import TokenizerObjective
 
 

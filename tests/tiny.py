@@ -280,7 +280,7 @@ def train(name: str, *argv) -> None:
 
     from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
     from dreamer_hf.training.dynamics_objective import DynamicsObjective
-    from dreamer_hf.training.running import run_training
+    from dreamer_hf.training.runs import run_training
     from dreamer_hf.training.tokenizer_objective import TokenizerObjective
 
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
-from dreamer_hf.training.compiled_layers import compile_layers
+from dreamer_hf.training.optimizers import compile_layers
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -21,8 +21,8 @@ from dreamer_hf.data.shard_format import METADATA_NAME, shard_name
 from dreamer_hf.loading import load_world_and_starts
 from dreamer_hf.play.options import WorldOptions
 from dreamer_hf.training.arguments import DynamicsArguments
-from dreamer_hf.training.latent_shards import encode_shards
-from dreamer_hf.training.pretrained import TOKENIZER, load_model
+from dreamer_hf.training.finetune import TOKENIZER, load_model
+from dreamer_hf.training.latents import encode_shards
 from tiny import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
 
 LORA = ["--lora_rank", 2, "--learning_rate", 1e-2]

@@ -13,7 +13,7 @@ from dreamer_hf.training.checkpoints import (
     list_checkpoints,
     publish,
 )
-from dreamer_hf.training.metrics import MetricsLog
+from dreamer_hf.training.run_metrics import MetricsLog
 
 STATE = TrainerState(step=3, seconds=1.0, seed=0, rows_per_step=8, model_config={"hidden_size": 16})
 

@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel
 from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
-from dreamer_hf.training.compiled_layers import compile_layers
+from dreamer_hf.training.optimizers import compile_layers
 from tiny import loss_curve, train
 
 

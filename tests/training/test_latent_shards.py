@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.start_frames import load_start_frames
-from dreamer_hf.training.latent_shards import encode_shards
+from dreamer_hf.training.latents import encode_shards
 from tiny import EXAMPLES, script_environment, train, write_moving_square
 
 

@@ -5,10 +5,10 @@ from accelerate.state import AcceleratorState
 from dreamer_hf import DreamerTokenizerModel
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
-from dreamer_hf.training.data import as_pixels
+from dreamer_hf.training.batches import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.latents import LatentDataset
-from dreamer_hf.training.running import make_accelerator
+from dreamer_hf.training.runs import make_accelerator
 from dreamer_hf.training.trainer import Trainer
 from tiny import write_moving_square
 

@@ -4,9 +4,14 @@ import torch
 from dreamer_hf.configuration_dreamer import DreamerTokenizerConfig
 from dreamer_hf.modeling_dreamer_tokenizer import DreamerTokenizerModel
 from dreamer_hf.training.arguments import TokenizerArguments
-from dreamer_hf.training.ema import averaged_model
-from dreamer_hf.training.muon import BatchedMuon, orthogonalized
-from dreamer_hf.training.optimizers import build_optimizers, learning_rate_factor, set_learning_rate
+from dreamer_hf.training.optimizers import (
+    BatchedMuon,
+    averaged_model,
+    build_optimizers,
+    learning_rate_factor,
+    orthogonalized,
+    set_learning_rate,
+)
 
 
 @pytest.fixture
@@ -133,7 +138,7 @@ def test_large_matrices_are_not_stacked_without_end(monkeypatch):
     """Steps in small batches are those of one large one."""
     results = []
     for limit in (2**24, 400):
-        monkeypatch.setattr("dreamer_hf.training.muon.BATCH_ELEMENTS", limit)
+        monkeypatch.setattr("dreamer_hf.training.optimizers.BATCH_ELEMENTS", limit)
         torch.manual_seed(0)
         parameters = [torch.nn.Parameter(torch.randn(16, 24)) for _ in range(3)]
         for parameter in parameters:

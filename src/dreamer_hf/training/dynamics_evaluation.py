@@ -13,7 +13,7 @@ from ..losses import sample_training_row, shortcut_forcing_loss
 from ..media import side_by_side, tile
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from .data import as_pixels
+from .batches import as_pixels
 
 MAX_HORIZON = 8
 

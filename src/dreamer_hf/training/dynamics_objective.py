@@ -27,13 +27,12 @@ from ..modeling_dreamer_world import DreamerWorldModel
 from ..scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, signal_level_id
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
-from .adapting import has_adapter, load_to_adapt
 from .arguments import DynamicsArguments
-from .compiled_layers import compile_layers
-from .data import BatchStream, as_pixels, fixed_windows, open_splits
+from .batches import BatchStream, as_pixels, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
+from .finetune import TOKENIZER, has_adapter, load_model, load_to_adapt
 from .latents import LatentDataset
-from .pretrained import TOKENIZER, load_model
+from .optimizers import compile_layers
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
 

@@ -15,8 +15,8 @@ from ..media import tile
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
-from .data import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
-from .pretrained import TOKENIZER, load_for_finetuning
+from .batches import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
+from .finetune import TOKENIZER, load_for_finetuning
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
 

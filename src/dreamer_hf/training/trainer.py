@@ -21,8 +21,8 @@ from tqdm import tqdm
 from ..data import ShardDataset
 from ..losses import LossNormalizer
 from ..media import save_picture
-from .adapting import has_adapter
 from .arguments import TrainerArguments
+from .batches import BatchStream
 from .checkpoints import (
     ARGUMENTS_FILE,
     PATHS_FILE,
@@ -34,13 +34,11 @@ from .checkpoints import (
     read_state,
     save_checkpoint,
 )
-from .compiled_layers import compile_layers
-from .data import BatchStream
-from .ema import averaged_model
-from .final_folder import FinishedRun, write_final_folder
-from .metrics import MetricsLog
-from .optimizers import build_optimizers, learning_rate_factor, set_learning_rate
+from .finetune import has_adapter
+from .optimizers import averaged_model, build_optimizers, compile_layers, learning_rate_factor, set_learning_rate
+from .publish import FinishedRun, write_final_folder
 from .randomness import RowNumbers
+from .run_metrics import MetricsLog
 
 MAX_NAMED_EPISODES = 64
 WANDB_SETTINGS = {"settings": {"x_disable_meta": True, "disable_git": True, "console": "off"}}

@@ -1,17 +1,20 @@
-"""What a run leaves at its end: the model with its code, a preview and a card. The same files go to the Hub."""
+"""What a run leaves when it ends, the model with its code, a preview and a card, and its upload to the Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub import HfApi
 from torch import nn
 from transformers import AutoModel
 
+from ..data.files import first_line
+from ..data.shard_folder import HUB_ERRORS
 from ..media import save_gif, save_picture
 from ..remote_code import export_code
-from .adapting import has_adapter
 from .arguments import TrainerArguments
+from .finetune import has_adapter
 from .model_card import NON_EMA, CardFacts, write_adapter_card, write_model_card
 
 if TYPE_CHECKING:
@@ -89,3 +92,43 @@ def _save_preview(folder: Path, evaluation: "Evaluation", fps: float) -> str | N
         save_picture(folder / "preview.png", next(iter(evaluation.pictures.values())))
         return "preview.png"
     return None
+
+
+def open_repository(repo_id: str) -> None:
+    """Creates the repository if it does not exist: a run learns before it begins that it may not write there.
+
+    Raises:
+        OSError: the Hub refuses or cannot be reached.
+    """
+    try:
+        HfApi().create_repo(repo_id, exist_ok=True)
+    except HUB_ERRORS as error:
+        raise OSError(
+            f"{repo_id} cannot be opened for --push_to_hub ({first_line(error)}): check --hub_model_id and "
+            "`hf auth login`, or leave --push_to_hub out."
+        ) from error
+
+
+def upload(arguments: TrainerArguments, names: list[str]) -> str:
+    """Uploads files of the output folder, and nothing else in it, in one commit; returns its address.
+
+    Args:
+        arguments: keys of the run.
+        names: the files, by their names.
+
+    Raises:
+        OSError: the Hub refuses or cannot be reached; the folder stays as it is.
+    """
+    try:
+        commit = HfApi().upload_folder(
+            repo_id=arguments.hub_model_id,
+            folder_path=Path(arguments.output_dir),
+            allow_patterns=names,
+            commit_message="Upload model",
+        )
+    except HUB_ERRORS as error:
+        raise OSError(
+            f"{arguments.hub_model_id} cannot be written ({first_line(error)}): the model is in {arguments.output_dir}, "
+            "and the same command with --resume_from_checkpoint latest tries again."
+        ) from error
+    return commit.commit_url

@@ -14,7 +14,7 @@ import torch
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shard_format import ACTIONS, shard_name
 from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
-from dreamer_hf.training.data import (
+from dreamer_hf.training.batches import (
     BatchStream,
     WorkerDied,
     as_pixels,

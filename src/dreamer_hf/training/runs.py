@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 
 from .arguments import TrainerArguments
+from .batches import readable_worker_errors
 from .checkpoints import claim_output_dir
-from .data import readable_worker_errors
-from .hub import open_repository, upload
+from .publish import open_repository, upload
 from .trainer import Objective, Trainer
 
 
