@@ -27,7 +27,7 @@ $(STAMP): setup.cfg pyproject.toml requirements.txt .python-version | $(filter .
 	@touch $@
 
 # Tests start Python many times. Where it may not keep the bytecode of what it imports (PYTHONDONTWRITEBYTECODE), each start
-# would compile PyTorch and transformers anew. A few packages carry files for other versions of Python, which do not compile.
+# would compile PyTorch and transformers again. A few packages carry files for other versions of Python, which do not compile.
 $(BYTECODE): $(STAMP)
 	@$(PYTHON) -m compileall -q -j 0 $(VENV)/lib src >$@.log 2>&1 || true
 	@touch $@

@@ -1,0 +1,160 @@
+"""The shape of the package: imports run one way, and every file is small and has a name of its own.
+
+The tests read the sources and import nothing, so they also see the imports inside functions.
+"""
+
+import ast
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src" / "dreamer_hf"
+MAX_LINES = 500
+
+FLOORS = (
+    {"configuration_dreamer", "scheduling_shortcut", "frame_inputs", "errors", "worlds", "_version"},
+    {"cache_dreamer", "compile_rollout", "video_processing_dreamer"},
+    {"modeling_layers", "rollout"},
+    {"generation_dreamer", "rollout_rows"},
+    {"modeling_dreamer_tokenizer", "modeling_dreamer_dynamics"},
+    {"modeling_dreamer_world"},
+    {"registration", ""},
+    {"data"},
+    {"losses", "published_checkpoints", "remote_code", "adapters", "start_frames", "action_space", "media"},
+    {"loading"},
+    {"dreams", "planning"},
+    {"pusht"},
+    {"evaluation"},
+    {"play"},
+    {"envs", "serve", "training"},
+    {"cli", "__main__"},
+)
+"""The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).
+
+A room imports from its own floor and from the floors below it. In addition, `data` imports no model (`DATA_IMPORTS`).
+"""
+
+DATA_IMPORTS = {"data", "frame_inputs", "errors", ""}
+
+KNOWN_UPWARD = {
+    ("data", "cli"),
+    ("envs", "play"),
+    ("loading", "play"),
+    ("pusht", "evaluation"),
+    ("pusht", "play"),
+    ("evaluation", "play"),
+}
+KNOWN_CIRCLES = {"dreamer_hf.training.data", "dreamer_hf.training.latents"}
+KNOWN_SAME_NAMES = {"dreams", "hub", "metrics", "options", "running"}
+"""What is still to be mended. These three shrink to nothing."""
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """The files of the package by module name."""
+
+    def name(path: Path) -> str:
+        return ".".join(path.relative_to(SRC.parent).with_suffix("").parts).removesuffix(".__init__")
+
+    return {name(path): path for path in sorted(SRC.rglob("*.py"))}
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """For each module, the modules of the package that its file imports anywhere, except for type checkers only."""
+    return {name: set(_imported(name, path)) for name, path in modules().items()}
+
+
+def _imported(name: str, path: Path):
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in _runtime_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules())
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*parents, *([node.module] if node.module else [])])
+            for alias in node.names:
+                target = f"{source}.{alias.name}" if f"{source}.{alias.name}" in modules() else source
+                if target in modules():
+                    yield target
+
+
+def _runtime_nodes(tree: ast.AST):
+    """All nodes below `tree` but those of an `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from _runtime_nodes(node)
+
+
+def room(module: str) -> str:
+    """The top-level module or folder that `module` belongs to. Every `__main__.py` is a script, wherever it lies."""
+    if module.endswith(".__main__"):
+        return "__main__"
+    return module.removeprefix("dreamer_hf").removeprefix(".").partition(".")[0]
+
+
+def floor(name: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if name in rooms:
+            return number
+    raise AssertionError(f"{name} has no floor yet: add it to FLOORS in {Path(__file__).name}.")
+
+
+def test_imports_run_downward():
+    edges = {(room(module), room(target)) for module, targets in imports().items() for target in targets}
+    upward = {(above, below) for above, below in edges if floor(above) < floor(below)}
+    assert upward <= KNOWN_UPWARD
+
+
+def test_data_imports_no_model():
+    targets = {room(target) for module, found in imports().items() if room(module) == "data" for target in found}
+    assert targets - DATA_IMPORTS - {below for above, below in KNOWN_UPWARD if above == "data"} == set()
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """The nodes of `graph` from which a path leads back to the node itself."""
+
+    def reachable(start: str) -> set[str]:
+        seen, todo = set(), [start]
+        while todo:
+            for target in graph[todo.pop()] - seen:
+                seen.add(target)
+                todo.append(target)
+        return seen
+
+    return {node for node in graph if node in reachable(node)}
+
+
+def test_modules_import_each_other_in_no_circle():
+    assert circles(imports()) <= KNOWN_CIRCLES
+
+
+def test_rooms_import_each_other_in_no_circle():
+    graph = {room(module): set() for module in modules()}
+    for module, targets in imports().items():
+        # A package imports from its own `__init__.py`, and everything may ask the root for the version.
+        graph[room(module)] |= {room(target) for target in targets} - {room(module), ""}
+    known = {name for edge in KNOWN_UPWARD for name in edge} | {"envs"}
+    assert circles(graph) <= known
+
+
+def test_file_names_are_unique_and_shadow_nothing():
+    names = [path.stem for path in modules().values() if not path.stem.startswith("__")]
+    assert {name for name, count in Counter(names).items() if count > 1} <= KNOWN_SAME_NAMES
+    assert set(names) & sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "examples", "conversion", "benchmarks", "reference"])
+def test_no_file_is_longer_than_a_reader_can_hold(folder):
+    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert lengths and {str(path): length for path, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_a_circle_would_be_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
