@@ -60,7 +60,7 @@ system-packages:
 	        chromium chromium-driver xvfb xdotool; \
 	fi
 
-demo: $(STAMP)  ## Steer the world that ships with the repository: films and figures in seconds
+demo: $(STAMP)  ## Steer the shipped world: a video and figures in seconds
 	$(PYTHON) examples/demo.py
 
 demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (about twelve minutes on two CPU cores)

@@ -16,7 +16,7 @@ SRC = ROOT / "src" / "dreamer_hf"
 MAX_LINES = 500
 
 FLOORS = (
-    {"configuration_dreamer", "scheduling_shortcut", "frame_inputs", "errors", "worlds", "_version"},
+    {"configuration_dreamer", "scheduling_shortcut", "frame_inputs", "pacing", "worlds"},
     {"cache_dreamer", "compile_rollout", "video_processing_dreamer"},
     {"modeling_layers", "rollout"},
     {"generation_dreamer", "rollout_rows"},
@@ -38,7 +38,7 @@ FLOORS = (
 A room imports from its own floor and from the floors below it. In addition, `data` imports no model (`DATA_IMPORTS`).
 """
 
-DATA_IMPORTS = {"data", "frame_inputs", "errors", ""}
+DATA_IMPORTS = {"data", "frame_inputs", ""}
 
 KNOWN_UPWARD = {
     ("data", "cli"),
