@@ -23,8 +23,8 @@ import torch
 
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel, DreamerTokenizerConfig, DreamerTokenizerModel
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.shard_format import ShardMetadata, shard_name
 from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.data.shards import ShardMetadata, shard_name
 from dreamer_hf.losses import is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
 from dreamer_hf.training.batches import as_pixels

@@ -7,7 +7,7 @@ python conversion/hf_dataset_to_hdf5.py --dataset me/frames --image_column image
 """
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.converting_args import converter_parser, run_conversion
+from dreamer_hf.data.conversion_cli import converter_parser, run_conversion
 from dreamer_hf.data.sources.table_source import TableSource, load_table
 
 

@@ -6,7 +6,7 @@ python conversion/lerobot_to_hdf5.py --repo_id lerobot/pusht --output_dir data/p
 from pathlib import Path
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.converting_args import converter_parser, run_conversion
+from dreamer_hf.data.conversion_cli import converter_parser, run_conversion
 from dreamer_hf.data.sources.lerobot_source import open_lerobot
 
 

@@ -7,7 +7,7 @@ python conversion/rlds_to_hdf5.py --rlds_dir soar/1.0.0 --split success+failure 
 from pathlib import Path
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.converting_args import converter_parser, run_conversion
+from dreamer_hf.data.conversion_cli import converter_parser, run_conversion
 from dreamer_hf.data.sources.rlds_source import RldsSource
 
 

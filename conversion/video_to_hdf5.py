@@ -8,7 +8,7 @@ python conversion/video_to_hdf5.py --video_dir clips --output_dir data/clips --t
 from pathlib import Path
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.converting_args import converter_parser, run_conversion
+from dreamer_hf.data.conversion_cli import converter_parser, run_conversion
 from dreamer_hf.data.sources.video_source import VideoSource
 
 

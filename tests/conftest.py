@@ -80,7 +80,7 @@ def tiny_lerobot(tmp_path_factory) -> Path:
 def tiny_shards(tmp_path_factory, tiny_lerobot) -> Path:
     """Folder of three shards, two episodes each, converted from `tiny_lerobot`. Copy it before changing it."""
     from dreamer_hf.data.conversion_options import ConversionOptions
-    from dreamer_hf.data.converting import convert
+    from dreamer_hf.data.convert import convert
     from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 
     source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)

@@ -9,10 +9,10 @@ import torch
 from dreamer_hf import DreamerWorldConfig
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.frame_transform import FrameTransform
-from dreamer_hf.data.shard_format import ShardIndex, ShardMetadata, read_shard_index
 from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.data.shards import ShardIndex, ShardMetadata, read_shard_index
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from dreamer_hf.start_frames import (
     CONTEXT_FRAMES,

@@ -21,8 +21,8 @@ from dreamer_hf import (
     DreamerWorldConfig,
     DreamerWorldModel,
 )
-from dreamer_hf.data.shard_format import ShardMetadata, shard_name
 from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.data.shards import ShardMetadata, shard_name
 from dreamer_hf.start_frames import StartFrames
 
 # Datasets

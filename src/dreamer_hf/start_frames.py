@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from .data import EpisodeWindows, ShardDataset
 from .data.files import replacing
-from .data.lerobot_for_world import is_lerobot, opener_for_world
+from .data.lerobot_windows import is_lerobot, opener_for_world
 from .data.sources.lerobot_source import local_root
 
 START_FRAMES_NAME = "start_frames.safetensors"

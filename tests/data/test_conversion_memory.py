@@ -16,7 +16,7 @@ CONVERT = """
 import sys
 from pathlib import Path
 from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from tiny import TINY_REPO_ID
 

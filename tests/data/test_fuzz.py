@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.shard_dataset import ShardDataset
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from dreamer_hf.data.sources.rlds_source import RldsSource

@@ -16,7 +16,7 @@ import torch
 
 from dreamer_hf.data import LeRobotWindows, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.episodes import parse_range
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.shard_writer import ShardWriter

@@ -6,7 +6,7 @@ import torch
 
 from dreamer_hf.data import LeRobotWindows, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from tiny import TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot

@@ -13,7 +13,7 @@ import torch
 
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.sources.rlds_source import RldsSource, _masked_crc
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rlds"

@@ -6,7 +6,7 @@ import pytest
 
 from dreamer_hf.data import MixtureDataset, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.sources.table_source import TableSource, load_table
 from dreamer_hf.data.sources.video_source import VideoSource
 
@@ -146,7 +146,7 @@ def test_an_interrupted_stream_goes_on_where_it_stopped(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return prepare_shard(path, *args, **kwargs)
 
-    from dreamer_hf.data import converting
+    from dreamer_hf.data import convert as converting
 
     prepare_shard = converting.prepare_shard
     monkeypatch.setattr(converting, "prepare_shard", fail_in_third_shard)

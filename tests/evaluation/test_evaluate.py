@@ -12,7 +12,7 @@ import torch
 
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.converting import convert
+from dreamer_hf.data.convert import convert
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from dreamer_hf.evaluation import (
     EvaluationOptions,

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, save_adapter
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.data.shard_format import METADATA_NAME, shard_name
+from dreamer_hf.data.shards import METADATA_NAME, shard_name
 from dreamer_hf.loading import load_world_and_starts
 from dreamer_hf.play.options import WorldOptions
 from dreamer_hf.training.arguments import DynamicsArguments

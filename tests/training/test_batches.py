@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.data.shard_format import ACTIONS, shard_name
+from dreamer_hf.data.shards import ACTIONS, shard_name
 from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
 from dreamer_hf.training.batches import (
     BatchStream,

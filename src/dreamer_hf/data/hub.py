@@ -1,16 +1,19 @@
-"""Shares a finished folder of shards on the Hugging Face Hub, with a card that says what is in it."""
+"""Datasets on the Hugging Face Hub: downloads the files that are needed, and shares a finished folder of shards with a card."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+import httpx
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from .files import first_line, replacing
-from .inspect_dataset import action_labels, save_contact_sheet
-from .shard_dataset import ShardDataset
-from .shard_folder import HUB_ERRORS
-from .shard_format import INDEX_NAME, METADATA_NAME
 
+if TYPE_CHECKING:
+    from .shard_dataset import ShardDataset
+
+HUB_ERRORS = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, HFValidationError, httpx.HTTPError)
 SHEET_NAME = "contact_sheet.png"
 CARD_NAME = "README.md"
 
@@ -53,6 +56,21 @@ Shards are downloaded when they are first read.
 """
 
 
+def download_dataset(repo_id: str, patterns: list[str], revision: str | None = None) -> Path:
+    """Fetches those files of a dataset repository that fit the patterns; returns their folder, named by the commit.
+
+    Raises:
+        FileNotFoundError: the repository is nowhere to be found.
+    """
+    try:
+        return Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except HUB_ERRORS as error:
+        raise FileNotFoundError(
+            f"{repo_id} is neither a folder here nor a dataset on the Hub ({first_line(error)}): check the name, the "
+            "connection, and `hf auth login` if it is private."
+        ) from error
+
+
 def push_shards(folder: str | Path, repo_id: str, private: bool = False) -> str:
     """Uploads a folder of shards as the dataset repository `repo_id` and returns its address.
 
@@ -71,7 +89,7 @@ def push_shards(folder: str | Path, repo_id: str, private: bool = False) -> str:
             repo_id=repo_id,
             repo_type="dataset",
             folder_path=folder,
-            allow_patterns=[METADATA_NAME, INDEX_NAME, CARD_NAME, SHEET_NAME, "shard_*.h5"],
+            allow_patterns=["metadata.json", "index.npz", CARD_NAME, SHEET_NAME, "shard_*.h5"],
             commit_message="Upload shards",
         )
     except HUB_ERRORS as error:
@@ -84,6 +102,9 @@ def push_shards(folder: str | Path, repo_id: str, private: bool = False) -> str:
 
 def write_card(folder: Path, repo_id: str) -> None:
     """Writes `README.md` and `contact_sheet.png` into a folder of shards."""
+    from .inspect_dataset import save_contact_sheet  # Converters start without torch, which these need.
+    from .shard_dataset import ShardDataset
+
     data = ShardDataset(folder, None, split="all")
     if data.image_size is not None:
         save_contact_sheet(folder / SHEET_NAME, folder)
@@ -110,7 +131,9 @@ def write_card(folder: Path, repo_id: str) -> None:
         temporary.write_text(str(card), encoding="utf-8")
 
 
-def _action_table(data: ShardDataset) -> str:
+def _action_table(data: "ShardDataset") -> str:
+    from .inspect_dataset import action_labels
+
     if data.action_stats is None:
         return ""
     rows = ["| action | mean | std | min | max |", "| --- | --- | --- | --- | --- |"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .action_statistics import ActionStatistics
+from .action_data import ActionStatistics
 from .shard_dataset import ShardDataset
 
 

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 import torch
 
-from .shard_folder import ShardFolder
-from .shard_format import ACTIONS, IMAGES, LATENTS, LENGTHS, ShardMetadata, damaged_shard, open_shard
+from .shards import ACTIONS, IMAGES, LATENTS, LENGTHS, ShardFolder, ShardMetadata, damaged_shard, open_shard
 from .windows import EpisodeWindows
 
 logger = logging.getLogger(__name__)

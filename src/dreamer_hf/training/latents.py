@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from ..data import ShardDataset
 from ..data.files import read_json, remove_leftovers, write_json
-from ..data.shard_format import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
 from ..data.shard_writer import write_shard
+from ..data.shards import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from .batches import as_pixels
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModel
 
 from ..data.files import first_line
-from ..data.shard_folder import HUB_ERRORS
+from ..data.hub import HUB_ERRORS
 from ..media import save_gif, save_picture
 from ..remote_code import export_code
 from .arguments import TrainerArguments

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from ..episodes import Episode, parse_range
 from ..files import first_line
 from ..frame_transform import as_rgb, side_by_side
-from ..shard_folder import HUB_ERRORS, download_dataset
+from ..hub import HUB_ERRORS, download_dataset
 from ..video_decoding import decode_frames
 
 MIGRATION = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="

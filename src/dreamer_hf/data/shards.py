@@ -1,4 +1,4 @@
-"""What a folder of HDF5 shards holds: file names, metadata and the index that spares opening every shard.
+"""A folder of HDF5 shards, here or on the Hub: file names, metadata, and the index that spares opening every shard.
 
     metadata.json     shapes, rate, action names and statistics, source and arguments of the conversion
     index.npz         per episode: shard, length, source episode, labelled or not
@@ -10,6 +10,8 @@ Folders without an index, or with the sparse metadata of other writers, are read
 """
 
 import ast
+import os
+import re
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field, fields
@@ -18,8 +20,10 @@ from pathlib import Path
 import h5py
 import hdf5plugin  # noqa: F401  (registers the Zstd and LZ4 filters with HDF5)
 import numpy as np
+from huggingface_hub import hf_hub_download
 
 from .files import first_line, read_json, replacing, write_json
+from .hub import HUB_ERRORS, download_dataset
 
 FORMAT_VERSION = 1
 METADATA_NAME = "metadata.json"
@@ -189,3 +193,62 @@ def damaged_shard(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{path} is truncated or damaged ({first_line(error)}): restore it, or delete it and convert with --resume."
     )
+
+
+class ShardFolder:
+    """Finds shards, metadata and index of `location`: a folder, or "org/name" on the Hub.
+
+    Raises:
+        FileNotFoundError: it is neither, or the Hub cannot be reached and nothing is in its cache.
+    """
+
+    def __init__(self, location: str | Path, revision: str | None = None):
+        self.path = Path(location)
+        self.repo_id: str | None = None
+        if not self.path.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(location)):
+            self.repo_id = str(location)
+            self.path = download_dataset(self.repo_id, [METADATA_NAME, INDEX_NAME], revision)
+        self.metadata = ShardMetadata.read(self.path)
+
+    def shard(self, number: int) -> Path:
+        """Path of a shard on this machine, fetched from the Hub if it is not there yet.
+
+        Raises:
+            FileNotFoundError: it cannot be fetched.
+        """
+        path = self.path / shard_name(number)
+        if self.repo_id is None or path.exists():
+            return path
+        try:
+            commit = self.path.name
+            return Path(hf_hub_download(self.repo_id, path.name, repo_type="dataset", revision=commit))
+        except HUB_ERRORS as error:
+            raise FileNotFoundError(
+                f"{path.name} of {self.repo_id} cannot be fetched ({first_line(error)})."
+            ) from error
+
+    def read_index(self) -> ShardIndex:
+        """The index; folders without one are read shard by shard.
+
+        Raises:
+            FileNotFoundError, ValueError: shards are missing, or the index contradicts the metadata.
+        """
+        present = {entry.name for entry in os.scandir(self.path)}
+        shards = range(self.metadata.num_shards)
+        missing = [shard_name(shard) for shard in shards if shard_name(shard) not in present]
+        if missing and self.repo_id is None:
+            more = " and more" if len(missing) > 5 else ""
+            raise FileNotFoundError(
+                f"{self.path} lacks {', '.join(missing[:5])}{more}: restore the files, or convert again."
+            )
+        if INDEX_NAME in present:
+            index = ShardIndex.read(self.path / INDEX_NAME)
+        else:
+            index = ShardIndex.join([read_shard_index(self.shard(shard), shard) for shard in shards])
+        promised = (self.metadata.total_episodes, self.metadata.num_shards)
+        if len(index.lengths) != promised[0] or (len(index.shards) and index.shards[-1] >= promised[1]):
+            raise ValueError(
+                f"{self.path} promises {promised[0]} episodes in {promised[1]} shards in its metadata but holds "
+                f"{len(index.lengths)} episodes: restore it, or convert again."
+            )
+        return index

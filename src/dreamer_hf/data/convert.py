@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -19,14 +19,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-from .action_statistics import ActionStatistics
+from .action_data import ActionStatistics
 from .conversion_options import ConversionOptions, JobOptions
-from .conversion_progress import ConversionProgress
 from .episodes import DamagedEpisode, Episode, EpisodeSource
 from .files import is_leftover, lock_folder, publish, read_json, remove_leftovers, temporary_path, write_json
 from .frame_transform import FrameTransform
-from .shard_format import (
+from .shard_writer import ShardWriter, prepare_shard, read_shard_statistics
+from .shards import (
     FORMAT_VERSION,
     IMAGES,
     METADATA_NAME,
@@ -37,7 +38,6 @@ from .shard_format import (
     read_shard_index,
     shard_name,
 )
-from .shard_writer import ShardWriter, prepare_shard, read_shard_statistics
 
 logger = logging.getLogger(__name__)
 PLAN_NAME = "conversion.json"
@@ -46,6 +46,45 @@ FRAMES_PER_REPORT = 32
 WORKER_DIED = (
     "a worker process died, probably because memory ran out: run again with --resume and fewer --num_workers."
 )
+
+
+class ConversionProgress:
+    """A bar that is told what has been stored so far; a context manager.
+
+    Args:
+        source: what is converted. Where only reading tells how long its episodes are, the total is estimated from the
+            ones that are done; a stream has none.
+        numbers: the episodes to convert now.
+        step: source frames to a stored one.
+    """
+
+    def __init__(self, source: EpisodeSource, numbers: Sequence[int], step: int):
+        self._step, self._num_episodes, self._estimates = step, len(numbers), False
+        total = None
+        if source.lengths is not None:
+            lengths = dict(zip(source.numbers, source.lengths, strict=True))
+            total = sum(lengths[number] for number in numbers)
+        elif source.numbers is not None:
+            self._estimates = True
+        self.bar = tqdm(total=total, desc="converting", unit="frame", unit_scale=True, smoothing=0.05)
+        self._frames = self._episodes = 0
+
+    def __enter__(self) -> "ConversionProgress":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.bar.close()
+
+    def show(self, frames: int, episodes: int) -> None:
+        """Shows that so many frames are stored and so many episodes are done, counted from the start."""
+        if self._estimates and episodes:
+            self.bar.total = max(frames, round(frames * self._num_episodes / episodes)) * self._step
+        self.bar.update(frames * self._step - self.bar.n)
+
+    def add(self, frames: int, episodes: int) -> None:
+        """Shows that so many more frames are stored, and so many more episodes done."""
+        self._frames, self._episodes = self._frames + frames, self._episodes + episodes
+        self.show(self._frames, self._episodes)
 
 
 def convert(

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from .conversion_options import ConversionOptions, JobOptions
-from .converting import convert
+from .convert import convert
 from .episodes import EpisodeSource
 from .frame_transform import FrameTransform
-from .shard_format import METADATA_NAME
 from .shard_writer import CHUNK_LENGTH, CODECS
+from .shards import METADATA_NAME
 
 
 def converter_parser(description: str) -> argparse.ArgumentParser:

@@ -3,8 +3,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from dreamer_hf.data.chunk_encoding import WORDS_AT_ONCE, ZstdChunks
-from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.data.shard_writer import WORDS_AT_ONCE, ZstdChunks, write_shard
 
 
 def stored_by_hdf5(chunk):
