@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.cli import run_script
-from dreamer_hf.evaluation import markdown_table, read_evaluation, save_films
+from dreamer_hf.evaluation import markdown_table, read_evaluation, save_videos
 from dreamer_hf.start_frames import StartFrames, load_start_frames
 
 DIRECTIONS = {"right": (1.0, 0.0), "down": (0.0, 1.0), "left": (-1.0, 0.0), "up": (0.0, -1.0)}
@@ -56,7 +56,7 @@ def main() -> None:
     films = dict(zip(DIRECTIONS, steer(world, start, arguments.num_dreamt_frames, arguments.seed)))
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     fps = world.config.dynamics_config.fps or 10
-    save_films(arguments.output_dir, [films], start.pixel_values_videos.shape[1], fps, first_is_real=False)
+    save_videos(arguments.output_dir, [films], start.pixel_values_videos.shape[1], fps, first_is_real=False)
     figures = Path(arguments.model) / "evaluation.json"
     if figures.is_file():
         print(markdown_table(read_evaluation(figures)))

@@ -14,7 +14,7 @@ from dreamer_hf import DreamerWorldModel
 from dreamer_hf.adapters import load_adapter
 from dreamer_hf.cli import new_output_folder, run_script
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.evaluation import DREAM, REAL, decode_latents, dream, held_out_clips, save_films
+from dreamer_hf.evaluation import DREAM, REAL, decode_latents, dream, held_out_clips, save_videos
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,7 +46,7 @@ def main() -> None:
             dreamt = dream(world.dynamics, clips, torch.Generator().manual_seed(arguments.seed), progress.update)
         dreams = decode_latents(world.tokenizer, torch.cat([clips.latents[:, :num_given], dreamt.cpu()], dim=1))
         films = [{REAL: real.float() / 255, DREAM: dreamt} for real, dreamt in zip(frames, dreams)]
-        save_films(folder, films, num_given, config.fps or 10)
+        save_videos(folder, films, num_given, config.fps or 10)
     print(f"films: {arguments.output_dir}/dream.gif and dream.mp4, of {len(films)} held-out episodes")
 
 

@@ -22,8 +22,8 @@ from dreamer_hf.evaluation import (
     load_perceptual,
     markdown_table,
     measure_world,
-    save_films,
     save_plots,
+    save_videos,
     write_evaluation,
 )
 from dreamer_hf.training.model_card import CARD_NAME, update_model_card
@@ -77,7 +77,7 @@ def main() -> None:
         (folder / "evaluation.md").write_text(f"{table}\n", encoding="utf-8")
         save_plots(folder, evaluation)
         films = [{name: film[name] for name in (REAL, DREAM)} for film in measurements.films]
-        save_films(folder, films, options.num_context_frames, data.fps or 10)
+        save_videos(folder, films, options.num_context_frames, data.fps or 10)
     if arguments.update_card:
         write_evaluation(Path(arguments.model) / EVALUATION_NAME, evaluation)
         update_model_card(Path(arguments.model))

@@ -20,9 +20,9 @@ from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.cli import run_script
 from dreamer_hf.envs.world import DreamerWorldEnv
 from dreamer_hf.loading import load_world
+from dreamer_hf.media import VideoWriter
 from dreamer_hf.planning import CrossEntropyPlanner
 from dreamer_hf.play.options import ACTION_FORMS
-from dreamer_hf.play.recorder import VideoRecorder
 from dreamer_hf.pusht.compare import RealPushT
 from dreamer_hf.pusht.player import WORLD_SIZE, tee_center
 from dreamer_hf.start_frames import load_start_frames
@@ -42,12 +42,12 @@ def main() -> None:
         space, distance_to(args.to, look), args.horizon, args.candidates, args.elites, args.rounds, seed=args.seed
     )
     episode = real_episode(world, planner, args) if args.real else dreamt_episode(world, planner, args)
-    recorder = VideoRecorder(args.record, world.config.dynamics_config.fps or 10) if args.record else None
+    recorder = VideoWriter(args.record, world.config.dynamics_config.fps or 10) if args.record else None
     distances = []
     for frame, distance in tqdm(episode, total=args.steps + 1, desc="planning", unit="step"):
         distances.append(distance)
         if recorder is not None:
-            recorder.add_picture(with_target(frame, args.to))
+            recorder.write(with_target(frame, args.to))
     if recorder is not None:
         recorder.close()
     where = "in the simulator" if args.real else "in the dream, by its frames"

@@ -1,96 +1,160 @@
-"""Pictures and films for the eye: tiles as PNG, films side by side, GIFs.
+"""Frames for people to look at: images, GIFs and MP4 videos.
 
-Shapes: S columns, T frames, H, W pixels; frames are float in [0, 1], pictures uint8 RGB (H,W,3).
+Shapes: T frames, H, W pixels. An image is uint8 RGB (H, W, 3); frames of a model are float (..., 3, H, W) in [0, 1].
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import torch
 from PIL import Image
 
-TILE_MARGIN = 2
-"""White pixels around the tiles of a picture."""
-MARGIN = 8
-TITLE_HEIGHT = 28
-BACKGROUND = 24
-INK = (235, 235, 235)
-DREAM_INK = (120, 200, 255)
+MIN_VIDEO_SIDE = 256
+"""Smaller videos are enlarged by a whole factor, without smoothing: video players would blur them."""
 PALETTE_COLORS = 128
-PALETTE_PICTURES = 12
-"""Pictures that a GIF's palette is made from."""
+PALETTE_SAMPLES = 12
+"""Number of images from which the palette of a GIF is computed."""
 
 
-def tile(rows: list[torch.Tensor]) -> np.ndarray:
-    """Puts rows of images, each (S,3,H,W), into one picture, uint8 (height, width, 3) RGB."""
-    bordered = torch.stack(
-        [torch.nn.functional.pad(row.detach().float().cpu(), [TILE_MARGIN] * 4, value=1.0) for row in rows]
-    )
-    picture = bordered.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    return picture.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+def to_uint8(frames: torch.Tensor) -> np.ndarray:
+    """Convert float frames (..., 3, H, W) in [0, 1], clipped to that range, to uint8 images (..., H, W, 3)."""
+    return frames.detach().float().clamp(0, 1).mul(255).round().byte().movedim(-3, -1).contiguous().cpu().numpy()
 
 
-def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes a uint8 RGB picture as PNG, its folder included.
+def encode_image(image: np.ndarray, format: str = "png", quality: int = 90, compression: int = 3) -> bytes:
+    """Encode a uint8 RGB image (H, W, 3) as the bytes of a PNG or JPEG file.
+
+    Args:
+        image: the image.
+        format: "png" (lossless) or "jpeg".
+        quality: quality of a JPEG, 0 to 100.
+        compression: effort for a PNG, from 0 (fast) to 9 (small).
+    """
+    options = {
+        "png": [cv2.IMWRITE_PNG_COMPRESSION, compression],
+        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality],
+    }
+    encoded, data = cv2.imencode(f".{format}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options[format])
+    assert encoded
+    return data.tobytes()
+
+
+def save_image(path: str | Path, image: np.ndarray) -> None:
+    """Write a uint8 RGB image (H, W, 3) as a PNG file; its folder is created if needed.
 
     Raises:
         OSError: the file cannot be written.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    path.write_bytes(encoded.tobytes())
+    path.write_bytes(encode_image(image))
 
 
-def to_uint8(frames: torch.Tensor) -> np.ndarray:
-    """(T,3,H,W) float in [0, 1] -> (T,H,W,3) uint8."""
-    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+def save_gif(path: str | Path, frames: Sequence[np.ndarray] | torch.Tensor, fps: float) -> None:
+    """Write a GIF that repeats forever.
 
+    All frames share one palette, so that unchanged regions take no space.
 
-def side_by_side(
-    columns: dict[str, torch.Tensor], num_context_frames: int, height: int = 256, first_is_real: bool = True
-) -> list[np.ndarray]:
-    """Enlarges films of one size and length (T,3,H,W) to `height` pixels and puts them beside each other under their titles.
-
-    While the first `num_context_frames` frames last, the title of every dream says that they are given, not dreamt.
+    Args:
+        path: the file to write.
+        frames: uint8 images (H, W, 3), or a float tensor (T, 3, H, W) in [0, 1].
+        fps: frames per second.
     """
-    films = {title: to_uint8(frames) for title, frames in columns.items()}
-    length = len(next(iter(films.values())))
-    num_real = 1 if first_is_real else 0
-    return [
-        _picture({title: film[t] for title, film in films.items()}, t, num_context_frames, height, num_real)
-        for t in range(length)
-    ]
-
-
-def _picture(
-    frames: dict[str, np.ndarray], time: int, num_context_frames: int, height: int, num_real: int
-) -> np.ndarray:
-    rows, columns = next(iter(frames.values())).shape[:2]
-    tile_width = round(height * columns / rows)
-    tiles = [cv2.resize(frame, (tile_width, height), interpolation=cv2.INTER_NEAREST) for frame in frames.values()]
-    width = len(tiles) * (tile_width + MARGIN) + MARGIN
-    picture = np.full((height + 2 * MARGIN + TITLE_HEIGHT, width, 3), BACKGROUND, np.uint8)
-    for index, (title, tile) in enumerate(zip(frames, tiles)):
-        left = MARGIN + index * (tile_width + MARGIN)
-        picture[MARGIN + TITLE_HEIGHT : MARGIN + TITLE_HEIGHT + height, left : left + tile_width] = tile
-        given = index >= num_real and time < num_context_frames
-        text = f"{title} (given)" if given else title
-        ink = DREAM_INK if index >= num_real and not given else INK
-        cv2.putText(picture, text, (left, MARGIN + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)
-    step = f"{time - num_context_frames + 1:+d}"
-    cv2.putText(picture, step, (width - 56, MARGIN + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
-    return picture
-
-
-def save_gif(path: str | Path, pictures: Sequence[np.ndarray], fps: float) -> None:
-    """Writes an endless GIF. One palette serves all pictures: what stands still is then stored once."""
-    sample = np.concatenate(pictures[:: max(1, len(pictures) // PALETTE_PICTURES)])
-    palette = Image.fromarray(sample).quantize(PALETTE_COLORS, method=Image.Quantize.MAXCOVERAGE)
-    images = (Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    first, *others = images
+    images = _as_images(frames)
+    sample = np.concatenate(images[:: max(1, len(images) // PALETTE_SAMPLES)])
+    palette = Image.fromarray(sample).quantize(PALETTE_COLORS, method=Image.Quantize.FASTOCTREE)
+    quantized = (Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    first, *others = quantized
     first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
 
 
-__all__ = ["save_gif", "save_picture", "side_by_side", "tile", "to_uint8"]
+def save_video(path: str | Path, frames: Sequence[np.ndarray] | torch.Tensor, fps: float) -> None:
+    """Write an H.264 MP4 video.
+
+    Args:
+        path: the file to write; it must end in `.mp4` and must not exist.
+        frames: uint8 images (H, W, 3), or a float tensor (T, 3, H, W) in [0, 1].
+        fps: frames per second.
+
+    Raises:
+        FileExistsError, ValueError: see `VideoWriter`.
+    """
+    writer = VideoWriter(path, fps)
+    for image in _as_images(frames):
+        writer.write(image)
+    writer.close()
+
+
+class VideoWriter:
+    """An H.264 MP4 file that is written frame by frame and gets its final name when it is closed.
+
+    Until then the frames are in `<stem>.partial.mp4`, flushed in short fragments, so that even a killed process leaves
+    a playable video.
+
+    Args:
+        path: the file to write; it must end in `.mp4` and must not exist.
+        fps: frames per second.
+
+    Raises:
+        FileExistsError: the file exists already.
+        ValueError: the name does not end in `.mp4`.
+    """
+
+    def __init__(self, path: str | Path, fps: float):
+        self.path = Path(path)
+        self.fps = fps
+        if self.path.suffix != ".mp4":
+            raise ValueError(f"cannot record to {self.path}: choose a name that ends in .mp4.")
+        if self.path.exists():
+            raise FileExistsError(f"{self.path} exists: choose another name, or move it away.")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.partial_path = self.path.with_suffix(".partial.mp4")
+        self.num_frames = 0
+        self._container = None
+        self._stream = None
+
+    def write(self, image: np.ndarray) -> None:
+        """Append a frame: a uint8 RGB image (H, W, 3)."""
+        if self._container is None:
+            self._open(*image.shape[:2])
+        enlarged = cv2.resize(image, (self._stream.width, self._stream.height), interpolation=cv2.INTER_NEAREST)
+        self._mux(av.VideoFrame.from_ndarray(enlarged, format="rgb24"))
+        self.num_frames += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name. If no frame was written, there is no file."""
+        if self._container is None:
+            return
+        self._mux(None)
+        self._container.close()
+        self._container = None
+        self.partial_path.replace(self.path)
+
+    def _open(self, height: int, width: int) -> None:
+        scale = max(1, -(-MIN_VIDEO_SIDE // min(height, width)))
+        if scale % 2 and (height % 2 or width % 2):  # The chroma planes of yuv420p need even sides.
+            scale += 1
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        self._container = av.open(str(self.partial_path), "w", options=options)
+        self._stream = self._container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width * scale, height * scale, "yuv420p"
+        # A key frame every second bounds what a killed process loses; one thread leaves the others to the model.
+        self._stream.codec_context.gop_size = max(1, round(self.fps))
+        self._stream.codec_context.thread_count = 1
+        # Without "log=0", x264 prints to the terminal once another library has enabled FFmpeg's messages.
+        self._stream.options = {"crf": "16", "preset": "veryfast", "tune": "zerolatency", "x264-params": "log=0"}
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+
+def _as_images(frames: Sequence[np.ndarray] | torch.Tensor) -> Sequence[np.ndarray]:
+    return to_uint8(frames) if isinstance(frames, torch.Tensor) else frames
+
+
+__all__ = ["VideoWriter", "encode_image", "save_gif", "save_image", "save_video", "to_uint8"]

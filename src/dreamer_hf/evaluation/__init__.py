@@ -9,7 +9,7 @@ from .evaluate import EvaluationOptions, Measurements, measure_world
 from .perceptual import load_perceptual
 from .plots import save_plots
 from .report import EVALUATION_NAME, evaluation_of, markdown_table, read_evaluation, write_evaluation
-from .videos import save_films
+from .videos import save_videos
 
 __all__ = [
     "DREAM",
@@ -28,7 +28,7 @@ __all__ = [
     "markdown_table",
     "measure_world",
     "read_evaluation",
-    "save_films",
     "save_plots",
+    "save_videos",
     "write_evaluation",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..action_space import ActionSpace
+from ..media import to_uint8
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..rollout import DreamerRollout
 from ..start_frames import StartFrames
@@ -183,7 +184,7 @@ class PlaySession:
     def _dream(self, action: np.ndarray) -> None:
         actions = torch.from_numpy(action).to(self.world.device)[None]
         pixels = self.rollout.step(actions).pixel_values[0]
-        self.frame = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        self.frame = to_uint8(pixels)
         self.last_action = action
         self.step_index += 1
         self._snapshots[-1].actions_after.append(action)

@@ -94,4 +94,4 @@ class SideBySideRecorder(VideoRecorder):
 
     def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
         """Appends one step, of which the simulator has carried out its own."""
-        self.add_picture(np.concatenate([self._real.frame, after], axis=1))
+        self.write(np.concatenate([self._real.frame, after], axis=1))

@@ -3,20 +3,10 @@
 import base64
 import json
 
-import cv2
-import numpy as np
-
+from ..media import encode_image
 from .sessions import Shown
 
 FORMATS = ("jpeg", "png")
-
-
-def encode_picture(frame: np.ndarray, kind: str, quality: int) -> bytes:
-    """uint8 (H, W, 3) RGB -> a JPEG or PNG file."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    done, data = cv2.imencode(f".{kind}", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
-    assert done
-    return data.tobytes()
 
 
 def pack(shown: Shown, kind: str, quality: int) -> bytes:
@@ -24,7 +14,7 @@ def pack(shown: Shown, kind: str, quality: int) -> bytes:
     header = {"step": shown.step, "start": shown.start, "seed": shown.seed, "seq": shown.seq}
     header["action"] = [round(float(value), 6) for value in shown.action]
     words = json.dumps(header, separators=(",", ":")).encode()
-    return len(words).to_bytes(4, "little") + words + encode_picture(shown.frame, kind, quality)
+    return len(words).to_bytes(4, "little") + words + encode_image(shown.frame, kind, quality, compression=1)
 
 
 def as_json(shown: Shown) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..play.recorder import VideoRecorder
+from ..media import VideoWriter
 
 MAX_BACKLOG = 300  # frames that may wait for the encoder; a machine that falls further behind ends the recording
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Recording:
 
     def __init__(self, path: Path, fps: float, max_frames: int, encoder: Executor):
         self.path = path
-        self._recorder = VideoRecorder(path, fps)
+        self._recorder = VideoWriter(path, fps)
         self._encoder, self._max_frames = encoder, max_frames
         self._given = self._encoded = 0
         self.finished = False
@@ -58,7 +58,7 @@ class Recording:
         if self._closed:  # given at the moment at which the recording was finished
             return
         try:
-            self._recorder.add_picture(frame)
+            self._recorder.write(frame)
         except Exception:
             log.exception("a recording failed")
         finally:

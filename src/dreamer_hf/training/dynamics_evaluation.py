@@ -9,8 +9,8 @@ from torch import nn
 
 from ..evaluation.dreams import Clips, dream
 from ..evaluation.metrics import VideoQuality
+from ..evaluation.videos import image_grid, side_by_side
 from ..losses import sample_training_row, shortcut_forcing_loss
-from ..media import side_by_side, tile
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from .batches import as_pixels
@@ -65,7 +65,7 @@ class DynamicsEvaluation:
     def _show(self, given: torch.Tensor, columns: dict[str, torch.Tensor]) -> None:
         """Makes picture and film of the first two windows: given frames (B,T,3,H,W) and what follows, by titles."""
         shown = range(min(2, len(given)))
-        self.picture = tile([frames[window] for window in shown for frames in columns.values()])
+        self.picture = image_grid([frames[window] for window in shown for frames in columns.values()])
         for window in shown:
             films = {title: torch.cat([given[window], frames[window]]) for title, frames in columns.items()}
             self.film += side_by_side(films, given.shape[1], height=192)

@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from ..data.files import first_line
 from ..data.hub import HUB_ERRORS
-from ..media import save_gif, save_picture
+from ..media import save_gif, save_image
 from ..remote_code import export_code
 from .arguments import TrainerArguments
 from .finetune import has_adapter
@@ -89,7 +89,7 @@ def _save_preview(folder: Path, evaluation: "Evaluation", fps: float) -> str | N
         save_gif(folder / "preview.gif", evaluation.film, fps)
         return "preview.gif"
     if evaluation.pictures:
-        save_picture(folder / "preview.png", next(iter(evaluation.pictures.values())))
+        save_image(folder / "preview.png", next(iter(evaluation.pictures.values())))
         return "preview.png"
     return None
 

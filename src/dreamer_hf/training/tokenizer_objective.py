@@ -10,8 +10,8 @@ from torch import nn
 from ..configuration_dreamer import DreamerTokenizerConfig
 from ..evaluation.metrics import VideoQuality
 from ..evaluation.perceptual import load_perceptual
+from ..evaluation.videos import image_grid
 from ..losses import TOKENIZER_LOSS_WEIGHTS, ColorPyramid, tokenizer_loss_terms
-from ..media import tile
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
@@ -117,7 +117,7 @@ class TokenizerObjective:
         hidden = hidden.repeat_interleave(model.config.patch_size, 3)[:, :, None]
         masked = pixels.masked_fill(hidden, 0.5)
         # The last frame of each window: the one that knows most of the past.
-        return tile([video[:8, -1] for video in (masked, reconstruction, pixels)])
+        return image_grid([video[:8, -1] for video in (masked, reconstruction, pixels)])
 
     def save(self, folder: Path, model: DreamerTokenizerModel, state_dict: dict[str, torch.Tensor]) -> None:
         """See `Objective`; a `DreamerTokenizerModel` folder with its processor."""

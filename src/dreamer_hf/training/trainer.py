@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..data import ShardDataset
 from ..losses import LossNormalizer
-from ..media import save_picture
+from ..media import save_image
 from .arguments import TrainerArguments
 from .batches import BatchStream
 from .checkpoints import (
@@ -300,7 +300,7 @@ class Trainer:
             )
             bar.write(f"step {self.step}: {values}", file=sys.stderr)
             for name, picture in evaluation.pictures.items():
-                save_picture(self.output_dir / "pictures" / f"{name}-{self.step:07d}.png", picture)
+                save_image(self.output_dir / "pictures" / f"{name}-{self.step:07d}.png", picture)
         for tracker in self.accelerator.trackers:
             # TensorBoard must be told the order of the axes; the others know it.
             order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
