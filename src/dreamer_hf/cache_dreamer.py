@@ -11,10 +11,13 @@ Shapes: B batch, T frames of a pass, K keys, N tokens of a frame, H_kv key-value
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer
+
+from .rotary import rotary_tables, rotate
 
 # A slot that holds no frame yet: so far in the past that no window reaches it.
 EMPTY_SLOT = -(2**40)
@@ -129,6 +132,7 @@ class DreamerCache(Cache):
         batch_size: rows; each can be restarted alone.
         device: where the cache lives.
         start_position: position of the first frame (RoPE is relative, so any integer does).
+        rope_theta: base of the rotary embedding with which the keys were rotated; `join` rotates them further.
 
     All rows share one clock. A row that was restarted starts later than the others: `row_starts` hides what the
     ring holds from before.
@@ -142,8 +146,10 @@ class DreamerCache(Cache):
         batch_size: int = 1,
         device: torch.device | str = "cpu",
         start_position: int | torch.Tensor = 0,
+        rope_theta: float = 10000.0,
     ):
         self.context_length = context_length
+        self.rope_theta = rope_theta
         self.capacity = context_length + 1
         is_time = [(index + 1) % time_every == 0 for index in range(num_layers)]
         super().__init__(layers=[RingLayer(self.capacity) if time else DummyLayer() for time in is_time])
@@ -216,21 +222,79 @@ class DreamerCache(Cache):
         for name in ("next_position", "slot_positions", "row_starts"):
             getattr(self, name).copy_(getattr(other, name))
 
-    def clone(self, rows: torch.Tensor | None = None) -> DreamerCache:
-        """An independent copy; of some rows, in the order given and repeated as often as named, if `rows` are given."""
+    def clone(self, rows: Sequence[int] | torch.Tensor | None = None) -> DreamerCache:
+        """Return an independent copy.
+
+        Args:
+            rows: indices of the rows to copy, in this order and as often as named; all rows by default.
+
+        Raises:
+            ValueError: `rows` is empty or holds something else than indices of rows.
+        """
+        if rows is not None:
+            rows = row_indices(rows, self.batch_size, self.row_starts.device)
         twin = copy.copy(self)
         twin.layers = [copy.copy(layer) for layer in self.layers]
         for layer in twin.ring_layers:
             if layer.is_initialized:
                 layer.keys, layer.values = _copy_rows(layer.keys, rows), _copy_rows(layer.values, rows)
-        for name in ("next_position", "slot_positions"):
-            setattr(twin, name, getattr(self, name).clone())
+        twin.next_position, twin.slot_positions = self.next_position.clone(), self.slot_positions.clone()
         twin.row_starts = _copy_rows(self.row_starts, rows)
         return twin
 
+    @staticmethod
+    def join(caches: Sequence[DreamerCache]) -> DreamerCache:
+        """Return one cache with the rows of several caches of one transformer, which stay unchanged.
 
-def _copy_rows(tensor: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-    return tensor.clone() if rows is None else tensor.index_select(0, rows)
+        The rows of a cache share one clock, so the new one takes the latest of theirs.
+        """
+        end = max(int(cache.next_position) for cache in caches)
+        caches = [cache._shift(end - int(cache.next_position)) for cache in caches]
+        joined = caches[0].clone()
+        for layer, *parts in zip(joined.ring_layers, *(cache.ring_layers for cache in caches)):
+            layer.keys = torch.cat([part.keys for part in parts])
+            layer.values = torch.cat([part.values for part in parts])
+        # As in `replace_rows`: a slot that only some rows have filled is hidden from the others by their own start.
+        joined.slot_positions = torch.stack([cache.slot_positions for cache in caches]).amax(0)
+        joined.row_starts = torch.cat([cache.row_starts for cache in caches])
+        return joined
+
+    def _shift(self, distance: int) -> DreamerCache:
+        """Return this cache with its clock `distance` frames later.
+
+        Rotary positions are relative: keys rotated by the distance, and moved in the ring by as many slots, are those
+        that the same frames would have there (exact to rounding).
+        """
+        if distance == 0:
+            return self
+        twin = self.clone()
+        angle, places = torch.tensor([distance], device=self.next_position.device), distance % self.capacity
+        for layer in twin.ring_layers:
+            tables = rotary_tables(angle, layer.keys.shape[-1], self.rope_theta, torch.float32)
+            keys = rotate(layer.keys.float(), tables).to(layer.keys.dtype)
+            layer.keys, layer.values = keys.roll(places, 2), layer.values.roll(places, 2)
+        twin.slot_positions = (twin.slot_positions + distance).roll(places)
+        twin.next_position += distance
+        twin.row_starts += distance
+        return twin
 
 
-__all__ = ["DreamerCache", "TimePlan", "additive_mask", "beside_past_plan", "uncached_plan"]
+def row_indices(rows: Sequence[int] | torch.Tensor, batch_size: int, device: torch.device) -> torch.Tensor:
+    """Return indices of rows as an int64 tensor on a device.
+
+    Raises:
+        ValueError: `rows` is empty or holds something else than indices of rows.
+    """
+    indices = torch.as_tensor(rows)
+    valid = indices.ndim == 1 and len(indices) > 0 and not indices.dtype.is_floating_point
+    valid = valid and indices.dtype != torch.bool and 0 <= int(indices.min()) <= int(indices.max()) < batch_size
+    if not valid:
+        raise ValueError(f"expected one or more indices from 0 to {batch_size - 1} for rows, got {rows!r}.")
+    return indices.to(device, torch.int64)
+
+
+def _copy_rows(states: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    return states.clone() if rows is None else states.index_select(0, rows)
+
+
+__all__ = ["DreamerCache", "TimePlan", "additive_mask", "beside_past_plan", "row_indices", "uncached_plan"]

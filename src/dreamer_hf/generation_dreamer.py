@@ -200,7 +200,7 @@ class DreamerWorldRolloutMixin:
             context_noise,
             merge_commit,
         )
-        return DreamerRollout(self, latents, latent_rollout)
+        return DreamerRollout(self, latent_rollout)
 
     @torch.no_grad()
     def generate(

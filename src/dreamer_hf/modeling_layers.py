@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from .cache_dreamer import DreamerCache, TimePlan, beside_past_plan, uncached_plan
 from .configuration_dreamer import DreamerTransformerConfig
+from .rotary import rotary_tables, rotate
 
 
 class DreamerRMSNorm(nn.Module):
@@ -82,30 +83,6 @@ class DreamerMLP(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         gate, up = self.gate_up_proj(hidden_states).chunk(2, dim=-1)
         return self.down_proj(self.act_fn(gate) * up)
-
-
-def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float, dtype: torch.dtype):
-    """Cosines and signed sines, each (len(positions), head_dim), of the half-split rotary embedding.
-
-    Computed from the positions at hand in double precision (single where the device has none), so there is no table
-    to run off: a rollout's hundred-thousandth frame is placed as exactly as its first.
-    """
-    exact = torch.float32 if positions.device.type == "mps" else torch.float64
-    exponents = torch.arange(0, head_dim, 2, dtype=exact, device=positions.device) / head_dim
-    angles = positions.to(exact)[:, None] * theta**-exponents
-    cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
-    # Computed once, not for each layer, token and head: compilers do not look through strides to what stands behind them.
-    tables = torch.cat([cosines, cosines, -sines, sines], dim=-1)
-    return tuple(tables.as_strided((len(positions), head_dim), (2 * head_dim, 1), start) for start in (0, head_dim))
-
-
-def rotate(states: torch.Tensor, tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Applies rotary tables to states (..., h): tables of a shape that broadcasts to theirs.
-
-    Channel i and its partner i + h / 2 turn together: half a roll brings each to the other's place.
-    """
-    cosines, signed_sines = tables
-    return torch.addcmul(states * cosines, states.roll(states.shape[-1] // 2, dims=-1), signed_sines)
 
 
 def eager_attention_forward(
@@ -304,9 +281,8 @@ class DreamerTransformer(nn.Module):
     def new_cache(self, batch_size: int, device: torch.device, start_position: int | torch.Tensor = 0) -> DreamerCache:
         """An empty cache for this stack."""
         config = self.config
-        return DreamerCache(
-            len(self.layers), config.time_every, config.context_length, batch_size, device, start_position
-        )
+        shape = (len(self.layers), config.time_every, config.context_length, batch_size)
+        return DreamerCache(*shape, device, start_position, config.rope_theta)
 
     def forward(
         self,

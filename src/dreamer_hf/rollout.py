@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers.utils import ModelOutput
 
-from .cache_dreamer import DreamerCache
+from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, decoder_pass, dynamics_pass, warm_up
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
 
@@ -54,9 +54,15 @@ class Frames:
         pairs = zip((self.latents, self.actions, self.action_mask), (other.latents, other.actions, other.action_mask))
         return Frames(*(torch.cat(pair, dim=1) for pair in pairs))
 
-    def select(self, rows) -> Frames:
-        """The same frames of some rows, in the order given."""
+    def select(self, rows: torch.Tensor) -> Frames:
+        """Return the same frames of some rows."""
         return Frames(self.latents[rows], self.actions[rows], self.action_mask[rows])
+
+    @staticmethod
+    def join(parts: Sequence[Frames]) -> Frames:
+        """Return the rows of several batches of frames as one batch."""
+        columns = zip(*((part.latents, part.actions, part.action_mask) for part in parts))
+        return Frames(*(torch.cat(column) for column in columns))
 
 
 def as_frames(latents: torch.Tensor, actions, action_mask, action_dim: int) -> Frames:
@@ -117,6 +123,7 @@ class DreamerLatentRollout:
 
     Attributes:
         frame_index: index of the frame that the next step dreams, the first context frame being 0.
+        context: the frames that `reset` returns to; None after a `join` of contexts of different lengths.
     """
 
     def __init__(
@@ -212,17 +219,39 @@ class DreamerLatentRollout:
         if rows is None:
             twin._cache = self._cache.clone()
             return twin
-        rows = torch.as_tensor(rows, device=self._context.latents.device)
-        twin._cache, twin._context = self._cache.clone(rows), self._context.select(rows)
+        rows = row_indices(rows, self.batch_size, self.dynamics.device)
+        twin._cache = self._cache.clone(rows)
+        twin.context = None if self.context is None else self.context.select(rows)
         twin._pending = None if self._pending is None else self._pending.select(rows)
         twin._dynamics_pass = dynamics_pass
         return twin
+
+    @staticmethod
+    @torch.no_grad()
+    def join(rollouts: Sequence[DreamerLatentRollout]) -> DreamerLatentRollout:
+        """Return one rollout with the rows of several; see [`DreamerRollout.join`]."""
+        first = rollouts[0]
+        if any(each.dynamics is not first.dynamics or each.schedule != first.schedule for each in rollouts):
+            raise ValueError("rollouts can be joined only if they share one model and one schedule.")
+        joined = copy.copy(first)
+        joined.generator, joined._dynamics_pass = _join_generators(rollouts), dynamics_pass
+        joined.frame_index = max(each.frame_index for each in rollouts)
+        contexts = [each.context for each in rollouts]
+        same_length = None not in contexts and len({context.latents.shape[1] for context in contexts}) == 1
+        joined.context = Frames.join(contexts) if same_length else None
+        if any(each._pending is None for each in rollouts):
+            # Either all rows of a batch have an uncommitted frame, or none has.
+            rollouts = [each if each._pending is None else each._committed_copy() for each in rollouts]
+        joined._cache = DreamerCache.join([each._cache for each in rollouts])
+        pending = [each._pending for each in rollouts]
+        joined._pending = None if None in pending else Frames.join(pending)
+        return joined
 
     def copy_(self, other: DreamerLatentRollout) -> None:
         """Becomes an independent copy of another rollout of this model and number of rows, in place; see
         [`DreamerRollout.copy_`]."""
         self._cache.copy_(other._cache)
-        self._context, self._pending, self.frame_index = other._context, other._pending, other.frame_index
+        self.context, self._pending, self.frame_index = other.context, other._pending, other.frame_index
         self.generator, self.schedule = copy_generator(other.generator), other.schedule
 
     def _just_started(self) -> DreamerLatentRollout:
@@ -234,7 +263,14 @@ class DreamerLatentRollout:
     def _new_context(self, latents, actions, action_mask, rows) -> Frames:
         if latents is not None:
             return as_frames(latents, actions, action_mask, self.dynamics.config.action_dim)
-        return self._context if rows is None else self._context.select(rows)
+        if self.context is None:
+            raise ValueError("rows with contexts of different lengths were joined here: reset needs a context.")
+        return self.context if rows is None else self.context.select(rows)
+
+    def _committed_copy(self) -> DreamerLatentRollout:
+        twin = self.clone()
+        twin._commit_pending()
+        return twin
 
     def _generators_of(self, rows) -> Generators:
         """The generators of some rows (None: of all); a generator that all rows share is every row's."""
@@ -253,7 +289,7 @@ class DreamerLatentRollout:
         self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
 
     def _restart(self, context: Frames, context_noise: torch.Tensor | None) -> None:
-        self._context = context
+        self.context: Frames | None = context
         self._pending: Frames | None = None
         cache = self.dynamics.new_cache(context.latents.shape[0])
         self._prime(context, context_noise, cache, self.generator)
@@ -303,7 +339,7 @@ class DreamerLatentRollout:
 
     def _noise(self, noise) -> torch.Tensor:
         """(B,N_z,d_z) noise, given or drawn, as one frame (B,1,N_z,d_z)."""
-        config, device = self.dynamics.config, self._context.latents.device
+        config, device = self.dynamics.config, self.dynamics.device
         shape = (self.batch_size, config.num_latent_tokens, config.latent_dim)
         if noise is None:
             noise = draw_noise(shape, self.generator, device)
@@ -320,6 +356,21 @@ def _in_place_of(old: DreamerCache | None, new: DreamerCache) -> DreamerCache:
     return old
 
 
+def _join_generators(rollouts: Sequence[DreamerLatentRollout]) -> list[torch.Generator] | None:
+    """Return copies of the rows' generators; rows that share one generator continue to share one."""
+    if all(rollout.generator is None for rollout in rollouts):
+        return None
+    generators = []
+    for rollout in rollouts:
+        generators += rollout.generator if isinstance(rollout.generator, Sequence) else [rollout.generator]
+    if len(generators) != sum(rollout.batch_size for rollout in rollouts) or None in generators:
+        raise ValueError(
+            "rollouts can be joined if every row has a generator, or none has: start them with a list of one per row."
+        )
+    copies = {id(generator): copy_generator(generator) for generator in generators}
+    return [copies[id(generator)] for generator in generators]
+
+
 def _one_frame(values):
     """(B,...) of one frame -> (B,1,...); None stays None."""
     return None if values is None else torch.as_tensor(values)[:, None]
@@ -332,12 +383,11 @@ class DreamerRollout:
         latent_rollout: the dream itself; this class adds the decoder and its cache.
     """
 
-    def __init__(self, world, latents: torch.Tensor, latent_rollout: DreamerLatentRollout):
+    def __init__(self, world, latent_rollout: DreamerLatentRollout):
         self.world = world
         self.latent_rollout = latent_rollout
-        self._context_latents = latents
         self._decoder_pass = decoder_pass
-        self._decoder_cache = self._prime_decoder(latents)
+        self._decoder_cache = self._prime_decoder(latent_rollout.context.latents)
 
     @property
     def frame_index(self) -> int:
@@ -409,11 +459,33 @@ class DreamerRollout:
         """
         twin = copy.copy(self)
         twin.latent_rollout = self.latent_rollout.clone(rows)
-        if rows is not None:
-            rows = torch.as_tensor(rows, device=self._context_latents.device)
-            twin._context_latents, twin._decoder_pass = self._context_latents[rows], decoder_pass
         twin._decoder_cache = self._decoder_cache.clone(rows)
+        if rows is not None:
+            twin._decoder_pass = decoder_pass
         return twin
+
+    @staticmethod
+    def join(rollouts: Sequence[DreamerRollout]) -> DreamerRollout:
+        """Return one rollout with the rows of several, in the order given; they stay unchanged.
+
+        Each row continues as it would have in its own rollout, to rounding, also if that rollout is at another frame.
+        Together with `clone(rows)` this lets rows leave a batch, wait, and come back. The new rollout is not compiled;
+        its `frame_index` is the largest one. `reset` needs frames if the contexts had different lengths.
+
+        ```python
+        batch = DreamerRollout.join([first, second])            # two rollouts of one world, one row each
+        frames = batch.step(actions).pixel_values               # (2, 3, H, W)
+        first, second = batch.clone(rows=[0]), batch.clone(rows=[1])
+        ```
+
+        Raises:
+            ValueError: the rollouts are of different worlds or schedules, or only some rows have a generator.
+        """
+        joined = copy.copy(rollouts[0])
+        joined.latent_rollout = DreamerLatentRollout.join([rollout.latent_rollout for rollout in rollouts])
+        joined._decoder_pass = decoder_pass
+        joined._decoder_cache = DreamerCache.join([rollout._decoder_cache for rollout in rollouts])
+        return joined
 
     def copy_(self, other: DreamerRollout) -> None:
         """Becomes an independent copy of another rollout of this world and number of rows, in place: the way back to a clone
@@ -427,15 +499,15 @@ class DreamerRollout:
                 f"a rollout of {self.batch_size} row(s) cannot become one of {other.batch_size}: clone that one."
             )
         self.latent_rollout.copy_(other.latent_rollout)
-        self._context_latents = other._context_latents
         self._decoder_cache.copy_(other._decoder_cache)
 
     def _reset_decoder(self, latents: torch.Tensor | None, rows) -> None:
+        if latents is None:
+            latents = self.latent_rollout.context.latents
+            latents = latents if rows is None else latents[rows]
         if rows is None:
-            self._context_latents = self._context_latents if latents is None else latents
-            self._decoder_cache = _in_place_of(self._decoder_cache, self._prime_decoder(self._context_latents))
+            self._decoder_cache = _in_place_of(self._decoder_cache, self._prime_decoder(latents))
             return
-        latents = self._context_latents[rows] if latents is None else latents
         start = self._decoder_cache.next_position - latents.shape[1]
         rows = torch.as_tensor(rows, device=latents.device)
         self._decoder_cache.replace_rows(rows, self._prime_decoder(latents, start))

@@ -255,7 +255,7 @@ def test_positions_far_out_are_as_exact_as_the_first():
         dynamics.start_rollout(latents, generator=seeded(), context_noise=randn(1, 2, 3, 5)) for _ in range(2)
     )
     far._cache = dynamics.new_cache(1, start_position=10_000_000)
-    far._prime(far._context, randn(1, 2, 3, 5), far._cache)
+    far._prime(far.context, randn(1, 2, 3, 5), far._cache)
     torch.testing.assert_close(dream(near, actions), dream(far, actions), atol=1e-4, rtol=1e-4)
 
 

@@ -12,7 +12,6 @@ from ..action_space import ActionSpace
 from ..media import to_uint8
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..rollout import DreamerRollout, draw_noise
-from ..rollout_rows import join_rows, take_row
 from ..start_frames import StartFrames
 
 
@@ -103,11 +102,11 @@ class Dreams:
         if dreams[0].batch.is_exactly(dreams):
             return dreams[0].batch
         old = {id(dream.batch): dream.batch for dream in dreams}.values()
-        joined = _Batch(join_rows([take_row(dream.batch.rollout, dream.row) for dream in dreams]), dreams)
+        joined = _Batch(DreamerRollout.join([dream.batch.rollout.clone(rows=[dream.row]) for dream in dreams]), dreams)
         for batch in old:  # who stays behind gets a place of its own, so that the old batch can be freed
             for row, dream in enumerate(batch.dreams):
                 if dream.batch is batch:
-                    _Batch(take_row(batch.rollout, row), [dream])
+                    _Batch(batch.rollout.clone(rows=[row]), [dream])
         return joined
 
     def _noise(self, dream: Dream) -> tuple[torch.Tensor, torch.Tensor]:
