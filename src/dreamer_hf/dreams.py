@@ -29,7 +29,6 @@ from .action_space import ActionSpace
 from .media import to_uint8
 from .modeling_dreamer_world import DreamerWorldModel
 from .rollout import DreamerRollout
-from .rollout_rows import join_rows
 from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule
 from .start_frames import StartFrames
 
@@ -99,7 +98,7 @@ class Dreams:
             num_inference_steps=self.num_inference_steps,
             generator=_generators(seeds),
         )
-        dreams = self._put(DreamerRollout(self.world, latents, latent_rollout), [Dream(None, 0) for _ in seeds])
+        dreams = self._put(DreamerRollout(self.world, latent_rollout), [Dream(None, 0) for _ in seeds])
         self._show_start(dreams, starts, seeds, frames, latents)
         return dreams
 
@@ -152,7 +151,7 @@ class Dreams:
         left = [dream for dream in self._all if id(dream.rollout) in rollouts and dream not in dreams]
         for dream in left:
             self._put(_take(dream), [dream])
-        joined = _join([_take(dream) for dream in dreams])
+        joined = DreamerRollout.join([_take(dream) for dream in dreams])
         self._put(joined, dreams)
         return joined
 
@@ -190,12 +189,6 @@ def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 def _take(dream: Dream) -> DreamerRollout:
     return dream.rollout.clone(rows=[dream.row])
-
-
-def _join(rollouts: Sequence[DreamerRollout]) -> DreamerRollout:
-    joined = join_rows(rollouts)
-    joined.latent_rollout.generator = [each for one in rollouts for each in one.latent_rollout.generator]
-    return joined
 
 
 __all__ = ["Dream", "Dreams"]
