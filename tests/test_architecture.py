@@ -16,9 +16,10 @@ SRC = ROOT / "src" / "dreamer_hf"
 MAX_LINES = 500
 
 FLOORS = (
-    {"configuration_dreamer", "scheduling_shortcut", "frame_inputs", "pacing", "rotary", "worlds"},
+    {"configuration_dreamer", "scheduling_shortcut", "frame_inputs", "pacing", "rollout_noise", "rotary", "worlds"},
     {"cache_dreamer", "compile_rollout", "video_processing_dreamer"},
-    {"modeling_layers", "rollout"},
+    {"modeling_layers", "latent_rollout"},
+    {"rollout"},
     {"generation_dreamer"},
     {"modeling_dreamer_tokenizer", "modeling_dreamer_dynamics"},
     {"modeling_dreamer_world"},

@@ -222,6 +222,13 @@ class DreamerCache(Cache):
         for name in ("next_position", "slot_positions", "row_starts"):
             getattr(self, name).copy_(getattr(other, name))
 
+    def in_place_of(self, old: DreamerCache) -> DreamerCache:
+        """Return this cache in the memory of an old one with as many rows, which need not be compiled again."""
+        if old.batch_size != self.batch_size:
+            return self
+        old.copy_(self)
+        return old
+
     def clone(self, rows: Sequence[int] | torch.Tensor | None = None) -> DreamerCache:
         """Return an independent copy.
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from transformers.utils import ModelOutput
 
-from .rollout import DreamerLatentRollout, DreamerRollout, Frames, Generators, as_frames, draw_noise
+from .latent_rollout import DreamerLatentRollout, Frames, as_frames
+from .rollout import DreamerRollout
+from .rollout_noise import Generators, draw_noise
 from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule, euler_step
 
 

@@ -11,7 +11,7 @@ from .generation_dreamer import DreamerWorldRolloutMixin
 from .modeling_dreamer_dynamics import DreamerDynamicsModel
 from .modeling_dreamer_tokenizer import DreamerTokenizerModel
 from .modeling_layers import DreamerPreTrainedModel
-from .rollout import draw_noise
+from .rollout_noise import draw_noise
 from .scheduling_shortcut import add_noise
 
 

@@ -11,7 +11,8 @@ import torch
 from ..action_space import ActionSpace
 from ..media import to_uint8
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..rollout import DreamerRollout, draw_noise
+from ..rollout import DreamerRollout
+from ..rollout_noise import draw_noise
 from ..start_frames import StartFrames
 
 
