@@ -66,7 +66,7 @@ demo: $(STAMP)  ## Steer the shipped world: a video and figures in seconds
 demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (about twelve minutes on two CPU cores)
 	$(PYTHON) examples/demo_train.py
 
-WORLD := checkpoints/pusht-tiny
+WORLD := pusht-tiny
 play: $(STAMP)  ## Play the shipped world, or another one: make play WORLD=outputs/demo-train/world
 	$(PYTHON) examples/play.py --model $(WORLD)
 

@@ -15,7 +15,9 @@ from tqdm import tqdm
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.cli import run_script
 from dreamer_hf.evaluation import markdown_table, read_evaluation, save_videos
+from dreamer_hf.loading import load_world
 from dreamer_hf.start_frames import StartFrames, load_start_frames
+from dreamer_hf.worlds import resolve_model
 
 DIRECTIONS = {"right": (1.0, 0.0), "down": (0.0, 1.0), "left": (-1.0, 0.0), "up": (0.0, -1.0)}
 SPEED = 9.0
@@ -25,7 +27,7 @@ SPEED = 9.0
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", default="checkpoints/pusht-tiny", help="world of relative 2-D actions (default %(default)s)")
+    add("--model", default="pusht-tiny", help="world of relative 2-D actions (default %(default)s)")
     add("--output_dir", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
     add("--start", type=int, default=7, help="which of the start frames kept with the world (default %(default)s)")
     add("--num_dreamt_frames", type=int, default=20, help="frames that are dreamt (default %(default)s)")
@@ -46,7 +48,7 @@ def steer(world: DreamerWorldModel, start: StartFrames, num_frames: int, seed: i
 
 def main() -> None:
     arguments = parse_arguments()
-    world = DreamerWorldModel.from_pretrained(arguments.model, dtype=torch.float32).eval()
+    world = load_world(arguments.model, device="cpu")
     starts = load_start_frames(arguments.model)
     if world.config.dynamics_config.action_dim != len(DIRECTIONS["right"]):
         raise ValueError(f"{arguments.model} does not take 2-D actions: dream with examples/dream.py instead.")
@@ -57,7 +59,7 @@ def main() -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     fps = world.config.dynamics_config.fps or 10
     save_videos(arguments.output_dir, [films], start.pixel_values_videos.shape[1], fps, first_is_real=False)
-    figures = Path(arguments.model) / "evaluation.json"
+    figures = Path(resolve_model(arguments.model)) / "evaluation.json"
     if figures.is_file():
         print(markdown_table(read_evaluation(figures)))
     print(f"films: {arguments.output_dir}/dream.gif and dream.mp4; play the world live with `make play`")

@@ -7,7 +7,7 @@
 Every stage is one of the project's own scripts, and its command is printed. Run again, it goes on where it stopped.
 
 Minutes of CPU are too few to learn how a block is pushed, from nothing. So both models start from the small weights in
-checkpoints/pusht-tiny, which the same scripts made on other episodes, and are fine-tuned on what was just recorded.
+the shipped world pusht-tiny, which the same scripts made on other episodes, and are fine-tuned on what was just recorded.
 --from_scratch leaves the weights out.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from dreamer_hf.cli import run_script
 
 ROOT = Path(__file__).parents[1]
-CHECKPOINT = "checkpoints/pusht-tiny"
+CHECKPOINT = "pusht-tiny"
 # A tenth of the preset's rates: enough to adapt, not enough to forget.
 FINE_TUNING = "--learning_rate 1e-4 --muon_learning_rate 4e-4"
 

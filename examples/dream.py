@@ -15,6 +15,7 @@ from dreamer_hf.adapters import load_adapter
 from dreamer_hf.cli import new_output_folder, run_script
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.evaluation import DREAM, REAL, decode_latents, dream, held_out_clips, save_videos
+from dreamer_hf.worlds import resolve_model
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
 @torch.no_grad()
 def main() -> None:
     arguments = parse_arguments()
-    world = DreamerWorldModel.from_pretrained(arguments.model).eval()
+    world = DreamerWorldModel.from_pretrained(resolve_model(arguments.model)).eval()
     if arguments.adapter:
         load_adapter(world, arguments.adapter)
     config = world.config.dynamics_config

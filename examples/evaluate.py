@@ -27,6 +27,7 @@ from dreamer_hf.evaluation import (
     write_evaluation,
 )
 from dreamer_hf.training.model_card import CARD_NAME, update_model_card
+from dreamer_hf.worlds import resolve_model
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,7 +64,7 @@ def main() -> None:
         check_card(arguments)
     names = ("num_context_frames", "num_dreamt_frames", "num_episodes", "batch_size", "num_filmed", "seed")
     options = EvaluationOptions(**{name: getattr(arguments, name) for name in names})
-    world = DreamerWorldModel.from_pretrained(arguments.model, dtype=arguments.dtype).eval()
+    world = DreamerWorldModel.from_pretrained(resolve_model(arguments.model), dtype=arguments.dtype).eval()
     if arguments.adapter:
         load_adapter(world, arguments.adapter)
     offset = world.config.dynamics_config.action_offset

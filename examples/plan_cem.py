@@ -1,7 +1,7 @@
 """Plans in a dream of PushT: moves the agent, or the block, to a place, measured on dreamt frames alone.
 
-    python examples/plan_cem.py --model checkpoints/pusht-tiny --move agent --to 400 120
-    python examples/plan_cem.py --model checkpoints/pusht-tiny --move block --to 256 256 --real --record plan.mp4
+    python examples/plan_cem.py --model pusht-tiny --move agent --to 400 120
+    python examples/plan_cem.py --model pusht-tiny --move block --to 256 256 --real --record plan.mp4
 
 The planner (cross-entropy method) tries many futures as rows of one rollout. Its first action is done in the dream, or with
 --real in the gym-pusht simulator, whose pictures the next plan starts from. Positions are pixels of the simulator's 512.

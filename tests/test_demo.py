@@ -9,7 +9,6 @@ from PIL import Image
 from dreamer_hf.start_frames import load_start_frames
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ROOT / "checkpoints/pusht-tiny"
 
 
 def test_the_demo_steers_the_shipped_world(tmp_path):
@@ -17,7 +16,7 @@ def test_the_demo_steers_the_shipped_world(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "another episode's actions" in done.stdout
-    given = load_start_frames(SHIPPED)[0].pixel_values_videos.shape[1]
+    given = load_start_frames("pusht-tiny")[0].pixel_values_videos.shape[1]
     film = Image.open(tmp_path / "dream.gif")
     film.seek(given + 4)
     right, left = (film.convert("RGB").crop((8 + n * 264, 36, 264 + n * 264, 292)) for n in (0, 2))

@@ -69,7 +69,6 @@ PENDING = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "benchmarks/*",
-    "checkpoints/*",
     "conversion/*",
     "docs/*",
     "examples/*",

@@ -9,6 +9,7 @@ from .adapters import load_adapter
 from .modeling_dreamer_world import DreamerWorldModel
 from .play.options import WorldOptions
 from .start_frames import StartFrames, load_start_frames, read_start_frames
+from .worlds import resolve_model
 
 
 def load_world(
@@ -22,6 +23,7 @@ def load_world(
     """
     if int8 and adapter is not None:
         raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
+    path_or_repo = resolve_model(path_or_repo)
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
     try:
         kind = AutoConfig.from_pretrained(path_or_repo).model_type

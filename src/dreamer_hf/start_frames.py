@@ -23,6 +23,7 @@ from .data import EpisodeWindows, ShardDataset
 from .data.files import replacing
 from .data.lerobot_windows import is_lerobot, opener_for_world
 from .data.sources.lerobot_source import local_root
+from .worlds import resolve_model
 
 START_FRAMES_NAME = "start_frames.safetensors"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -119,7 +120,7 @@ def load_start_frames(path_or_repo: str | os.PathLike) -> StartFrames:
     """Reads the start frames that a world carries.
 
     Args:
-        path_or_repo: the world's folder, or its repository on the Hub.
+        path_or_repo: the world's folder, its repository on the Hub, or the name of a shipped world.
 
     Raises:
         ValueError: when it carries none, or the file is damaged.
@@ -164,7 +165,7 @@ def starts_from_dataset(
 
 
 def _find_start_frames(path_or_repo: str | os.PathLike) -> Path:
-    path = Path(path_or_repo)
+    path = Path(resolve_model(path_or_repo))
     if path.is_dir():
         path = path / START_FRAMES_NAME
         found = path.is_file()

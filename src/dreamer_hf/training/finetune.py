@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from ..adapters import ACTION_KEYS, add_lora, replace_action_encoder
 from ..configuration_dreamer import DreamerWorldConfig
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
+from ..worlds import resolve_model
 from .arguments import DynamicsArguments
 
 TOKENIZER, DYNAMICS = "dreamer_tokenizer", "dreamer_dynamics"
@@ -19,14 +20,14 @@ def load_model(path: str, model_type: Literal["dreamer_tokenizer", "dreamer_dyna
     """Loads a saved model, or the part of a saved world that is one, in float32.
 
     Args:
-        path: folder or Hub repository.
+        path: folder, Hub repository or name of a shipped world.
         model_type: what is wanted.
 
     Raises:
         FileNotFoundError: there is no model at the path.
         ValueError: what is there is something else.
     """
-    name = model_type.removeprefix("dreamer_")
+    name, path = model_type.removeprefix("dreamer_"), resolve_model(path)
     try:
         found = AutoConfig.from_pretrained(path).model_type
     except (OSError, ValueError) as error:
