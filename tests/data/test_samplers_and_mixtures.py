@@ -60,11 +60,13 @@ def test_alternating_batches_have_one_length_at_a_time(tiny_shards):
     ]
     lengths = Counter()
     for first, second in zip(*map(list, ranks)):
-        assert len(first) == len(second)
-        lengths[len(first)] += 1
+        assert (first.step, first.kind, len(first.indices)) == (second.step, second.kind, len(second.indices))
+        assert second.first_row == first.first_row + len(first.indices)
+        lengths[len(first.indices)] += 1
     assert lengths == {8: 750, 2: 250}
     shapes = {
-        collate_windows([mixture[i] for i in ranks[0].batch(s)])["pixel_values_videos"].shape[:2] for s in range(20)
+        collate_windows([mixture.datasets[drawn.kind][i] for i in drawn.indices])["pixel_values_videos"].shape[:2]
+        for drawn in map(ranks[0].batch, range(20))
     }
     assert shapes == {(8, 4), (2, 16)}
 
@@ -94,7 +96,7 @@ def test_what_does_not_go_together_is_refused(tiny_shards):
         MixtureBatchSampler([3, 4], [1], 2)
     with pytest.raises(ValueError, match="no windows"):
         WindowBatchSampler(0, 2)
-    with pytest.raises(ValueError, match="rank 2 is none of 0 to 1"):
+    with pytest.raises(ValueError, match="expected a rank from 0 to 1, got 2"):
         WindowBatchSampler(5, 2, rank=2, world_size=2)
 
 

@@ -12,7 +12,7 @@ from .action_data import ActionStatistics
 from .conversion_options import ConversionOptions
 from .frame_transform import FrameTransform
 from .sources.lerobot_source import open_lerobot, read_info
-from .windows import EpisodeWindows
+from .windows import EpisodeWindows, WindowSpec
 
 
 class LeRobotWindows(EpisodeWindows):
@@ -60,12 +60,7 @@ class LeRobotWindows(EpisodeWindows):
             repo_id,
             np.array([len(actions) for actions in self._actions]),
             self._source.action_dim,
-            window_size,
-            stride,
-            split,
-            train_fraction,
-            split_seed,
-            action_offset,
+            WindowSpec(window_size, stride, split, train_fraction, split_seed, action_offset),
         )
         self.image_size, self.num_channels = tuple(self._read_frames(0, 0, 1)["pixel_values_videos"].shape[-2:]), 3
 

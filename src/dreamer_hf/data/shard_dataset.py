@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .shards import ACTIONS, IMAGES, LATENTS, LENGTHS, ShardFolder, ShardMetadata, damaged_shard, open_shard
-from .windows import EpisodeWindows
+from .windows import EpisodeWindows, WindowSpec
 
 logger = logging.getLogger(__name__)
 MAX_OPEN_SHARDS = 64
@@ -63,12 +63,7 @@ class ShardDataset(EpisodeWindows):
             str(data_dir),
             self._index.lengths,
             self.metadata.action_shape[0],
-            window_size,
-            stride,
-            split,
-            train_fraction,
-            split_seed,
-            action_offset,
+            WindowSpec(window_size, stride, split, train_fraction, split_seed, action_offset),
         )
 
     @property

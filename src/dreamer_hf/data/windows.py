@@ -1,10 +1,11 @@
-"""What every dataset of episode windows shares: splits, counting windows, and pairing frames with actions.
+"""Windows of episodes: splits, counting windows, and pairing frames with actions, for every kind of storage.
 
 Shapes: T frames of a window, H height, W width, A action_dim, N_z latent tokens, d_z their width.
 """
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,82 +14,107 @@ from torch.utils.data import Dataset
 SPLITS = ("train", "validation", "all")
 
 
-def split_episodes(num_episodes: int, split: str, train_fraction: float, split_seed: int) -> np.ndarray:
-    """Episode numbers of a split, increasing; a function of its arguments alone.
+@dataclass(frozen=True)
+class WindowSpec:
+    """Which windows of which episodes a dataset consists of, and how actions are aligned; see `ShardDataset`.
 
     Raises:
-        ValueError: no such split, a fraction outside (0, 1], or a split without any episode.
+        ValueError: an impossible value.
     """
-    if split not in SPLITS:
-        raise ValueError(f"no split {split!r}: choose one of {', '.join(SPLITS)}.")
-    if not 0 < train_fraction <= 1:
-        raise ValueError(f"train_fraction {train_fraction} lies outside (0, 1]: give the share of training episodes.")
-    if split == "all":
-        return np.arange(num_episodes)
-    order = np.random.default_rng(split_seed).permutation(num_episodes)
-    count = max(1, round(train_fraction * num_episodes))
-    chosen = np.sort(order[:count] if split == "train" else order[count:])
-    if len(chosen) == 0:
-        raise ValueError(
-            f"the {split} split of {num_episodes} episodes with train_fraction {train_fraction} is empty: lower the "
-            "fraction, or record more episodes."
-        )
-    return chosen
+
+    window_size: int | None
+    stride: int = 1
+    split: str = "train"
+    train_fraction: float = 0.9
+    split_seed: int = 42
+    action_offset: int = 1
+
+    def __post_init__(self):
+        if self.stride < 1 or (self.window_size is not None and self.window_size < 1):
+            raise ValueError(
+                f"expected a window_size and a stride of at least 1, got {self.window_size} and {self.stride}."
+            )
+        if self.split not in SPLITS:
+            raise ValueError(f"expected one of the splits {', '.join(SPLITS)}, got {self.split!r}.")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"expected a train_fraction above 0 and up to 1, got {self.train_fraction}.")
+        if self.action_offset < 0:
+            raise ValueError(f"expected an action_offset of 0, 1 or more, got {self.action_offset}.")
+
+    def episodes(self, num_episodes: int) -> np.ndarray:
+        """Return the numbers of the episodes in the split, increasing; they depend on the spec and `num_episodes` only.
+
+        Raises:
+            ValueError: the split has no episode.
+        """
+        if self.split == "all":
+            return np.arange(num_episodes)
+        order = np.random.default_rng(self.split_seed).permutation(num_episodes)
+        count = max(1, round(self.train_fraction * num_episodes))
+        chosen = np.sort(order[:count] if self.split == "train" else order[count:])
+        if len(chosen) == 0:
+            raise ValueError(
+                f"the {self.split} split of {num_episodes} episodes with train_fraction {self.train_fraction} is empty: "
+                "lower the fraction, or record more episodes."
+            )
+        return chosen
 
 
 class EpisodeWindows(Dataset, ABC):
-    """Windows of `window_size` frames that begin every `stride` frames and never cross an episode's end.
+    """Windows of `window_size` frames that start every `stride` frames and never cross the end of an episode.
 
     Items are dictionaries:
         pixel_values_videos: (T, 3, H, W) uint8 RGB (a view of channels-last memory; see `collate_windows`), or
-        latents: (T, N_z, d_z) float16, where shards hold latents;
+        latents: (T, N_z, d_z) float16, if the storage holds latents;
         actions: (T, A) float32, raw, in the dataset's units, aligned: entry i belongs to frame i by `action_offset`;
         action_mask: (T,) bool, False where a frame has no action (its entry is 0).
 
     Args:
-        name: what errors call the dataset.
-        lengths: frames of every episode, all splits.
+        name: the dataset in error messages.
+        lengths: number of frames of every episode, of all splits.
         action_dim: A.
-        window_size, stride, split, train_fraction, split_seed, action_offset: see `ShardDataset`.
+        spec: the windows.
     """
 
-    def __init__(
-        self,
-        name: str,
-        lengths: np.ndarray,
-        action_dim: int,
-        window_size: int | None,
-        stride: int,
-        split: str,
-        train_fraction: float,
-        split_seed: int,
-        action_offset: int,
-    ):
-        if action_offset < 0:
-            raise ValueError(f"action_offset {action_offset} is negative: give 0, 1 or more.")
-        self._name = name
-        self.action_dim, self.action_offset = action_dim, action_offset
-        self.episode_ids = split_episodes(len(lengths), split, train_fraction, split_seed)
-        self.episode_lengths = np.asarray(lengths)[self.episode_ids]
-        self._set_window(window_size, stride)
+    def __init__(self, name: str, lengths: np.ndarray, action_dim: int, spec: WindowSpec):
+        self._name, self._all_lengths = name, np.asarray(lengths)
+        self.action_dim = action_dim
+        self.episode_ids = spec.episodes(len(lengths))
+        self.episode_lengths = self._all_lengths[self.episode_ids]
+        self._set_spec(spec)
 
     @abstractmethod
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
-        """The frames `start` to `stop` of an episode (numbered over all splits), under their key."""
+        """Return the frames `start` to `stop` of an episode (numbered over all splits), under their key."""
 
     @abstractmethod
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
-        """The stored actions `start` to `stop`, (stop - start, A) float32; None for an episode without actions."""
+        """Return the stored actions `start` to `stop`, (stop - start, A) float32; None if the episode has none."""
+
+    @property
+    def window_size(self) -> int | None:
+        """T, the number of frames of a window; None for whole episodes only."""
+        return self.spec.window_size
+
+    @property
+    def stride(self) -> int:
+        """Number of frames between the starts of successive windows."""
+        return self.spec.stride
+
+    @property
+    def action_offset(self) -> int:
+        """Frame i carries the stored action i - `action_offset`."""
+        return self.spec.action_offset
 
     @property
     def num_episodes(self) -> int:
-        """Episodes in this split."""
+        """Number of episodes in this split."""
         return len(self.episode_ids)
 
     def with_window(self, window_size: int | None, stride: int = 1) -> "EpisodeWindows":
-        """The same episodes in windows of another size; nothing is read again."""
+        """Return the same episodes in windows of another size; nothing is read again."""
         other = copy.copy(self)
-        other._set_window(window_size, stride)
+        other._set_spec(replace(self.spec, window_size=window_size, stride=stride))
         return other
 
     def __len__(self) -> int:
@@ -99,17 +125,17 @@ class EpisodeWindows(Dataset, ABC):
         return self.window(position, start, self.window_size)
 
     def episode_of(self, index: int) -> int:
-        """The episode that a window lies in, numbered over all splits."""
+        """Return the number, over all splits, of the episode that a window belongs to."""
         return int(self.episode_ids[self._place(index)[0]])
 
     def episode(self, position: int) -> dict[str, torch.Tensor]:
-        """The whole episode number `position` of this split, as an item."""
+        """Return the whole episode number `position` of this split, as an item."""
         if not 0 <= position < self.num_episodes:
             raise IndexError(f"episode {position} does not exist: this split has {self.num_episodes}.")
         return self.window(position, 0, int(self.episode_lengths[position]))
 
     def window(self, position: int, start: int, size: int) -> dict[str, torch.Tensor]:
-        """The frames `start` to `start + size` of episode number `position` of this split, as an item."""
+        """Return the frames `start` to `start + size` of episode number `position` of this split, as an item."""
         if start < 0 or start + size > self.episode_lengths[position]:
             raise IndexError(
                 f"episode {position} has {self.episode_lengths[position]} frames, not up to {start + size}."
@@ -133,30 +159,28 @@ class EpisodeWindows(Dataset, ABC):
         return item | {"actions": actions, "action_mask": mask}
 
     def _place(self, index: int) -> tuple[int, int]:
-        """The episode of a window, numbered in this split, and its first frame."""
+        """Return the episode of a window, numbered in this split, and its first frame."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"window {index} does not exist: there are {len(self)}.")
         index %= len(self)
         position = int(np.searchsorted(self._first_window, index, side="right")) - 1
         return position, (index - int(self._first_window[position])) * self.stride
 
-    def _set_window(self, window_size: int | None, stride: int) -> None:
-        if stride < 1 or (window_size is not None and window_size < 1):
-            raise ValueError(f"window_size {window_size} and stride {stride} must each be at least 1.")
-        self.window_size, self.stride = window_size, stride
+    def _set_spec(self, spec: WindowSpec) -> None:
+        self.spec = spec
         counts = np.zeros(self.num_episodes, np.int64)
-        if window_size is not None:
-            counts = np.maximum(0, (self.episode_lengths.astype(np.int64) - window_size) // stride + 1)
+        if spec.window_size is not None:
+            counts = np.maximum(0, (self.episode_lengths.astype(np.int64) - spec.window_size) // spec.stride + 1)
             if counts.sum() == 0:
                 raise ValueError(
-                    f"no episode in {self._name} is as long as a window of {window_size} frames (the longest has "
+                    f"no episode in {self._name} is as long as a window of {spec.window_size} frames (the longest has "
                     f"{self.episode_lengths.max()}): choose a shorter window."
                 )
         self._first_window = np.concatenate([[0], np.cumsum(counts)])
 
 
 def collate_windows(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Stacks items to a batch (B, T, ...) and leaves frames in channels-last memory: no transpose on the CPU.
+    """Stack items to a batch (B, T, ...) and leave frames in channels-last memory, without a transpose on the CPU.
 
     A model moves the uint8 batch to its device first and makes it contiguous there.
     """

@@ -3,26 +3,24 @@
 Shapes: B windows, T frames, H, W pixels.
 """
 
+import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..data import AlternatingBatchSampler, ShardDataset, collate_windows
 from ..data.files import first_line
-from ..data.sampler import WeightedSchedule
+from ..data.sampler import WindowBatch
+from ..data.windows import EpisodeWindows
 from .arguments import TrainerArguments
 from .randomness import RowNumbers
 
-if TYPE_CHECKING:
-    from .latents import LatentDataset
-
+Batch = dict[str, torch.Tensor]
 
 OUT_OF_MEMORY = re.compile("memory|mmap|to resize file|Too many open files|No space left")
 """What PyTorch says when a process cannot get the memory that it passes tensors through."""
@@ -71,90 +69,87 @@ def batch_kinds(arguments: TrainerArguments) -> list[BatchKind]:
     return [BatchKind(length, size, 1 - images.share - long_share), *kinds]
 
 
+class _BatchDataset(Dataset):
+    """Maps a `WindowBatch` to itself and the windows that it names."""
+
+    def __init__(self, kinds: list[EpisodeWindows]):
+        self.kinds = kinds
+
+    def __getitem__(self, batch: WindowBatch) -> tuple[WindowBatch, list[Batch]]:
+        return batch, [self.kinds[batch.kind][index] for index in batch.indices]
+
+
 class BatchStream:
     """The training batches of one process.
 
-    The kind of a batch and its windows depend on the seed and the batch's number alone, the same kind on all
-    processes. A row of randomness is numbered within its kind by its position in that kind's stream of windows. The
-    stream can begin at any optimizer step.
+    The kind of a batch and its windows depend only on the seed and the batch's number; the kind is the same on all
+    processes. The random draws of a row are numbered within its kind by its position in that kind's stream of windows.
+    The stream can start at any optimizer step.
 
     Args:
-        dataset: windows, with the methods `with_window` and `episode_of`.
-        arguments: keys of the run.
-        process, num_processes: which of how many processes this is.
+        dataset: the windows.
+        arguments: options of the run.
+        process, num_processes: number of this process and number of all processes.
         device: where batches go.
     """
 
     def __init__(
         self,
-        dataset: "ShardDataset | LatentDataset",
+        dataset: EpisodeWindows,
         arguments: TrainerArguments,
         process: int,
         num_processes: int,
         device: torch.device,
     ):
         self.arguments, self.device = arguments, device
-        self.process, self.num_processes = process, num_processes
         self.kinds = batch_kinds(arguments)
         self.datasets = [dataset.with_window(kind.window_size, arguments.stride) for kind in self.kinds]
-
-    def batches(self, start_step: int) -> Iterator[tuple[dict[str, torch.Tensor], RowNumbers]]:
-        """Yields batches on the device with the numbers of their rows, for ever, from `start_step` on."""
-        accumulated = self.arguments.gradient_accumulation_steps
-        first_batch = start_step * accumulated
-        schedule = WeightedSchedule([kind.share for kind in self.kinds], self.arguments.seed)
-        for number, batch in enumerate(receive(self._loader(first_batch)), start=first_batch):
-            kind, earlier = schedule.at(number)
-            batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-            if self.kinds[kind].window_size == 1:  # an image is a first frame: no command led to it
-                batch["action_mask"] = torch.zeros_like(batch["action_mask"])
-            size = self.kinds[kind].batch_size
-            first_row = (earlier * self.num_processes + self.process) * size
-            yield batch, RowNumbers(self.arguments.seed, number // accumulated, kind, first_row, size)
-
-    def episodes(self, step: int) -> list[int]:
-        """The episodes, numbered over all splits, that this process sees in an optimizer step.
-
-        Found out anew from the seed, so that batches need not carry what only an error message asks for.
-        """
-        accumulated = self.arguments.gradient_accumulation_steps
-        sampler = self._sampler(step * accumulated)
-        ends = np.cumsum([len(dataset) for dataset in self.datasets])
-        found = set()
-        for index in chain.from_iterable(islice(sampler, accumulated)):
-            kind = int(np.searchsorted(ends, index, side="right"))
-            found.add(self.datasets[kind].episode_of(index - int(ends[kind])))  # counted from the end
-        return sorted(found)
-
-    def _sampler(self, first_batch: int) -> AlternatingBatchSampler:
-        return AlternatingBatchSampler(
+        self.sampler = AlternatingBatchSampler(
             sizes=[len(dataset) for dataset in self.datasets],
             weights=[kind.share for kind in self.kinds],
             batch_sizes=[kind.batch_size for kind in self.kinds],
-            seed=self.arguments.seed,
-            rank=self.process,
-            world_size=self.num_processes,
-            start_step=first_batch,
+            seed=arguments.seed,
+            rank=process,
+            world_size=num_processes,
         )
 
+    def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
+        """Yield batches on the device with the numbers of their rows, without end, from an optimizer step on."""
+        accumulated = self.arguments.gradient_accumulation_steps
+        for drawn, batch in receive(self._loader(start_step * accumulated)):
+            batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+            if self.kinds[drawn.kind].window_size == 1:  # An image counts as a first frame, which no command led to.
+                batch["action_mask"] = torch.zeros_like(batch["action_mask"])
+            step = drawn.step // accumulated
+            yield batch, RowNumbers(self.arguments.seed, step, drawn.kind, drawn.first_row, len(drawn.indices))
+
+    def episodes(self, step: int) -> list[int]:
+        """Return the episodes, numbered over all splits, that this process sees in an optimizer step."""
+        accumulated = self.arguments.gradient_accumulation_steps
+        drawn = map(self.sampler.batch, range(step * accumulated, (step + 1) * accumulated))
+        return sorted({self.datasets[batch.kind].episode_of(index) for batch in drawn for index in batch.indices})
+
     def _loader(self, first_batch: int) -> DataLoader:
+        sampler = copy.copy(self.sampler)
+        sampler.start_step = first_batch
         return DataLoader(
-            ConcatDataset(self.datasets),
-            batch_sampler=self._sampler(first_batch),
+            _BatchDataset(self.datasets),
+            batch_size=None,  # what the sampler yields is a batch already
+            sampler=sampler,
             collate_fn=_collate,
             num_workers=self.arguments.dataloader_num_workers,
             pin_memory=self.device.type == "cuda",
         )
 
 
-def _collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Stack windows; in a worker, into the memory that it shares with the main process.
+def _collate(drawn: tuple[WindowBatch, list[Batch]]) -> tuple[WindowBatch, Batch]:
+    """Stack the windows of a batch; in a worker, into the memory that it shares with the main process.
 
     PyTorch would move them there in a thread of the worker, whose failures the main process never hears of: it would
     wait forever.
     """
-    batch = collate_windows(items)
-    return batch if get_worker_info() is None else {name: value.share_memory_() for name, value in batch.items()}
+    batch = collate_windows(drawn[1])
+    return drawn[0], batch if get_worker_info() is None else {n: value.share_memory_() for n, value in batch.items()}
 
 
 class WorkerDied(OSError):
@@ -167,8 +162,8 @@ class WorkerDied(OSError):
         )
 
 
-def receive(loader: DataLoader) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the batches of a loader, with readable errors.
+def receive(loader: DataLoader) -> Iterator:
+    """Yield what a loader gives, with readable errors.
 
     With worker processes, all that happens here is that they are started and their batches are received. An error that
     no worker reported therefore means that one of them died, whichever form it takes: RuntimeError, EOFError, a

@@ -3,20 +3,19 @@
 Shapes: T frames of a window, N latent tokens, C latent channels, A action dimensions.
 """
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..data import ShardDataset
 from ..data.files import read_json, remove_leftovers, write_json
 from ..data.shard_writer import write_shard
 from ..data.shards import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
+from ..data.windows import EpisodeWindows
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from .batches import as_pixels
 
@@ -24,53 +23,33 @@ ENCODED_FRAMES = 64
 """Frames that go through the encoder together."""
 
 
-class LatentDataset(Dataset):
-    """The windows of a `ShardDataset`, with float16 `latents` (T,N,C) in place of frames.
+class LatentDataset(EpisodeWindows):
+    """The windows of another dataset, with float16 `latents` (T,N,C) in place of frames.
 
-    Every episode is encoded from its first frame on, as a rollout encodes its context: a window in the middle of an
-    episode holds latents that know what came before it. On PushT at 64 pixels an hour of video takes 18 MB.
+    Every episode is encoded from its first frame on, as a rollout encodes its context, so that the latents of a window
+    in the middle of an episode depend on the frames before it. An hour of PushT video at 64 pixels takes 18 MB.
 
     Args:
-        dataset: the windows, of frames.
+        frames: windows of frames.
         tokenizer: the frozen tokenizer, on the device that encodes.
         progress: show a progress bar.
     """
 
-    def __init__(self, dataset: ShardDataset, tokenizer: DreamerTokenizerModel, progress: bool = True):
-        positions = range(dataset.num_episodes)
-        bar = tqdm(positions, desc="encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
-        self.episodes = [_encoded(dataset.episode(position), tokenizer) for position in bar]
-        self.episode_ids = dataset.episode_ids
-        self._set_window(dataset.window_size, dataset.stride)
+    def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
+        super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec)
+        self._latents, self._actions = {}, {}
+        bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
+        for position, episode in enumerate(map(int, bar)):
+            video = frames.episode(position)["pixel_values_videos"]
+            self._latents[episode] = encode_episode(video, tokenizer)
+            self._actions[episode] = frames._read_actions(episode, 0, len(video))
 
-    def with_window(self, window_size: int, stride: int = 1) -> "LatentDataset":
-        """The same episodes in windows of another size; nothing is encoded again."""
-        other = copy.copy(self)
-        other._set_window(window_size, stride)
-        return other
+    def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
+        return {"latents": self._latents[episode][start:stop]}
 
-    def _set_window(self, window_size: int, stride: int) -> None:
-        self.windows = [
-            (number, slice(start, start + window_size))
-            for number, episode in enumerate(self.episodes)
-            for start in range(0, len(episode["latents"]) - window_size + 1, stride)
-        ]
-
-    def episode_of(self, index: int) -> int:
-        """The episode that a window lies in, numbered over all splits."""
-        return int(self.episode_ids[self.windows[index][0]])
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        episode, frames = self.windows[index]
-        return {name: values[frames] for name, values in self.episodes[episode].items()}
-
-
-def _encoded(item: dict[str, torch.Tensor], tokenizer: DreamerTokenizerModel) -> dict[str, torch.Tensor]:
-    latents = encode_episode(item["pixel_values_videos"], tokenizer)
-    return {"latents": latents, "actions": item["actions"], "action_mask": item["action_mask"]}
+    def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        actions = self._actions[episode]
+        return None if actions is None else actions[start:stop]
 
 
 @torch.no_grad()
