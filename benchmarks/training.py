@@ -25,7 +25,7 @@ from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel, DreamerToken
 from dreamer_hf.cli import run_script
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
-from dreamer_hf.losses import is_bootstrap_row, sample_training_row, shortcut_forcing_loss
+from dreamer_hf.losses import FrameConditions, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
 from dreamer_hf.training.batches import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
@@ -233,9 +233,16 @@ def measure_forms(
     return in_turns(steps, rounds, device, warm_up=2), flops
 
 
+def our_loss(model, latents, actions, action_mask, signal_ids, step_ids, noise) -> torch.Tensor:
+    """Return our shortcut forcing loss; the arguments are those of the plain `shortcut_loss`."""
+    return shortcut_forcing_loss(
+        model, latents, noise, FrameConditions(signal_ids, step_ids, actions, action_mask)
+    ).loss
+
+
 def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | None) -> Callable[[int], None]:
     """A training step of one form on the batch of a round's number."""
-    tokenizer, model, loss_of = workload.tokenizer, workload.dynamics, shortcut_forcing_loss
+    tokenizer, model, loss_of = workload.tokenizer, workload.dynamics, our_loss
     encode = lambda pixels: tokenizer.encode(pixels).latents  # noqa: E731
     if form.startswith("plain"):
         plain_tokenizer, model = workload.plain
@@ -254,8 +261,7 @@ def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | N
             if source == "pixels":
                 with torch.no_grad():
                     latents = encode(as_pixels(pixels)).float()
-            result = loss_of(model, latents, *conditions)
-        return getattr(result, "loss", result)
+            return loss_of(model, latents, *conditions)
 
     if form == "compiled":  # begins as training does, without coarse steps, so that this shape gets code of its own
         pixels, actions, mask, levels, steps, noise = workload.batches[0]

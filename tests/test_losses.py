@@ -5,21 +5,22 @@ import torch
 from dreamer_hf.configuration_dreamer import DreamerDynamicsConfig
 from dreamer_hf.losses import (
     ColorPyramid,
+    FrameConditions,
     LossNormalizer,
     RunningRMS,
     is_bootstrap_row,
-    predicted_past,
-    put_beside_past,
+    move_to_context_level,
+    predicted_context,
+    prepend_context,
     sample_training_row,
     shortcut_forcing_loss,
-    show_past_as_in_rollouts,
     tokenizer_loss_terms,
 )
 from dreamer_hf.modeling_dreamer_dynamics import DreamerDynamicsModel
 from dreamer_hf.scheduling_shortcut import add_noise, sample_training_grid
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
-"""Of passes whose sums run over different lengths: kernels, and so roundings, differ between processors."""
+"""For passes whose sums run over different lengths: kernels, and so roundings, differ between processors."""
 
 
 def make_dynamics(**overrides) -> DreamerDynamicsModel:
@@ -36,7 +37,7 @@ def make_dynamics(**overrides) -> DreamerDynamicsModel:
         "context_length": 4,
     }
     model = DreamerDynamicsModel(DreamerDynamicsConfig(**config | overrides))
-    with torch.no_grad():  # residual outputs and the head start at zero: move them, or every prediction is zero
+    with torch.no_grad():  # residual outputs and the head start at zero, and with them every prediction
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
@@ -56,8 +57,15 @@ def make_batch(rows: int = 6, frames: int = 5) -> dict[str, torch.Tensor]:
     }
 
 
+def loss_of(model, batch, num_copied_frames=None, **options):
+    """Return our loss of a batch of `make_batch`."""
+    conditions = {name: value for name, value in batch.items() if name not in ("latents", "noise")}
+    conditions = FrameConditions(**conditions, num_copied_frames=num_copied_frames)
+    return shortcut_forcing_loss(model, batch["latents"], batch["noise"], conditions, **options)
+
+
 def reference_loss(model, latents, actions, action_mask, signal_level_ids, step_size_ids, noise) -> torch.Tensor:
-    """The objective as it is written down: three passes over the whole batch, frame by frame arithmetic in velocities."""
+    """The objective as in the paper: three passes over the whole batch, arithmetic in velocities."""
     levels = model.config.num_signal_levels
     tau = (signal_level_ids / levels)[:, :, None, None]
     d = (2.0**step_size_ids / levels)[:, :, None, None]
@@ -88,7 +96,7 @@ def test_shortcut_forcing_equals_the_plain_reference_in_value_and_gradient():
     model, batch = make_dynamics(), make_batch()
     expected = reference_loss(model, **batch)
     expected_gradients = torch.autograd.grad(expected, list(model.parameters()))
-    result = shortcut_forcing_loss(model, **batch)
+    result = loss_of(model, batch)
     torch.testing.assert_close(result.loss, expected, rtol=1e-5, atol=1e-7)
     for ours, theirs in zip(torch.autograd.grad(result.loss, list(model.parameters())), expected_gradients):
         # The two sum float32 gradients of order 1e-2 in different orders.
@@ -96,9 +104,9 @@ def test_shortcut_forcing_equals_the_plain_reference_in_value_and_gradient():
 
 
 def velocity_reference_loss(model, latents, actions, action_mask, signal_level_ids, step_size_ids, noise):
-    """The same in velocities and without the ramp: plain squared errors of what the model's last projection gives.
+    """The same in velocities and without the ramp: plain squared errors of the output of the last projection.
 
-    `model` is the model with `prediction="x"`, whose output is that projection's.
+    `model` is the model with `prediction="x"`, which returns that output.
     """
     levels = model.config.num_signal_levels
     tau, d = (signal_level_ids / levels)[:, :, None, None], (2.0**step_size_ids / levels)[:, :, None, None]
@@ -122,25 +130,25 @@ def test_velocities_without_ramp_equal_the_plain_reference_in_value_and_gradient
     twin.load_state_dict(model.state_dict())
     expected = velocity_reference_loss(twin, **batch)
     expected_gradients = torch.autograd.grad(expected, list(twin.parameters()))
-    result = shortcut_forcing_loss(model, **batch, ramp_weight=False)
+    result = loss_of(model, batch, ramp_weight=False)
     torch.testing.assert_close(result.loss, expected, rtol=1e-5, atol=1e-7)
     for ours, theirs in zip(torch.autograd.grad(result.loss, list(model.parameters())), expected_gradients):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_the_ramp_can_be_left_out():
+def test_the_ramp_can_be_switched_off():
     model, batch = make_dynamics(), make_batch()
     batch["step_size_ids"] = torch.zeros_like(batch["step_size_ids"])
     tau = (batch["signal_level_ids"] / 8)[:, :, None, None]
     conditions = {name: batch[name] for name in ("signal_level_ids", "step_size_ids", "actions", "action_mask")}
     clean = model((1 - tau) * batch["noise"] + tau * batch["latents"], **conditions).latents
     expected = (clean - batch["latents"]).square().mean()
-    torch.testing.assert_close(shortcut_forcing_loss(model, **batch, ramp_weight=False).loss, expected)
+    torch.testing.assert_close(loss_of(model, batch, ramp_weight=False).loss, expected)
 
 
 def test_parts_of_the_loss_add_up():
     batch = make_batch()
-    result = shortcut_forcing_loss(make_dynamics(), **batch)
+    result = loss_of(make_dynamics(), batch)
     share = (batch["step_size_ids"] == 0).float().mean()
     torch.testing.assert_close(result.loss.detach(), share * result.flow_loss + (1 - share) * result.bootstrap_loss)
 
@@ -152,16 +160,16 @@ def test_bootstrap_passes_run_only_over_the_rows_that_need_them_and_in_eval_mode
         lambda module, inputs: passes.append((len(inputs[0]), module.training, torch.is_grad_enabled()))
     )
     model.train()
-    shortcut_forcing_loss(model, **batch)
+    loss_of(model, batch)
     assert passes == [(4, False, False), (4, False, False), (6, True, True)]
     assert model.training
     passes.clear()
     flow_only = batch | {"step_size_ids": torch.zeros_like(batch["step_size_ids"])}
-    result = shortcut_forcing_loss(model, **flow_only)
+    result = loss_of(model, flow_only)
     assert passes == [(6, True, True)]
     assert result.bootstrap_loss.isnan()
     passes.clear()
-    in_step = shortcut_forcing_loss(model, **flow_only, in_step_with_others=True)
+    in_step = loss_of(model, flow_only, sync_across_ranks=True)
     assert passes == [(1, False, False), (1, False, False), (6, True, True)]
     assert torch.equal(in_step.loss, result.loss)
 
@@ -173,7 +181,7 @@ def test_flow_loss_of_a_model_that_predicts_zero_is_the_weighted_energy_of_the_l
     batch["step_size_ids"] = torch.zeros_like(batch["step_size_ids"])
     weight = 0.9 * batch["signal_level_ids"] / 8 + 0.1
     expected = (weight * batch["latents"].square().mean(dim=(2, 3))).mean()
-    torch.testing.assert_close(shortcut_forcing_loss(model, **batch).loss, expected)
+    torch.testing.assert_close(loss_of(model, batch).loss, expected)
 
 
 def test_bootstrap_rows_are_spread_evenly_and_exactly():
@@ -203,7 +211,7 @@ def test_running_rms_is_the_corrected_average_of_squares():
     assert rms.value == pytest.approx(expected)
 
 
-def test_running_rms_goes_on_from_its_state():
+def test_running_rms_continues_from_its_state():
     normalizer = LossNormalizer({"mse": 1.0, "lpips": 0.2})
     for step in range(5):
         normalizer.observe({"mse": 0.1 * step, "lpips": 1.0})
@@ -218,7 +226,7 @@ def test_running_rms_goes_on_from_its_state():
     assert resumed.state_dict() == normalizer.state_dict()
 
 
-def test_normalized_terms_keep_their_weights_whatever_their_scale():
+def test_normalized_terms_keep_their_weights_at_any_scale():
     normalizer = LossNormalizer({"mse": 1.0, "lpips": 0.2})
     for _ in range(3):
         normalizer.observe({"mse": 1e-4, "lpips": 5.0})
@@ -240,72 +248,74 @@ def test_tokenizer_terms_are_mse_and_lpips_of_every_frame():
     assert set(tokenizer_loss_terms(reconstruction, frames)) == {"mse"}
 
 
-def test_a_share_of_the_frames_is_shown_as_rollouts_show_the_past():
+def test_a_share_of_the_frames_is_moved_to_the_context_level():
     levels, steps = torch.arange(4000) % 7, torch.ones(4000, dtype=torch.long)
-    moved_levels, moved_steps, _ = show_past_as_in_rollouts(levels, steps, 0.6, 7, torch.Generator().manual_seed(0))
+    moved_levels, moved_steps, _ = move_to_context_level(levels, steps, 0.6, 7, torch.Generator().manual_seed(0))
     moved = moved_levels == 7
     assert abs(moved.float().mean() - 0.6) < 0.03
     assert (moved_steps[moved] == 0).all() and (moved_steps[~moved] == 1).all()
     assert torch.equal(moved_levels[~moved], levels[~moved])
 
 
-def test_the_first_frames_of_a_row_are_always_of_the_past():
+def test_the_first_frames_of_a_row_are_always_context():
     levels = torch.zeros(50, dtype=torch.long)
-    shown, _, moved = show_past_as_in_rollouts(levels, levels, 0.3, 7, torch.Generator().manual_seed(0), 20)
+    shown, _, moved = move_to_context_level(levels, levels, 0.3, 7, torch.Generator().manual_seed(0), 20)
     assert moved[:20].all() and not moved[20:].all()
     assert torch.equal(shown == 7, moved)
 
 
-def test_frames_of_the_past_cost_nothing():
+def test_context_frames_have_no_loss():
     model, batch = make_dynamics(), make_batch()
-    is_past = torch.zeros_like(batch["step_size_ids"], dtype=torch.bool)
-    is_past[:, :2] = True
-    parts = [shortcut_forcing_loss(model, **batch, is_past=which).loss for which in (None, is_past, ~is_past)]
+    is_context = torch.zeros_like(batch["step_size_ids"], dtype=torch.bool)
+    is_context[:, :2] = True
+    parts = [loss_of(model, batch, is_context=which).loss for which in (None, is_context, ~is_context)]
     torch.testing.assert_close(parts[0], parts[1] + parts[2])
     assert 0 < parts[1] < parts[0]
 
 
-def test_frames_beside_the_past_see_what_came_before_them_and_themselves():
-    """The slow way: for every frame of every copy, its own pass over the past before it and itself."""
+def test_copies_see_the_context_before_them_and_themselves():
+    """Computed the slow way: for every frame of every copy, one pass over the context before it and itself."""
     model, copies = make_dynamics().eval(), 3
     batch = {name: value for name, value in make_batch(rows=2, frames=copies * 6).items() if name != "noise"}
     with torch.no_grad():
-        together = model(**batch, past_length=6).latents
-        past = model(**{name: value[:, :6] for name, value in batch.items()}).latents
-        torch.testing.assert_close(together[:, :6], past, **ROUNDING)
+        together = model(**batch, num_copied_frames=6).latents
+        context = model(**{name: value[:, :6] for name, value in batch.items()}).latents
+        torch.testing.assert_close(together[:, :6], context, **ROUNDING)
         for frame in range(6, copies * 6):
             seen = [*range(frame % 6), frame]
             alone = model(**{name: value[:, seen] for name, value in batch.items()}).latents[:, -1]
             torch.testing.assert_close(together[:, frame], alone, **ROUNDING)
 
 
-@pytest.mark.parametrize("past_length", [0, 4])
-def test_a_past_that_does_not_fit_is_refused(past_length):
+@pytest.mark.parametrize("num_copied_frames", [0, 4])
+def test_a_context_that_does_not_divide_the_frames_is_refused(num_copied_frames):
     batch = {name: value for name, value in make_batch().items() if name != "noise"}
     with pytest.raises(ValueError, match="give 5 frames in equal parts"):
-        make_dynamics()(**batch, past_length=past_length)
+        make_dynamics()(**batch, num_copied_frames=num_copied_frames)
 
 
-def test_the_past_is_put_before_its_copies_and_costs_nothing():
+def test_the_context_is_put_before_its_copies_and_has_no_loss():
     levels, steps = torch.arange(4000) % 7, torch.ones(4000, dtype=torch.long)
     generator = torch.Generator().manual_seed(0)
-    moved_levels, moved_steps, is_free = put_beside_past(levels, steps, 1000, 7, 0.5, generator, 3)
-    assert (moved_levels[:1000] == 7).all() and (moved_steps[:1000] == 0).all() and is_free[:1000].all()
+    moved_levels, moved_steps, has_no_loss = prepend_context(levels, steps, 1000, 7, 0.5, generator, 3)
+    assert (moved_levels[:1000] == 7).all() and (moved_steps[:1000] == 0).all() and has_no_loss[:1000].all()
     assert torch.equal(moved_steps[1000:], steps)
-    assert is_free[1000:].nonzero()[:, 0].tolist() == [copy * 1000 + frame for copy in range(4) for frame in range(3)]
+    assert has_no_loss[1000:].nonzero()[:, 0].tolist() == [
+        copy * 1000 + frame for copy in range(4) for frame in range(3)
+    ]
     at_start = moved_levels[1000:] == 0
     assert abs(at_start[levels > 0].float().mean() - 0.5) < 0.03
     assert torch.equal(moved_levels[1000:][~at_start], levels[~at_start])
 
 
-def test_an_own_past_is_what_the_model_predicts_beside_the_real_one():
-    """The slow way: for every frame after a window's real ones, its own pass from pure noise after the noisy past."""
+def test_a_predicted_context_is_what_the_model_predicts_after_the_real_one():
+    """Computed the slow way: for every predicted frame, one pass from pure noise after the noisy context."""
     model, length, num_real = make_dynamics(), 5, torch.tensor([3, 5, 0])
     batch = make_batch(rows=3, frames=length)
     latents, actions, mask = (batch[name] for name in ("latents", "actions", "action_mask"))
     noise = torch.randn(3, 2 * length, 3, 4)
-    past = predicted_past(model, latents, actions, mask, noise, num_real, context_level_id=7)
-    assert model.training and not past.requires_grad
+    context = predicted_context(model, latents, actions, mask, noise, num_real, context_level_id=7)
+    assert model.training and not context.requires_grad
     noisy = add_noise(latents, noise[:, :length], torch.full((3, length), 7 / 8))
     model.eval()
     for row, frame in [(row, frame) for row in range(3) for frame in range(length)]:
@@ -316,11 +326,11 @@ def test_an_own_past_is_what_the_model_predicts_beside_the_real_one():
             given = {"actions": actions[row, None, : frame + 1], "action_mask": mask[row, None, : frame + 1]}
             with torch.no_grad():
                 expected = model(shown, levels, torch.zeros_like(levels), **given).latents[0, -1]
-        torch.testing.assert_close(past[row, frame], expected, **ROUNDING)
+        torch.testing.assert_close(context[row, frame], expected, **ROUNDING)
 
 
-def test_the_pyramid_leads_small_misplaced_things_home():
-    """Plain squared error is the same wherever a dot is once it is beside its place; the pyramid's falls on the way."""
+def test_the_pyramid_error_of_a_small_misplaced_object_shrinks_with_the_distance():
+    """The plain squared error of a misplaced dot does not depend on the distance; that of the pyramid does."""
     frames = torch.rand(8, 3, 32, 32)
     pyramid = ColorPyramid(frames)
     target = torch.ones(1, 3, 32, 32)

@@ -64,19 +64,19 @@ def uncached_plan(num_frames: int, context_length: int, dtype: torch.dtype, devi
     return TimePlan(positions, additive_mask(visible, dtype)[None, None])
 
 
-def beside_past_plan(
-    num_frames: int, past_length: int, context_length: int, dtype: torch.dtype, device: torch.device
+def context_copies_plan(
+    num_frames: int, num_copied_frames: int, context_length: int, dtype: torch.dtype, device: torch.device
 ) -> TimePlan:
-    """The plan of a pass over a past of `past_length` frames, followed by copies of it.
+    """Return the plan of a pass over a context of `num_copied_frames` frames, followed by copies of it.
 
-    The past is a causal band. Frame t of a copy stands where frame t of the past does, and sees the past before t and
-    itself: neither its own past self nor any other frame of a copy.
+    The context is a causal band. Frame t of a copy has the position of frame t of the context, and sees the context
+    before t and itself: neither frame t of the context nor any other frame of a copy.
     """
     index = torch.arange(num_frames, device=device)
-    positions = index % past_length
-    is_past = index < past_length
-    visible = in_window(positions, positions, context_length) & is_past
-    visible &= is_past[:, None] | (positions[:, None] > positions)
+    positions = index % num_copied_frames
+    is_context = index < num_copied_frames
+    visible = in_window(positions, positions, context_length) & is_context
+    visible &= is_context[:, None] | (positions[:, None] > positions)
     visible |= index[:, None] == index
     return TimePlan(positions, additive_mask(visible, dtype)[None, None])
 
@@ -304,4 +304,4 @@ def _copy_rows(states: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
     return states.clone() if rows is None else states.index_select(0, rows)
 
 
-__all__ = ["DreamerCache", "TimePlan", "additive_mask", "beside_past_plan", "row_indices", "uncached_plan"]
+__all__ = ["DreamerCache", "TimePlan", "additive_mask", "context_copies_plan", "row_indices", "uncached_plan"]

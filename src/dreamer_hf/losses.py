@@ -1,4 +1,4 @@
-"""The objectives: masked autoencoding for the tokenizer, shortcut forcing for the dynamics, running-RMS normalization.
+"""Training objectives: masked autoencoding for the tokenizer, shortcut forcing for the dynamics, loss normalization.
 
 Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (shortcut forcing) and 3.4 (loss normalization).
 
@@ -20,10 +20,14 @@ DYNAMICS_LOSS_WEIGHTS = {"shortcut": 1.0}
 
 
 class RunningRMS:
-    """Root mean square of a stream of losses: an exponential moving average of the squared loss, corrected for its
-    start at zero (as Adam corrects its moments), so that the first value is the first loss itself.
+    """Root mean square of a stream of losses.
 
-    Its state belongs to a training checkpoint: a run that resumes without it would scale its losses anew.
+    An exponential moving average of the squared loss, corrected for its start at zero (as Adam corrects its moments),
+    so the first value is the first loss. The state belongs into training checkpoints: a run that resumed without it
+    would scale its losses differently.
+
+    Args:
+        decay: decay of the moving average. Defaults to 0.99.
     """
 
     def __init__(self, decay: float = 0.99):
@@ -32,13 +36,13 @@ class RunningRMS:
         self.num_observed = 0
 
     def observe(self, loss: float) -> None:
-        """Takes one loss in. In distributed training give the mean over all ranks, so that they stay equal."""
+        """Update the average with one loss; in distributed training with its mean over all ranks."""
         self.mean_square = self.decay * self.mean_square + (1 - self.decay) * loss**2
         self.num_observed += 1
 
     @property
     def value(self) -> float:
-        """The running RMS; 1 before the first loss, and never zero."""
+        """The running RMS: 1 before the first loss, and never zero."""
         if self.num_observed == 0:
             return 1.0
         corrected = self.mean_square / (1 - self.decay**self.num_observed)
@@ -52,7 +56,12 @@ class RunningRMS:
 
 
 class LossNormalizer:
-    """Weighted sum of loss terms, each divided by its own `RunningRMS`, so that the weights keep their meaning."""
+    """Weighted sum of loss terms, each divided by its `RunningRMS` so that the weights keep their meaning.
+
+    Args:
+        weights: weight of each term, by name.
+        decay: decay of the moving averages. Defaults to 0.99.
+    """
 
     def __init__(self, weights: dict[str, float], decay: float = 0.99):
         self.weights = weights
@@ -64,12 +73,12 @@ class LossNormalizer:
         return any(rms.num_observed for rms in self.running.values())
 
     def observe(self, terms: dict[str, float]) -> None:
-        """Takes in the value of every term (means over all ranks)."""
+        """Update the scale of every term with its value (the mean over all ranks)."""
         for name, value in terms.items():
             self.running[name].observe(value)
 
     def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The scalar to minimize: `sum(weight * term / RMS of the term)` over the terms that are present."""
+        """Return the scalar to minimize: `sum(weight * term / RMS of the term)` over the given terms."""
         return sum(self.weights[name] / self.running[name].value * term for name, term in terms.items())
 
     def state_dict(self) -> dict[str, dict[str, float]]:
@@ -81,30 +90,29 @@ class LossNormalizer:
 
 
 class ColorPyramid:
-    """Squared error in whitened colors on every scale from the pixel up: where LPIPS is not at hand, the measure that
-    sees small things.
+    """Squared error in whitened colors at every scale from the pixel up, which notices small objects as LPIPS does.
 
-    A thing of a dozen pixels that is reconstructed in the wrong place costs plain squared error the same wherever that
-    is, so nothing leads it home; on a coarse scale its error shrinks with the distance. And its color, rare in the data,
-    weighs more once the colors are decorrelated. Each scale counts four times the finer one, which keeps the cost of a
-    small misplaced thing the same on all of them.
+    A misplaced object of a dozen pixels has the same plain squared error wherever it is, so no gradient moves it to its
+    place; at a coarse scale its error shrinks with the distance. Its color, rare in the data, counts more once the
+    colors are decorrelated. Each scale counts four times the next finer one, so the error of a small misplaced object is
+    the same at all of them. Not in the paper.
 
     Args:
-        frames: (F,3,H,W) float in [0, 1], a sample of the data: says which colors vary, and together how.
+        frames: (F,3,H,W) float in [0, 1], a sample of the data, whose colors define the whitening.
     """
 
     COARSEST = 4
-    """Side in pixels of the coarsest scale, at least."""
+    """Smallest side, in pixels, of the coarsest scale."""
 
     def __init__(self, frames: torch.Tensor):
         colors = frames.double().transpose(0, 1).flatten(1)
         values, vectors = torch.linalg.eigh(torch.cov(colors))
-        # A direction that never varies has nothing to be scaled by; one gray level is the finest there is.
+        # A direction that never varies is scaled as if it varied by one gray level.
         scales = values.clamp(min=1 / 255**2).rsqrt()
         self.whitening = (scales[:, None] * vectors.T).float()
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(F,3,H,W) twice -> the mean over the scales, a scalar."""
+        """Return the mean over the scales, a scalar, for images and targets (F,3,H,W)."""
         whitening = self.whitening.to(images.device)
         errors = torch.einsum("ij,fjhw->fihw", whitening, images - targets)
         scales = [errors.square().mean()]
@@ -120,17 +128,16 @@ def tokenizer_loss_terms(
     perceptual: Callable[..., torch.Tensor] | None = None,
     pyramid: ColorPyramid | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Terms of the tokenizer loss, over all pixels, masked or not.
+    """Compute the terms of the tokenizer loss, over all pixels, masked or not.
 
     Args:
         reconstruction: (B,T,3,H,W) float on the [0, 1] scale, not clamped.
         pixel_values_videos: (B,T,3,H,W) float in [0, 1].
-        perceptual: an `lpips.LPIPS` module, or None to leave the perceptual term out.
-        pyramid: a `ColorPyramid`, or None to leave that term out; it is not in the paper.
+        perceptual: an `lpips.LPIPS` module; without one (the default) there is no perceptual term.
+        pyramid: a `ColorPyramid`; without one (the default) there is no such term.
 
     Returns:
-        Scalars by name: `mse`, and `lpips` and `pyramid` where they are given. Their weights are
-        `TOKENIZER_LOSS_WEIGHTS`.
+        Scalars by name: `mse`, and `lpips` and `pyramid` if given. `TOKENIZER_LOSS_WEIGHTS` holds their weights.
     """
     terms = {"mse": nn.functional.mse_loss(reconstruction, pixel_values_videos)}
     images, targets = reconstruction.flatten(0, 1), pixel_values_videos.flatten(0, 1)
@@ -143,137 +150,139 @@ def tokenizer_loss_terms(
 
 @dataclass
 class ShortcutForcingLoss:
-    """`loss` is the mean over all frames of the batch; the other two are its parts over the frames that they concern
-    (NaN when there is none), without gradient, for logging."""
+    """Result of `shortcut_forcing_loss`.
+
+    Attributes:
+        loss: mean over all frames of the batch, a scalar with gradient.
+        flow_loss: mean over the frames at the finest step, without gradient, for logging; NaN if there are none.
+        bootstrap_loss: likewise over the frames at a coarser step.
+    """
 
     loss: torch.Tensor
     flow_loss: torch.Tensor
     bootstrap_loss: torch.Tensor
 
 
+@dataclass
+class FrameConditions:
+    """Inputs of a `DreamerDynamicsModel` other than the noisy latents; see its `forward`.
+
+    Attributes:
+        signal_level_ids: (B,T) int64, index of each frame's signal level.
+        step_size_ids: (B,T) int64, index of each frame's step size.
+        actions: (B,T,A) float, raw and aligned; None (the default) if no frame has an action.
+        action_mask: (B,T) bool, False where a frame has no action; None (the default) if all have one.
+        num_copied_frames: number of leading context frames of which the others are copies; None (the default) for an
+            ordinary sequence.
+    """
+
+    signal_level_ids: torch.Tensor
+    step_size_ids: torch.Tensor
+    actions: torch.Tensor | None = None
+    action_mask: torch.Tensor | None = None
+    num_copied_frames: int | None = None
+
+    def select(self, rows: torch.Tensor) -> "FrameConditions":
+        """Return the conditions of some rows, given by an int64 tensor of indices."""
+        parts = (self.signal_level_ids, self.step_size_ids, self.actions, self.action_mask)
+        return FrameConditions(*(part if part is None else part[rows] for part in parts), self.num_copied_frames)
+
+    def predict(self, model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
+        """Return the model's clean prediction (B,T,N,C) for noisy latents (B,T,N,C)."""
+        return model(noisy, **vars(self)).latents
+
+
 def shortcut_forcing_loss(
     model: nn.Module,
     latents: torch.Tensor,
-    actions: torch.Tensor | None,
-    action_mask: torch.Tensor | None,
-    signal_level_ids: torch.Tensor,
-    step_size_ids: torch.Tensor,
     noise: torch.Tensor,
-    in_step_with_others: bool = False,
+    conditions: FrameConditions,
+    is_context: torch.Tensor | None = None,
     ramp_weight: bool = True,
-    is_past: torch.Tensor | None = None,
-    past_length: int | None = None,
+    sync_across_ranks: bool = False,
 ) -> ShortcutForcingLoss:
-    """Shortcut forcing (section 3.2): flow matching at the finest step, self-consistency at every coarser one.
+    """Compute the shortcut forcing loss (section 3.2): flow matching at the finest step, self-consistency at coarser ones.
 
-    With `x` the model's clean prediction for `z_tau`, a frame at the finest step costs `|x - z|^2`; a frame at a
-    coarser step `d` costs `(1 - tau)^2 |(x - z_tau) / (1 - tau) - v|^2`, where `v` is the mean velocity of two steps
-    of size `d / 2` that the model itself takes, in eval mode and without gradient. Both are weighted by
-    `0.9 tau + 0.1`. Of a model that predicts velocities it is the velocity whose error counts, `1 / (1 - tau)^2` as much,
-    as usual in flow matching. The two extra passes run only over the rows that hold a coarser step; frames at the finest step
-    in such a row keep their noise level in both.
+    With `x` the model's clean prediction for `z_tau`, a frame at the finest step has the loss `|x - z|^2`. A frame at
+    a coarser step `d` has the loss `(1 - tau)^2 |(x - z_tau) / (1 - tau) - v|^2`, where `v` is the mean velocity of two
+    steps of size `d / 2` that the model itself takes, in eval mode and without gradient. Both are weighted by
+    `0.9 tau + 0.1`. For a model that predicts velocities the error of the velocity counts, which is
+    `1 / (1 - tau)^2` as much, as usual in flow matching. The two extra passes run only over the rows that hold a
+    coarser step; frames at the finest step in such a row keep their noise level in both.
 
     Args:
-        model: a `DreamerDynamicsModel`, wrapped for distributed training or not.
-        latents: (B,T,N,C) clean latents of the frozen tokenizer.
-        actions: (B,T,A) raw and aligned, or None.
-        action_mask: (B,T) bool, False where a frame has no action, or None.
-        signal_level_ids: (B,T) int64, as `scheduling_shortcut` counts them.
-        step_size_ids: (B,T) int64, likewise.
-        noise: (B,T,N,C) standard normal.
-        in_step_with_others: make the two extra passes even if no row needs them (over one row), because the model's
-            parameters are sharded and the other processes' passes wait for this one's part.
-        ramp_weight: False leaves the weight `0.9 tau + 0.1` out.
-        is_past: (B,T) bool, True for frames that are only shown to those after them and cost nothing themselves; or
-            None.
-        past_length: as in `DreamerDynamicsModel.forward`; or None.
+        model: a `DreamerDynamicsModel`, which may be wrapped for distributed training.
+        latents: (B,T,N,C) float, clean latents of the frozen tokenizer.
+        noise: (B,T,N,C) float, standard normal.
+        conditions: signal levels, step sizes and actions of the batch.
+        is_context: (B,T) bool, True for frames that only serve as context and have no loss; None (the default) if all
+            have one.
+        ramp_weight: whether losses are weighted by `0.9 tau + 0.1`. Defaults to True.
+        sync_across_ranks: whether to make the two extra passes even if no row needs them (over one row). Needed if the
+            model's parameters are sharded, because every rank takes part in the passes of the others. Defaults to
+            False.
     """
     inner = _without_wrapper(model)
     num_signal_levels = inner.config.num_signal_levels
-    conditions = _Conditions(signal_level_ids, step_size_ids, actions, action_mask, past_length)
-    levels = (signal_level_ids / num_signal_levels).to(latents.dtype)
+    levels = (conditions.signal_level_ids / num_signal_levels).to(latents.dtype)
     noisy = add_noise(latents, noise, levels)
-    coarse = step_size_ids > 0
-    rows = _rows_to_run(coarse, in_step_with_others)
+    coarse = conditions.step_size_ids > 0
+    rows = _rows_to_run(coarse, sync_across_ranks)
     # A step of the target that leads to x is a clean prediction too: comparing those needs no division by (1 - tau).
     target = latents
     if len(rows) > 0:
-        bootstrap = _bootstrap_target(inner, noisy[rows], conditions.rows(rows), num_signal_levels)
+        bootstrap = _bootstrap_target(inner, noisy[rows], conditions.select(rows), num_signal_levels)
         target = latents.clone()
         target[rows] = torch.where(coarse[rows, :, None, None], bootstrap.to(latents.dtype), latents[rows])
-    prediction = conditions.run(model, noisy)
+    prediction = conditions.predict(model, noisy)
     error = (prediction.float() - target.float()).square().mean(dim=(2, 3))
     if inner.config.prediction == "v":
         error = error / (1 - levels.float()).square()
     weighted = (0.9 * levels.float() + 0.1) * error if ramp_weight else error
-    counts = torch.ones_like(coarse) if is_past is None else ~is_past
+    counts = torch.ones_like(coarse) if is_context is None else ~is_context
     detached = weighted.detach()
-    # Divided by all frames, so that every frame that counts weighs the same whichever batch it is in.
+    # Dividing by all frames gives every frame with a loss the same weight, whichever batch it is in.
     return ShortcutForcingLoss(
         (weighted * counts).mean(), detached[~coarse & counts].mean(), detached[coarse & counts].mean()
     )
 
 
 def _without_wrapper(model: nn.Module) -> nn.Module:
-    """The model for passes that some processes make and others do not: DDP's wrapper broadcasts buffers, and a process
-    without such rows would not take part."""
+    """Return the model for passes that only some ranks make.
+
+    The wrapper of `DistributedDataParallel` broadcasts buffers, in which a rank without such rows would not take part.
+    """
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
-def _rows_to_run(frames: torch.Tensor, in_step_with_others: bool) -> torch.Tensor:
-    """Indices of the rows of (B,T) bool that hold a True; of one row where there is none and others wait for a pass."""
+def _rows_to_run(frames: torch.Tensor, sync_across_ranks: bool) -> torch.Tensor:
+    """Return the indices of the rows of (B,T) bool that hold a True; with `sync_across_ranks` of at least one row."""
     rows = frames.any(dim=1).nonzero()[:, 0]
-    return rows.new_zeros(1) if in_step_with_others and len(rows) == 0 else rows
-
-
-@dataclass
-class _Conditions:
-    """What the dynamics model sees beside the noisy latents."""
-
-    signal_level_ids: torch.Tensor
-    step_size_ids: torch.Tensor
-    actions: torch.Tensor | None
-    action_mask: torch.Tensor | None
-    past_length: int | None
-
-    def rows(self, index: torch.Tensor) -> "_Conditions":
-        parts = (self.signal_level_ids, self.step_size_ids, self.actions, self.action_mask)
-        return _Conditions(*(part if part is None else part[index] for part in parts), self.past_length)
-
-    def run(self, model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
-        output = model(
-            noisy,
-            self.signal_level_ids,
-            self.step_size_ids,
-            actions=self.actions,
-            action_mask=self.action_mask,
-            past_length=self.past_length,
-        )
-        return output.latents
+    return rows.new_zeros(1) if sync_across_ranks and len(rows) == 0 else rows
 
 
 def _bootstrap_target(
-    model: nn.Module, noisy: torch.Tensor, conditions: _Conditions, num_signal_levels: int
+    model: nn.Module, noisy: torch.Tensor, conditions: FrameConditions, num_signal_levels: int
 ) -> torch.Tensor:
-    """The clean prediction that two half steps of the model itself amount to: `z_tau + (1 - tau) v`."""
+    """Return the clean prediction (B,T,N,C) that two half steps of the model amount to: `z_tau + (1 - tau) v`."""
     coarse = conditions.step_size_ids > 0
     half_ids = (conditions.step_size_ids - 1).clamp(min=0)
-    half_levels = torch.where(coarse, 2**half_ids, 0)  # half a step, counted in signal levels; none at the finest step
+    half_levels = torch.where(coarse, 2**half_ids, 0)  # half a step, in signal levels; 0 at the finest step
     first = replace(conditions, step_size_ids=half_ids)
     second = replace(first, signal_level_ids=conditions.signal_level_ids + half_levels)
     remaining = _per_frame(1 - first.signal_level_ids / num_signal_levels, noisy)
     remaining_after_half = _per_frame(1 - second.signal_level_ids / num_signal_levels, noisy)
     half_step = _per_frame(half_levels / num_signal_levels, noisy)
-    with _as_in_use(model):
-        velocity_1 = (first.run(model, noisy) - noisy) / remaining
+    with _inference(model):
+        velocity_1 = (first.predict(model, noisy) - noisy) / remaining
         halfway = noisy + velocity_1 * half_step
-        velocity_2 = (second.run(model, halfway) - halfway) / remaining_after_half
+        velocity_2 = (second.predict(model, halfway) - halfway) / remaining_after_half
     return noisy + remaining * (velocity_1 + velocity_2) / 2
 
 
 @contextmanager
-def _as_in_use(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode and without gradient."""
+def _inference(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode, without gradient."""
     was_training = model.training
     model.eval()
     try:
@@ -283,7 +292,7 @@ def _as_in_use(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def predicted_past(
+def predicted_context(
     model: nn.Module,
     latents: torch.Tensor,
     actions: torch.Tensor | None,
@@ -291,42 +300,43 @@ def predicted_past(
     noise: torch.Tensor,
     num_real_frames: torch.Tensor,
     context_level_id: int,
-    in_step_with_others: bool = False,
+    sync_across_ranks: bool = False,
 ) -> torch.Tensor:
-    """A window's past with the errors that it has in a rollout: after some real frames, the model's own predictions.
+    """Replace the last frames of each window by the model's own predictions, with the errors of a rollout.
 
-    All frames are predicted at once, each in one pass from pure noise beside the real past before it, in eval mode and
-    without gradient.
+    All frames are predicted in one pass, each from pure noise and the real frames before it, in eval mode and without
+    gradient.
 
     Args:
-        model: a `DreamerDynamicsModel`, wrapped for distributed training or not.
-        latents: (B,P,N,C) clean latents of the frozen tokenizer.
-        actions, action_mask: (B,P,A) and (B,P), as in `shortcut_forcing_loss`.
-        noise: (B,2P,N,C) standard normal: of the past that is shown, and what the frames start from.
-        num_real_frames: (B,) int64; P leaves a window as it is.
+        model: a `DreamerDynamicsModel`, which may be wrapped for distributed training.
+        latents: (B,P,N,C) float, clean latents of the frozen tokenizer.
+        actions, action_mask: (B,P,A) and (B,P), as in `FrameConditions`.
+        noise: (B,2P,N,C) float, standard normal: of the context, then of the frames to predict.
+        num_real_frames: (B,) int64, leading frames of each window that stay; P keeps a window unchanged.
         context_level_id: index of the context signal level.
-        in_step_with_others: make the pass even if no window needs it, as in `shortcut_forcing_loss`.
+        sync_across_ranks: whether to make the pass even if no window needs it, as in `shortcut_forcing_loss`. Defaults
+            to False.
 
     Returns:
-        (B,P,N,C).
+        Latents (B,P,N,C).
     """
     inner = _without_wrapper(model)
     length = latents.shape[1]
-    is_own = torch.arange(length, device=latents.device) >= num_real_frames[:, None]
-    rows = _rows_to_run(is_own, in_step_with_others)
+    is_predicted = torch.arange(length, device=latents.device) >= num_real_frames[:, None]
+    rows = _rows_to_run(is_predicted, sync_across_ranks)
     if len(rows) == 0:
         return latents
     levels = torch.full((len(rows), 2 * length), context_level_id, device=latents.device)
     levels[:, length:] = 0
     twice = [part if part is None else torch.cat([part[rows]] * 2, dim=1) for part in (actions, action_mask)]
-    conditions = _Conditions(levels, torch.zeros_like(levels), *twice, length)
+    conditions = FrameConditions(levels, torch.zeros_like(levels), *twice, length)
     signal_levels = (levels / inner.config.num_signal_levels).to(latents.dtype)
-    shown = add_noise(torch.cat([latents[rows]] * 2, dim=1), noise[rows], signal_levels)
-    with _as_in_use(inner):
-        predicted = conditions.run(inner, shown)[:, length:].to(latents.dtype)
-    past = latents.clone()
-    past[rows] = torch.where(is_own[rows, :, None, None], predicted, latents[rows])
-    return past
+    noisy = add_noise(torch.cat([latents[rows]] * 2, dim=1), noise[rows], signal_levels)
+    with _inference(inner):
+        predicted = conditions.predict(inner, noisy)[:, length:].to(latents.dtype)
+    context = latents.clone()
+    context[rows] = torch.where(is_predicted[rows, :, None, None], predicted, latents[rows])
+    return context
 
 
 def _per_frame(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -340,10 +350,10 @@ def sample_training_row(
     generator: torch.Generator | None,
     device: torch.device | str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draws `(signal_level_ids, step_size_ids)`, each (T,) int64, for one row of a batch.
+    """Draw `(signal_level_ids, step_size_ids)`, each (T,) int64, for one row of a batch.
 
-    A bootstrap row is the specified draw: every frame its own step size, then its own signal level. A flow row has
-    the finest step size in every frame and any signal level: it costs one pass instead of three.
+    A bootstrap row is the draw of the paper: every frame has its own step size, then its own signal level. A flow row
+    has the finest step size in every frame and any signal level: it takes one pass instead of three.
     """
     if is_bootstrap:
         return sample_training_grid((num_frames,), num_signal_levels, generator, device)
@@ -351,7 +361,7 @@ def sample_training_row(
     return levels, torch.zeros_like(levels)
 
 
-def show_past_as_in_rollouts(
+def move_to_context_level(
     signal_level_ids: torch.Tensor,
     step_size_ids: torch.Tensor,
     fraction: float,
@@ -359,19 +369,21 @@ def show_past_as_in_rollouts(
     generator: torch.Generator | None,
     num_first_frames: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Moves a share of a row's frames to the level and step size at which rollouts show the past.
+    """Move a share of a row's frames to the signal level and step size of a rollout's context.
 
-    The paper draws every frame's level alike, so that most of a frame's past is noise and what an action does is hard to
-    see. With a share of clean enough frames small models find it in minutes. 0 is the paper's draw.
+    The paper draws the level of every frame alike, so most of a frame's context is noise and the effect of an action is
+    hard to see. With a share of clean enough frames, small models learn it in minutes.
 
     Args:
         signal_level_ids, step_size_ids: (T,) int64, from `sample_training_row`.
-        fraction: probability that a frame is moved.
+        fraction: probability that a frame is moved; 0 is the draw of the paper.
         context_level_id: index of the context signal level.
-        num_first_frames: the row's first frames are moved in any case, as a rollout is given some.
+        generator: source of the draws.
+        num_first_frames: number of leading frames that are always moved, because a rollout starts from given frames.
+            Defaults to 0.
 
     Returns:
-        Levels and step sizes (T,) int64, and which frames were moved, (T,) bool.
+        Levels and step sizes, (T,) int64, and which frames were moved, (T,) bool.
     """
     coins = torch.rand(signal_level_ids.shape, generator=generator, device=signal_level_ids.device)
     moved = coins < fraction
@@ -379,43 +391,48 @@ def show_past_as_in_rollouts(
     return signal_level_ids.masked_fill(moved, context_level_id), step_size_ids.masked_fill(moved, 0), moved
 
 
-def put_beside_past(
+def prepend_context(
     signal_level_ids: torch.Tensor,
     step_size_ids: torch.Tensor,
-    num_past_frames: int,
+    num_copied_frames: int,
     context_level_id: int,
     pure_noise_fraction: float,
     generator: torch.Generator | None,
     num_first_frames: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Puts the past of a rollout before a row's frames, which are copies of it (`past_length` of the model).
+    """Put the noisy context of a rollout in front of a row whose frames are copies of it.
 
-    In the paper's row a frame is denoised and past to others at once, so that its own past is as noisy as it happens to
-    be. Beside a past that costs one pass of its own every frame learns what rollouts ask of it.
+    In the paper's row a frame is denoised and is context of others at once, so its own context is as noisy as the draw
+    happens to be. With a context that takes one pass over its own frames, every frame learns what a rollout asks of it.
 
     Args:
         signal_level_ids, step_size_ids: (copies * P,) int64, from `sample_training_row`.
-        num_past_frames: P.
+        num_copied_frames: P.
         context_level_id: index of the context signal level.
-        pure_noise_fraction: probability that a frame starts from pure noise whatever was drawn: there alone nothing
-            but the past and the action says what will be.
-        num_first_frames: the first frames of a copy cost nothing, as a rollout is given some.
+        pure_noise_fraction: probability that a frame starts from pure noise whatever its draw: only the context and the
+            action then say what it shows.
+        generator: source of the draws.
+        num_first_frames: number of leading frames of every copy without a loss, because a rollout starts from given
+            frames. Defaults to 0.
 
     Returns:
-        Levels and step sizes, (P + copies * P,) int64, and which frames cost nothing, likewise, bool.
+        Levels and step sizes, (P + copies * P,) int64, and which frames have no loss, likewise, bool.
     """
     coins = torch.rand(signal_level_ids.shape, generator=generator, device=signal_level_ids.device)
     levels = signal_level_ids.masked_fill(coins < pure_noise_fraction, 0)
-    is_free = (torch.arange(len(levels), device=levels.device) % num_past_frames) < num_first_frames
-    past = levels.new_full((num_past_frames,), context_level_id)
+    is_first = (torch.arange(len(levels), device=levels.device) % num_copied_frames) < num_first_frames
+    context = levels.new_full((num_copied_frames,), context_level_id)
     return (
-        torch.cat([past, levels]),
-        torch.cat([torch.zeros_like(past), step_size_ids]),
-        torch.cat([torch.ones_like(past, dtype=torch.bool), is_free]),
+        torch.cat([context, levels]),
+        torch.cat([torch.zeros_like(context), step_size_ids]),
+        torch.cat([torch.ones_like(context, dtype=torch.bool), is_first]),
     )
 
 
 def is_bootstrap_row(row_id: int, bootstrap_fraction: float) -> bool:
-    """Whether the row with this running number is a bootstrap row: evenly spread, so that every batch of every rank
-    holds its share, exact over the whole run, and independent of how rows are divided over processes."""
+    """Return whether the row with this running number is a bootstrap row.
+
+    Such rows are spread evenly: every batch of every rank holds its share, which is exact over the whole run and does
+    not depend on how rows are divided among processes.
+    """
     return math.floor((row_id + 1) * bootstrap_fraction) > math.floor(row_id * bootstrap_fraction)

@@ -147,7 +147,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         action_mask: torch.BoolTensor | None = None,
         past_key_values: DreamerCache | None = None,
         num_commit_frames: int | None = None,
-        past_length: int | None = None,
+        num_copied_frames: int | None = None,
         **kwargs,
     ) -> DreamerDynamicsOutput:
         """Predicts clean latents.
@@ -162,23 +162,23 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
             past_key_values (`DreamerCache`, *optional*): frames before these; updated in place.
             num_commit_frames (`int`, *optional*): how many of the T frames the cache keeps, counted from the first;
                 all of them if not given, none with 0 (the cache is only read).
-            past_length (`int`, *optional*): the first so many frames are the past, and the others copies of it, one
-                after another: frame t of a copy sees frames 0..t-1 of the past and itself. Trains every frame on what a
-                rollout shows it, in one pass; not with a cache.
+            num_copied_frames (`int`, *optional*): number of leading frames that are a context; the others are copies of
+                it, one after another, and frame t of a copy sees frames 0..t-1 of the context and itself. Trains every
+                frame on what a rollout shows it, in one pass; not possible with a cache.
 
         Raises:
-            ValueError: a shape that does not fit the config, a `past_length` that does not divide T or has a cache.
+            ValueError: if a shape does not fit the config, or `num_copied_frames` does not divide T or comes with a cache.
         """
         self._check_inputs(latents, signal_level_ids, step_size_ids, actions, action_mask)
-        if past_length is not None and (
-            past_key_values is not None or past_length < 1 or latents.shape[1] % past_length
+        if num_copied_frames is not None and (
+            past_key_values is not None or num_copied_frames < 1 or latents.shape[1] % num_copied_frames
         ):
             raise ValueError(
-                f"past_length={past_length} needs whole copies of so many frames and no cache: "
+                f"num_copied_frames={num_copied_frames} needs a context, whole copies of it and no cache: "
                 f"give {latents.shape[1]} frames in equal parts."
             )
         tokens = self._embed(latents, signal_level_ids, step_size_ids, actions, action_mask)
-        hidden_states = self.transformer(tokens, None, past_key_values, num_commit_frames, past_length, **kwargs)
+        hidden_states = self.transformer(tokens, None, past_key_values, num_commit_frames, num_copied_frames, **kwargs)
         clean = self._clean(self.latent_head(hidden_states), latents, signal_level_ids)
         return DreamerDynamicsOutput(latents=clean, past_key_values=past_key_values)
 

@@ -19,7 +19,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-from .cache_dreamer import DreamerCache, TimePlan, beside_past_plan, uncached_plan
+from .cache_dreamer import DreamerCache, TimePlan, context_copies_plan, uncached_plan
 from .configuration_dreamer import DreamerTransformerConfig
 from .rotary import rotary_tables, rotate
 
@@ -290,18 +290,18 @@ class DreamerTransformer(nn.Module):
         space_mask: torch.Tensor | None = None,
         cache: DreamerCache | None = None,
         num_commit_frames: int | None = None,
-        past_length: int | None = None,
+        num_copied_frames: int | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """(B,T,N,D) -> (B,T,M,D) for the M tokens of `read`.
 
         With a cache, the T frames follow what it holds; the first `num_commit_frames` of them (all, if None) are
-        kept in it and the rest are forgotten. Without one, `past_length` makes the frames after the first so many
-        copies of those (see `beside_past_plan`).
+        kept in it and the rest are forgotten. Without one, `num_copied_frames` leading frames are a context and the
+        others copies of it (see `context_copies_plan`).
         """
         frames = hidden_states.shape[1]
         commit = frames if num_commit_frames is None else num_commit_frames
-        context = self._context(hidden_states, space_mask, cache, commit, past_length)
+        context = self._context(hidden_states, space_mask, cache, commit, num_copied_frames)
         last_space_layer = len(self.layers) - 2
         for index, layer in enumerate(self.layers):
             hidden_states = layer(hidden_states, context, self.read if index == last_space_layer else None, **kwargs)
@@ -310,14 +310,14 @@ class DreamerTransformer(nn.Module):
         return hidden_states
 
     def _context(
-        self, hidden_states, space_mask, cache: DreamerCache | None, commit: int, past_length: int | None
+        self, hidden_states, space_mask, cache: DreamerCache | None, commit: int, num_copied_frames: int | None
     ) -> PassContext:
         frames, tokens = hidden_states.shape[1:3]
         dtype, device = hidden_states.dtype, hidden_states.device
         if cache is not None:
             plan = cache.plan(frames, commit, dtype)
-        elif past_length is not None:
-            plan = beside_past_plan(frames, past_length, self.config.context_length, dtype, device)
+        elif num_copied_frames is not None:
+            plan = context_copies_plan(frames, num_copied_frames, self.config.context_length, dtype, device)
         else:
             plan = uncached_plan(frames, self.config.context_length, dtype, device)
         width, theta = self.config.head_dim, self.config.rope_theta

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
+from dreamer_hf.losses import FrameConditions, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.optimizers import compile_layers
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 
@@ -137,7 +137,7 @@ def training_loss(model, device):
     latents, noise, actions = (
         randn(3, 6, *shape, seed=seed).to(device) for seed, shape in enumerate([(3, 5), (3, 5), (2,)])
     )
-    return shortcut_forcing_loss(model.train(), latents, actions, mask, levels, steps, noise).loss
+    return shortcut_forcing_loss(model.train(), latents, noise, FrameConditions(levels, steps, actions, mask)).loss
 
 
 @pytest.mark.parametrize("form", ["plain", "compiled"])

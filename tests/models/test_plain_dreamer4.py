@@ -4,7 +4,7 @@ import pytest
 import torch
 from plain_dreamer4 import PlainDynamics, PlainRollout, PlainTokenizer, shortcut_loss, split_projections
 
-from dreamer_hf.losses import shortcut_forcing_loss
+from dreamer_hf.losses import FrameConditions, shortcut_forcing_loss
 from dreamer_hf.scheduling_shortcut import sample_training_grid
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 
@@ -37,10 +37,11 @@ def test_objective_and_its_gradients(options):
     signal_ids, step_ids = sample_training_grid((rows, frames), 16, torch.Generator().manual_seed(0), "cpu")
     step_ids[:2] = 0  # two flow rows, for which only the plain form takes all three passes
     actions, action_mask = randn(rows, frames, 2), rand(rows, frames, seed=1) < 0.7
-    batch = (randn(rows, frames, 3, 5), actions, action_mask, signal_ids, step_ids, randn(rows, frames, 3, 5, seed=2))
-    expected = shortcut_loss(plain, *batch)
+    latents, noise = randn(rows, frames, 3, 5), randn(rows, frames, 3, 5, seed=2)
+    conditions = FrameConditions(signal_ids, step_ids, actions, action_mask)
+    expected = shortcut_loss(plain, latents, actions, action_mask, signal_ids, step_ids, noise)
     expected.backward()
-    result = shortcut_forcing_loss(dynamics, *batch)
+    result = shortcut_forcing_loss(dynamics, latents, noise, conditions)
     result.loss.backward()
     torch.testing.assert_close(result.loss, expected, **CLOSE)
     gradients = {name: parameter.grad for name, parameter in dynamics.named_parameters()}

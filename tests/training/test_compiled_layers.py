@@ -8,7 +8,7 @@ from peft import LoraConfig
 from torch._dynamo.utils import counters
 
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel
-from dreamer_hf.losses import sample_training_row, shortcut_forcing_loss
+from dreamer_hf.losses import FrameConditions, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.optimizers import compile_layers
 from tiny import loss_curve, train
 
@@ -40,7 +40,7 @@ def loss_and_gradients(model):
     levels, steps = (torch.stack(column) for column in zip(*rows))
     latents, noise = (torch.randn(3, 6, 3, 4, generator=generator) for _ in range(2))
     model.zero_grad()
-    loss = shortcut_forcing_loss(model, latents, torch.ones(3, 6, 2), None, levels, steps, noise).loss
+    loss = shortcut_forcing_loss(model, latents, noise, FrameConditions(levels, steps, torch.ones(3, 6, 2))).loss
     loss.backward()
     return loss.detach(), [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
 

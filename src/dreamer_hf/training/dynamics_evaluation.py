@@ -10,7 +10,7 @@ from torch import nn
 from ..evaluation.dreams import Clips, dream
 from ..evaluation.metrics import VideoQuality
 from ..evaluation.videos import image_grid, side_by_side
-from ..losses import sample_training_row, shortcut_forcing_loss
+from ..losses import FrameConditions, sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from .batches import as_pixels
@@ -75,7 +75,8 @@ class DynamicsEvaluation:
         rows = [sample_training_row(frames, levels, False, generator, latents.device) for _ in latents]
         grid = [torch.stack(column) for column in zip(*rows)]
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        loss = shortcut_forcing_loss(self.dynamics, latents, batch["actions"], batch["action_mask"], *grid, noise)
+        conditions = FrameConditions(*grid, batch["actions"], batch["action_mask"])
+        loss = shortcut_forcing_loss(self.dynamics, latents, noise, conditions)
         self.flow += loss.loss.item() * len(latents)
         self.windows += len(latents)
 

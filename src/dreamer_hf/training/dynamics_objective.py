@@ -14,12 +14,13 @@ from ..data import ShardDataset
 from ..evaluation.perceptual import load_perceptual
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
+    FrameConditions,
     is_bootstrap_row,
-    predicted_past,
-    put_beside_past,
+    move_to_context_level,
+    predicted_context,
+    prepend_context,
     sample_training_row,
     shortcut_forcing_loss,
-    show_past_as_in_rollouts,
 )
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
@@ -117,19 +118,9 @@ class DynamicsObjective:
         in_step = isinstance(model, FSDPModule) and fraction > 0
         ramp = self.arguments.ramp_weight
         beside_past = self.arguments.past_copies > 0
-        result = shortcut_forcing_loss(
-            model,
-            latents,
-            actions,
-            mask,
-            levels,
-            steps,
-            noise,
-            in_step,
-            ramp,
-            is_past=moved if beside_past or not self.arguments.context_loss else None,
-            past_length=past_length if beside_past else None,
-        )
+        conditions = FrameConditions(levels, steps, actions, mask, past_length if beside_past else None)
+        is_context = moved if beside_past or not self.arguments.context_loss else None
+        result = shortcut_forcing_loss(model, latents, noise, conditions, is_context, ramp, in_step)
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
     def _predicted_past(
@@ -147,7 +138,7 @@ class DynamicsObjective:
         context = signal_level_id(CONTEXT_SIGNAL_LEVEL, self.model.config.num_signal_levels)
         num_real = torch.tensor(num_real, device=self.device)
         in_step = isinstance(model, FSDPModule)
-        return predicted_past(model, *windows, noise[:, : 2 * length], num_real, context, in_step)
+        return predicted_context(model, *windows, noise[:, : 2 * length], num_real, context, in_step)
 
     def _latents(self, batch: Batch) -> torch.Tensor:
         """Clean latents (B,T,N,C) of a batch, stored or encoded now."""
@@ -163,9 +154,9 @@ class DynamicsObjective:
         num_drawn = shape[0] - past_length if arguments.past_copies else shape[0]
         drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, generator.device)
         if arguments.past_copies:
-            drawn = put_beside_past(*drawn, past_length, context, arguments.pure_noise_fraction, generator, first)
+            drawn = prepend_context(*drawn, past_length, context, arguments.pure_noise_fraction, generator, first)
         elif arguments.context_level_fraction > 0:
-            drawn = show_past_as_in_rollouts(*drawn, arguments.context_level_fraction, context, generator, first)
+            drawn = move_to_context_level(*drawn, arguments.context_level_fraction, context, generator, first)
         else:
             drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool)
         return *drawn, torch.randn(shape, generator=generator)
