@@ -22,7 +22,7 @@ from dreamer_hf.envs.world import DreamerWorldEnv
 from dreamer_hf.loading import load_world
 from dreamer_hf.media import VideoWriter
 from dreamer_hf.planning import CrossEntropyPlanner
-from dreamer_hf.play.options import ACTION_FORMS
+from dreamer_hf.play.play_options import ACTION_FORMS
 from dreamer_hf.pusht.compare import RealPushT
 from dreamer_hf.pusht.player import WORLD_SIZE, tee_center
 from dreamer_hf.start_frames import load_start_frames

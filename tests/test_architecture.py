@@ -16,7 +16,16 @@ SRC = ROOT / "src" / "dreamer_hf"
 MAX_LINES = 500
 
 FLOORS = (
-    {"configuration_dreamer", "scheduling_shortcut", "frame_inputs", "pacing", "rollout_noise", "rotary", "worlds"},
+    {
+        "configuration_dreamer",
+        "scheduling_shortcut",
+        "frame_inputs",
+        "options",
+        "pacing",
+        "rollout_noise",
+        "rotary",
+        "worlds",
+    },
     {"cache_dreamer", "compile_rollout", "video_processing_dreamer"},
     {"modeling_layers", "latent_rollout"},
     {"rollout"},
@@ -43,11 +52,7 @@ DATA_IMPORTS = {"data", "frame_inputs", ""}
 
 KNOWN_UPWARD = {
     ("data", "cli"),
-    ("envs", "play"),
-    ("loading", "play"),
     ("pusht", "evaluation"),
-    ("pusht", "play"),
-    ("evaluation", "play"),
 }
 KNOWN_CIRCLES = {"dreamer_hf.training.data", "dreamer_hf.training.latents"}
 KNOWN_SAME_NAMES = {"dreams", "hub", "metrics", "options", "running"}

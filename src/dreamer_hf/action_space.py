@@ -1,4 +1,4 @@
-"""The actions of a world: names, units and ranges, in the units of the data that it was trained on."""
+"""The actions of a world: names, units, ranges and meaning, in the units of the data that it was trained on."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """The actions of a world: a name and a range for each of its A dimensions, in raw units.
+    """The A components of a world's actions, in raw units.
 
     Attributes:
         names: A names, for people.
         low, high: float32 (A,), the smallest and the largest value in the training data.
-        centered: bool (A,), whether zero means "do nothing", as in displacements and velocities.
-        discrete: bool (A,), whether the values are class numbers (0, 1, ...), as of a button.
-        units: A units, for people, or None where the world knows none.
+        relative: bool (A,), whether a component is a displacement (or a velocity, ...) instead of a position to go to.
+        discrete: bool (A,), whether the values are class numbers (0, 1, ...), such as those of a button.
+        units: A units, for people; None if the world does not know them.
     """
 
     names: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
-    centered: np.ndarray
+    relative: np.ndarray
     discrete: np.ndarray
     units: tuple[str, ...] | None = None
 
     @classmethod
     def from_config(cls, config) -> "ActionSpace":
-        """Reads the action space off a `DreamerDynamicsConfig`.
+        """Return the action space of a `DreamerDynamicsConfig`.
 
-        The range is that of the training data, or two standard deviations about the mean where the statistics have no
-        extremes, or [-1, 1] without statistics. A dimension counts as centered on zero when zero lies strictly inside
-        its range and within half a standard deviation of its mean: so do displacements; absolute positions, as a
-        rule, do not.
+        The range is that of the training data; if the statistics lack it, two standard deviations around the mean;
+        without statistics, [-1, 1]. `relative` is `config.relative_actions`. If that is None, it is a guess, the same
+        for all components: displacements if, in at least half of the continuous components, zero lies inside the range
+        and within half a standard deviation of the mean.
         """
         size, stats = config.action_dim, config.action_stats or {"mean": [0.0], "std": [0.5]}
         names = tuple(config.action_names or (f"action {i}" for i in range(size)))
@@ -40,11 +40,15 @@ class ActionSpace:
         low, high = np.asarray(stats.get("min", mean - 2 * std)), np.asarray(stats.get("max", mean + 2 * std))
         classes = np.asarray(config.action_num_classes or [0] * size)
         low, high = np.where(classes > 0, 0, low), np.where(classes > 0, classes - 1, high)
-        centered = (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
-        return cls(names, low.astype(np.float32), high.astype(np.float32), centered, classes > 0, units)
+        relative = getattr(config, "relative_actions", None)
+        if relative is None:
+            centered = (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
+            relative = [_mostly(centered[classes == 0])] * size
+        return cls(names, low.astype(np.float32), high.astype(np.float32), np.array(relative), classes > 0, units)
 
     @property
     def size(self) -> int:
+        """Number of components A."""
         return len(self.low)
 
     @property
@@ -55,22 +59,35 @@ class ActionSpace:
 
     @property
     def rest(self) -> np.ndarray:
-        """The action of a hand that does nothing, float32 (A,): zero where zero is in range, else the middle."""
+        """The action of doing nothing, float32 (A,): zero where zero is in range, otherwise the middle."""
         contains_zero = (self.low <= 0) & (self.high >= 0)
         return np.where(contains_zero, 0.0, (self.low + self.high) / 2).astype(np.float32)
 
     @property
     def is_relative(self) -> bool:
-        """Whether the actions are, for the most part, displacements: half of the continuous dimensions are centered."""
-        continuous = ~self.discrete
-        return not continuous.any() or bool(self.centered[continuous].mean() >= 0.5)
+        """Whether at least half of the continuous components are displacements."""
+        return _mostly(self.relative[~self.discrete])
 
     def valid(self, action: np.ndarray) -> np.ndarray:
-        """The nearest action (A,) float32 inside the range, with whole numbers in the discrete dimensions."""
+        """Return the nearest action (A,) float32 inside the range, with whole numbers for the discrete components.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        if not np.isfinite(action).all():
+            raise ValueError("the action holds a value that is not a finite number: give finite ones.")
         action = np.clip(action, self.low, self.high)
         return np.where(self.discrete, np.round(action), action).astype(np.float32)
 
     def fraction(self, action: np.ndarray) -> np.ndarray:
-        """Where an action lies in its range, 0 at the low end and 1 at the high one, (A,); for drawing."""
+        """Return where an action lies in its range, (A,): 0 at the low end, 1 at the high end."""
         width = np.maximum(self.high - self.low, 1e-9)
         return np.clip((action - self.low) / width, 0.0, 1.0)
+
+
+def _mostly(flags: np.ndarray) -> bool:
+    """Return whether at least half of some flags are set, or there are none."""
+    return not flags.size or bool(flags.mean() >= 0.5)
+
+
+__all__ = ["ActionSpace"]

@@ -66,6 +66,10 @@ class Dreams:
         starts: start frames that dreams can begin from; None if all dreams begin from frames that are given.
         num_inference_steps: denoising passes per frame, a power of two.
 
+    Attributes:
+        space: the world's actions.
+        fps: the world's frame rate.
+
     Raises:
         ValueError: the start frames do not fit the world, or it cannot dream with that number of passes.
     """
@@ -76,7 +80,7 @@ class Dreams:
         config = world.config.dynamics_config
         RolloutSchedule(num_inference_steps, CONTEXT_SIGNAL_LEVEL, config.num_signal_levels)  # refuses impossible ones
         self.world, self.starts, self.num_inference_steps = world, starts, num_inference_steps
-        self.space = ActionSpace.from_config(config)
+        self.space, self.fps = ActionSpace.from_config(config), float(config.fps or 10.0)
         self._all: WeakSet[Dream] = WeakSet()
 
     def begin(self, starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> list[Dream]:

@@ -7,7 +7,7 @@ from transformers import AutoConfig, TorchAoConfig
 
 from .adapters import load_adapter
 from .modeling_dreamer_world import DreamerWorldModel
-from .play.options import WorldOptions
+from .options import WorldOptions
 from .start_frames import StartFrames, load_start_frames, read_start_frames
 from .worlds import resolve_model
 

@@ -184,7 +184,7 @@ def test_a_window_shows_the_dream(world_folder):
     env.reset(seed=0)
     frame, *_ = env.step(ACTIONS[0])
     window = env.unwrapped._viewer._window
-    from dreamer_hf.play.pygame_import import pygame
+    from dreamer_hf.play.devices import pygame
 
     shown = pygame.surfarray.array3d(window.surface.subsurface(window.picture)).swapaxes(0, 1)
     scale = window.picture.w // IMAGE_SIZE

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dreamer_hf.action_space import ActionSpace
-from dreamer_hf.play.dataset_recorder import DatasetRecorder
+from dreamer_hf.play.recorders import DatasetRecorder
 
 SIZE = 64  # the AV1 encoder takes nothing smaller
 

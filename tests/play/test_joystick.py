@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from virtual_joystick import VirtualJoystick
 
-from dreamer_hf.play.commands import Command
-from dreamer_hf.play.devices import open_device
-from dreamer_hf.play.joystick import DEAD_ZONE, Joystick, apply_dead_zone
-from dreamer_hf.play.pygame_import import pygame
+from dreamer_hf.play.devices import DEAD_ZONE, Command, Joystick, apply_dead_zone, open_device, pygame
 
 HAT_UP, HAT_RIGHT = 1, 2
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from dreamer_hf.action_space import ActionSpace
-from dreamer_hf.play.devices import open_device
-from dreamer_hf.play.keyboard_mouse import KEY_PAIRS, Keyboard, Mouse
-from dreamer_hf.play.pygame_import import pygame
+from dreamer_hf.play.controls import KEY_PAIRS
+from dreamer_hf.play.devices import Keyboard, Mouse, open_device, pygame
 from dreamer_hf.play.window import KEY_COMMANDS
 
 
@@ -68,7 +67,7 @@ def test_no_key_has_two_meanings():
 
 
 def test_the_mouse_gives_its_place_in_the_picture():
-    mouse = Mouse(2, pygame.Rect(10, 20, 100, 200))
+    mouse = Mouse(2, lambda: pygame.Rect(10, 20, 100, 200))
     assert mouse.axes().tolist() == [0, 0]
     send(mouse, pygame.event.Event(pygame.MOUSEMOTION, pos=(10, 220), rel=(0, 0), buttons=(0, 0, 0)))
     assert mouse.axes().tolist() == [-1, 1]

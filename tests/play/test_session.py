@@ -1,12 +1,13 @@
-"""The session on a real world: steps, resets, rewinds, and what recorders are told."""
+"""The session in a real world: steps, resets, rewinds, and what recorders get."""
 
 import numpy as np
 import pytest
 import torch
 
 from dreamer_hf.action_space import ActionSpace
+from dreamer_hf.dreams import Dreams
+from dreamer_hf.play.action_sources import PatternActions, ScriptedActions
 from dreamer_hf.play.session import PlaySession
-from dreamer_hf.play.sources import PatternActions, ScriptedActions
 from tiny import IMAGE_SIZE, make_starts, make_world
 
 
@@ -34,27 +35,27 @@ class Diary:
 
 @pytest.fixture
 def session(world, starts):
-    return PlaySession(world, starts, PatternActions(space_of(world)), recorders=[Diary()])
+    return PlaySession(Dreams(world, starts), PatternActions(space_of(world)), recorders=[Diary()])
 
 
 def advance(session, steps):
     frames = []
     for _ in range(steps):
         assert session.advance()
-        frames.append(session.frame)
+        frames.append(session.dream.frame)
     return frames
 
 
 def test_it_begins_with_the_last_context_frame_and_action(session, starts):
-    assert session.step_index == 0
-    np.testing.assert_array_equal(session.frame, starts.pixel_values_videos[0, -1].permute(1, 2, 0))
-    np.testing.assert_array_equal(session.last_action, starts.actions[0, -1])
+    assert session.dream.step == 0
+    np.testing.assert_array_equal(session.dream.frame, starts.pixel_values_videos[0, -1].permute(1, 2, 0))
+    np.testing.assert_array_equal(session.dream.action, starts.actions[0, -1])
 
 
 def test_without_a_context_action_it_begins_at_rest(world, starts):
     starts.action_mask[:] = False
-    session = PlaySession(world, starts, ScriptedActions(np.zeros((1, 2))))
-    assert session.last_action.tolist() == session.space.rest.tolist()
+    session = PlaySession(Dreams(world, starts), ScriptedActions(np.zeros((1, 2))))
+    assert session.dream.action.tolist() == session.dreams.space.rest.tolist()
 
 
 def test_frames_are_those_of_the_plain_rollout(session, world, starts):
@@ -87,32 +88,32 @@ def test_the_next_start_is_another_one_and_the_last_is_followed_by_the_first(ses
     advance(session, 2)
     for expected in (1, 0):
         session.next_start()
-        assert (session.start_index, session.step_index) == (expected, 0)
-        np.testing.assert_array_equal(session.frame, starts.pixel_values_videos[expected, -1].permute(1, 2, 0))
+        assert (session.dream.start, session.dream.step) == (expected, 0)
+        np.testing.assert_array_equal(session.dream.frame, starts.pixel_values_videos[expected, -1].permute(1, 2, 0))
 
 
 @pytest.mark.parametrize("steps", [4, 10, 13, 20, 37])
 def test_a_rewind_goes_ten_frames_back_and_the_same_future_follows(session, steps):
-    frames = [session.frame, *advance(session, steps)]
+    frames = [session.dream.frame, *advance(session, steps)]
     goal = max(0, steps - 10)
     session.rewind()
-    assert session.step_index == goal
-    np.testing.assert_array_equal(session.frame, frames[goal])
+    assert session.dream.step == goal
+    np.testing.assert_array_equal(session.dream.frame, frames[goal])
     for expected, frame in zip(frames[goal + 1 :], advance(session, steps - goal)):
         np.testing.assert_array_equal(frame, expected)
 
 
 def test_rewinds_add_up(session):
-    frames = [session.frame, *advance(session, 35)]
+    frames = [session.dream.frame, *advance(session, 35)]
     for expected in (25, 15, 5, 0, 0):
         session.rewind()
-        assert session.step_index == expected
-        np.testing.assert_array_equal(session.frame, frames[expected])
+        assert session.dream.step == expected
+        np.testing.assert_array_equal(session.dream.frame, frames[expected])
 
 
 def test_after_a_rewind_another_action_gives_another_future(world, starts):
     source = ScriptedActions(np.full((20, 2), 100.0))
-    session = PlaySession(world, starts, source)
+    session = PlaySession(Dreams(world, starts), source)
     frames = advance(session, 12)
     session.rewind()
     source.actions = np.full((20, 2), 400.0, dtype=np.float32)
@@ -120,16 +121,16 @@ def test_after_a_rewind_another_action_gives_another_future(world, starts):
 
 
 def test_a_script_ends_the_session(world, starts):
-    session = PlaySession(world, starts, ScriptedActions(np.zeros((2, 2))))
+    session = PlaySession(Dreams(world, starts), ScriptedActions(np.zeros((2, 2))))
     assert [session.advance() for _ in range(3)] == [True, True, False]
-    assert session.step_index == 2
+    assert session.dream.step == 2
 
 
 def test_every_recording_is_finished_even_if_one_fails(world, starts):
     diaries = [Diary(), Diary(fails=True), Diary()]
     with (
         pytest.raises(OSError, match="no space"),
-        PlaySession(world, starts, ScriptedActions(np.zeros((2, 2))), diaries) as session,
+        PlaySession(Dreams(world, starts), ScriptedActions(np.zeros((2, 2))), diaries) as session,
     ):
         session.advance()
     assert all(diary.closed for diary in diaries)
@@ -137,25 +138,25 @@ def test_every_recording_is_finished_even_if_one_fails(world, starts):
 
 def test_start_frames_of_another_world_are_refused(world, starts):
     with pytest.raises(ValueError, match="width 3"):
-        PlaySession(world, make_starts(action_dim=3), ScriptedActions(np.zeros((1, 2))))
+        PlaySession(Dreams(world, make_starts(action_dim=3)), ScriptedActions(np.zeros((1, 2))))
 
 
 def test_a_world_without_names_statistics_or_rate_can_be_played():
     world = make_world(action_dim=3, action_names=None, action_stats=None, fps=None)
-    session = PlaySession(world, make_starts(action_dim=3), PatternActions(space_of(world)))
-    assert session.fps == 10 and session.space.names == ("action 0", "action 1", "action 2")
+    session = PlaySession(Dreams(world, make_starts(action_dim=3)), PatternActions(space_of(world)))
+    assert session.dreams.fps == 10 and session.dreams.space.names == ("action 0", "action 1", "action 2")
     assert session.advance()
 
 
-def test_a_rollout_that_is_given_serves_every_dream(world, starts):
-    """A compiled one, say: dreams and what follows a rewind are those of rollouts of their own."""
-    frames = torch.rand(1, 3, 3, *world.config.tokenizer_config.frame_size)
-    source = PatternActions(space_of(world))
-    given = world.start_rollout(frames)
-    ours, own = PlaySession(world, starts, source, rollout=given), PlaySession(world, starts, source)
+def test_a_dream_that_is_given_is_used_for_every_dream(world, starts):
+    """Its rollout may be compiled. Dreams, and what follows a rewind, are those of a session that begins its own."""
+    dreams, source = Dreams(world, starts), PatternActions(space_of(world))
+    (given,) = dreams.begin([1], [5])
+    rollout = given.rollout
+    ours, own = PlaySession(dreams, source, dream=given), PlaySession(Dreams(world, starts), source)
     for session in (ours, own):
         advance(session, 12)
         session.rewind()
         session.next_start()
     np.testing.assert_array_equal(advance(ours, 5), advance(own, 5))
-    assert ours.rollout is given
+    assert ours.dream.rollout is rollout

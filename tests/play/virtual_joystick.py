@@ -3,7 +3,7 @@
 import ctypes
 from pathlib import Path
 
-from dreamer_hf.play.pygame_import import pygame
+from dreamer_hf.play.devices import pygame
 
 GAME_CONTROLLER = 1  # SDL_JOYSTICK_TYPE_GAMECONTROLLER
 FULL = 32767

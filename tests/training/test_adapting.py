@@ -19,7 +19,7 @@ from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, 
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shards import METADATA_NAME, shard_name
 from dreamer_hf.loading import load_world_and_starts
-from dreamer_hf.play.options import WorldOptions
+from dreamer_hf.options import WorldOptions
 from dreamer_hf.training.arguments import DynamicsArguments
 from dreamer_hf.training.finetune import TOKENIZER, load_model
 from dreamer_hf.training.latents import encode_shards

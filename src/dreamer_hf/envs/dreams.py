@@ -18,7 +18,6 @@ from ..action_space import ActionSpace
 from ..loading import load_world
 from ..media import to_uint8
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..play.session import DEFAULT_FPS
 from ..rollout import DreamerRollout
 from ..start_frames import StartFrames, load_start_frames, read_start_frames
 from .action_format import ActionFormat
@@ -102,7 +101,7 @@ class Dreams:
         config = self.world.config
         self.action_space = ActionSpace.from_config(config.dynamics_config)
         self.format = ActionFormat(self.action_space, options.flat_actions)
-        self.fps = float(config.dynamics_config.fps or DEFAULT_FPS)
+        self.fps = float(config.dynamics_config.fps or 10.0)
         self.frame_shape = (*config.tokenizer_config.frame_size, 3)
         self.rollout: DreamerRollout | None = None
         self.frames = np.zeros((num_rows, *self.frame_shape), np.uint8)

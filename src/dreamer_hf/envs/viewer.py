@@ -4,7 +4,7 @@ import numpy as np
 
 from ..action_space import ActionSpace
 from ..pacing import PacingClock
-from ..play.pygame_import import pygame
+from ..play.devices import pygame
 from ..play.window import PlayWindow, View, open_display
 
 

@@ -1,4 +1,4 @@
-"""One person's game inside a world: the loop's state, without a window, a device or a clock."""
+"""The state of a game in a world: a dream, its snapshots, and what is led through the same actions."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,110 +6,89 @@ from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 
-from ..action_space import ActionSpace
-from ..media import to_uint8
-from ..modeling_dreamer_world import DreamerWorldModel
-from ..rollout import DreamerRollout
-from ..start_frames import StartFrames
-from .sources import ActionSource
+from ..dreams import Dream, Dreams
+from .action_sources import ActionSource
 
-REWIND_FRAMES = 10  # also the distance between snapshots
-KEPT_SNAPSHOTS = 6
-DEFAULT_FPS = 10.0  # for worlds that do not know their frame rate
+REWIND_FRAMES = 10
+"""Frames that a rewind goes back; also the distance between snapshots."""
+MAX_SNAPSHOTS = 6
 
 
 class Recorder(Protocol):
     """Takes the steps of a session."""
 
     def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
-        """One step: the frame that was shown, the raw action given, the frame that came; uint8 (H, W, 3) RGB."""
+        """Take one step: the frame that was shown, the raw action, the new frame; frames are uint8 (H, W, 3) RGB."""
 
     def cut(self) -> None:
-        """The next step does not continue the last one (reset, rewind)."""
+        """Prepare for a step that does not continue the last one, after a reset or a rewind."""
 
     def close(self) -> None:
-        """Finishes what was recorded."""
+        """Finish the recording."""
 
 
-class Companion(Protocol):
-    """Something led through the same actions beside the dream, such as the simulator that the dream is of.
+class SideBySide(Protocol):
+    """What goes through the same actions as the dream, such as the simulator that the dream imitates.
 
     Attributes:
-        frame: uint8 (H, W, 3) RGB, what is seen there now.
+        frame: uint8 (H, W, 3) RGB, what it shows now.
     """
 
     frame: np.ndarray
 
     def begin(self, start_index: int) -> None:
-        """The dream begins from one of the starts."""
+        """Follow a dream that begins from these start frames."""
 
     def advance(self, action: np.ndarray, dreamt: np.ndarray) -> None:
-        """The dream has answered a raw action (A,) with a frame."""
+        """Follow a step of the dream: a raw action (A,) and the dreamt frame."""
 
     def rewind(self, step: int) -> None:
-        """The dream goes back to the moment after this number of steps."""
+        """Follow the dream back to the state after this number of steps."""
 
     def status(self) -> str:
-        """A few words about the moment."""
+        """Return a few words on the current state."""
 
 
 class Snapshot(NamedTuple):
-    """One moment, with all that is needed to go on from it in exactly the same way, and what was done after it."""
+    """A copy of a dream, and the actions taken since."""
 
-    step: int
-    rollout: DreamerRollout
-    frame: np.ndarray
-    action: np.ndarray
-    actions_after: list[np.ndarray]
+    dream: Dream
+    actions: list[np.ndarray]
 
 
 class PlaySession:
-    """Steps a world with the actions of a source, and knows how to begin again and how to go back.
+    """Steps a dream with the actions of a source; can continue with other start frames, and go back.
 
-    Every dream is reproducible: each one has a seed of its own, and a rewind brings the state of its noise back.
+    Every dream is reproducible: each has its own seed, and a rewind restores the state of its noise.
 
     Args:
-        world: the world to play.
-        starts: where dreams begin; must fit the world (see `StartFrames.check_fits`).
+        dreams: of the world to play, with its start frames.
         source: gives the action of each step.
-        recorders: take every step; closed by `close`, which a `with` block calls whatever happens.
-        num_inference_steps: denoising steps for each frame, a power of two.
+        recorders: take every step; closed by `close`, which a `with` block calls in any case.
         seed: of the noise of the first dream; each reset takes the next number.
-        companion: is led through whatever the dream is led through.
-        rollout: one of the world, a compiled one perhaps, that every dream resets (`num_inference_steps` is then its own); the
-            first dream starts one if not given.
+        side_by_side: goes through the same steps, resets and rewinds as the dream.
+        dream: a dream to restart instead of beginning one, for example because its rollout is compiled.
 
     Attributes:
-        frame: uint8 (H, W, 3) RGB, what is seen now.
-        last_action: float32 (A,), the raw action that led to it.
-        step_index: steps since the start frames.
-        start_index: which of the starts the dream began from.
+        dream: the current dream: its frame, step, start, and last action.
     """
 
     def __init__(
         self,
-        world: DreamerWorldModel,
-        starts: StartFrames,
+        dreams: Dreams,
         source: ActionSource,
         recorders: Sequence[Recorder] = (),
-        num_inference_steps: int = 4,
         seed: int = 0,
-        companion: Companion | None = None,
-        rollout: DreamerRollout | None = None,
+        side_by_side: SideBySide | None = None,
+        dream: Dream | None = None,
     ):
-        starts.check_fits(world.config)
-        self.world = world
-        self.starts = starts
+        self.dreams = dreams
         self.source = source
         self.recorders = list(recorders)
-        self.num_inference_steps = num_inference_steps
-        self.space = ActionSpace.from_config(world.config.dynamics_config)
-        self.fps = float(world.config.dynamics_config.fps or DEFAULT_FPS)
-        self.companion = companion
+        self.side_by_side = side_by_side
         self.next_seed = seed
-        self.rollout = rollout
+        self.dream = dream if dream is not None else dreams.begin([0], [seed])[0]
         self._begin(0)
 
     def __enter__(self) -> "PlaySession":
@@ -119,76 +98,61 @@ class PlaySession:
         self.close()
 
     def advance(self) -> bool:
-        """Dreams one frame. Returns False, and does nothing, when the source has no more actions."""
-        action = self.source.action(self.step_index)
+        """Dream one frame. Returns False, and does nothing, if the source has no more actions."""
+        action = self.source.action(self.dream.step)
         if action is None:
             return False
-        before = self.frame
-        self._dream(action)
-        if self.companion is not None:
-            self.companion.advance(action, self.frame)
+        before = self.dream.frame
+        self._step(action)
+        if self.side_by_side is not None:
+            self.side_by_side.advance(action, self.dream.frame)
         for recorder in self.recorders:
-            recorder.add(before, action, self.frame)
+            recorder.add(before, action, self.dream.frame)
         return True
 
     def next_start(self) -> None:
-        """Begins again from the next of the starts (after the last one, the first)."""
-        self._begin((self.start_index + 1) % len(self.starts))
+        """Begin a dream from the next start frames; after the last ones, from the first."""
+        self._begin((self.dream.start + 1) % len(self.dreams.starts))
         self._cut()
 
     def rewind(self) -> None:
-        """Goes back ten frames, or as far as it can.
+        """Go back ten frames, or as far as possible.
 
-        A snapshot is kept every ten frames only; the frames between it and the moment asked for are dreamt again,
-        with the same actions and the same noise, so they are the same.
+        There is a snapshot for every tenth frame only. The frames between it and the goal are dreamt again, with the
+        same actions and the same noise, so they are the same.
         """
-        goal = max(self.step_index - REWIND_FRAMES, self._snapshots[0].step)
-        while self._snapshots[-1].step > goal:
+        goal = max(self.dream.step - REWIND_FRAMES, self._snapshots[0].dream.step)
+        while self._snapshots[-1].dream.step > goal:
             self._snapshots.pop()
         snapshot = self._snapshots[-1]
-        actions = snapshot.actions_after[: goal - snapshot.step]
-        self._restore(snapshot)
-        for action in actions:
-            self._dream(action)
-        if self.companion is not None:
-            self.companion.rewind(goal)
-        self.source.resume_from(self.last_action)
+        again = snapshot.actions[: goal - snapshot.dream.step]
+        snapshot.actions.clear()
+        self.dreams.rewind([self.dream], [snapshot.dream])
+        for action in again:
+            self._step(action)
+        if self.side_by_side is not None:
+            self.side_by_side.rewind(goal)
+        self.source.resume_from(self.dream.action)
         self._cut()
 
     def close(self) -> None:
-        """Finishes every recording, each even if another one fails."""
+        """Finish every recording, even if another one fails."""
         with ExitStack() as stack:
             for recorder in self.recorders:
                 stack.callback(recorder.close)
 
     def _begin(self, start_index: int) -> None:
-        start = self.starts[start_index].to(self.world.device)
-        # On the CPU a seed gives the same noise whatever the world runs on.
-        generator = torch.Generator().manual_seed(self.next_seed)
+        self.dreams.restart([self.dream], [start_index], [self.next_seed])
         self.next_seed += 1
-        self.start_index = start_index
-        self.step_index = 0
-        frames = (start.pixel_values_videos / 255).to(self.world.dtype)
-        context = {"actions": start.actions, "action_mask": start.action_mask, "generator": generator}
-        if self.rollout is None:
-            self.rollout = self.world.start_rollout(frames, num_inference_steps=self.num_inference_steps, **context)
-        else:  # what was compiled stays so
-            self.rollout.reset(frames, **context)
-        self.frame = start.pixel_values_videos[0, -1].permute(1, 2, 0).cpu().numpy()
-        self.last_action = start.actions[0, -1].cpu().numpy() if start.action_mask[0, -1] else self.space.rest
-        if self.companion is not None:
-            self.companion.begin(start_index)
-        self.source.resume_from(self.last_action)
-        self._snapshots: deque[Snapshot] = deque([self._snapshot()], maxlen=KEPT_SNAPSHOTS)
+        if self.side_by_side is not None:
+            self.side_by_side.begin(start_index)
+        self.source.resume_from(self.dream.action)
+        self._snapshots: deque[Snapshot] = deque([self._snapshot()], maxlen=MAX_SNAPSHOTS)
 
-    def _dream(self, action: np.ndarray) -> None:
-        actions = torch.from_numpy(action).to(self.world.device)[None]
-        pixels = self.rollout.step(actions).pixel_values[0]
-        self.frame = to_uint8(pixels)
-        self.last_action = action
-        self.step_index += 1
-        self._snapshots[-1].actions_after.append(action)
-        if self.step_index % REWIND_FRAMES == 0:
+    def _step(self, action: np.ndarray) -> None:
+        self.dreams.step([self.dream], [action])
+        self._snapshots[-1].actions.append(action)
+        if self.dream.step % REWIND_FRAMES == 0:
             self._snapshots.append(self._snapshot())
 
     def _cut(self) -> None:
@@ -196,9 +160,4 @@ class PlaySession:
             recorder.cut()
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self.step_index, self.rollout.clone(), self.frame, self.last_action, [])
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        self.rollout.copy_(snapshot.rollout)
-        self.step_index, self.frame, self.last_action = snapshot.step, snapshot.frame, snapshot.action
-        snapshot.actions_after.clear()
+        return Snapshot(self.dreams.clone([self.dream])[0], [])

@@ -1,4 +1,4 @@
-"""The window: the dream enlarged, the action as bars, the frame rate, and the keys that command the session."""
+"""The window: the dream enlarged, the action as bars, the frame rate, and the keys that control the session."""
 
 import os
 import sys
@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..action_space import ActionSpace
-from .commands import Command
-from .pygame_import import pygame
+from .devices import Command, pygame
 
 BACKGROUND, PANEL, TRACK = (18, 20, 24), (28, 31, 37), (52, 57, 66)
 TEXT, DIM, ACCENT, ALERT = (232, 235, 240), (140, 147, 158), (92, 170, 255), (255, 92, 92)
 AMBER = (255, 190, 70)
-MARGIN, LINE, BAR_HEIGHT = 14, 26, 10
-NAME_WIDTH, LABEL_WIDTH, VALUE_WIDTH = 164, 96, 74
-PICTURE_SIDE, SMALL_PICTURE_SIDE, BARS_WIDTH = 576, 448, 520
-MAX_BARS_BELOW = 4  # more than these stand beside the picture
+MARGIN, LINE, MIN_LINE = 14, 26, 17
+BARS_WIDTH, MIN_BARS_WIDTH = 520, 340
+VALUE_WIDTH, MAX_NAME_SHARE = 74, 0.45
+PICTURE_SIDE, SMALL_PICTURE_SIDE = 576, 448
+MAX_BARS_BELOW = 4
+"""More bars than these are next to the picture."""
+DESKTOP_MARGIN = 80
+"""Pixels of the desktop that a new window leaves free, for its title and the desktop's own bars."""
 HELP = ("space pause    enter one step    R next start", "backspace ten frames back    esc quit")
 NO_DISPLAY = "there is no display to open a window on: play with --headless, or log in with a screen."
 KEY_COMMANDS = {
@@ -32,14 +35,14 @@ KEY_COMMANDS = {
 
 @dataclass(frozen=True)
 class View:
-    """What the window shows: the frame, the action that led to it, and words about them.
+    """What the window shows.
 
     Attributes:
         frames: uint8 (H, W, 3) RGB each, one for each caption of the window; the dream is the last.
-        action: float32 (A,), raw.
+        action: float32 (A,), the raw action that led to the frame.
         status: one line under the picture.
-        labels: which control moves each of the first action dimensions.
-        banner: one line that catches the eye: why the dream waits.
+        labels: the controls that move the first action dimensions.
+        banner: one line that stands out: why the dream waits.
         recording: whether to show that a recording runs.
     """
 
@@ -51,11 +54,72 @@ class View:
     recording: bool = False
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in a window of `size` (width, height).
+
+    Attributes:
+        pictures: one rectangle for each caption.
+        bars: rectangle of all bars.
+        rows, columns, line: how the bars are arranged, and the height of one.
+        panel: rectangle of everything under the pictures: the status at its top, then the bars if they are below,
+            the banner, and the help.
+    """
+
+    size: tuple[int, int]
+    pictures: list["pygame.Rect"]
+    bars: "pygame.Rect"
+    rows: int
+    columns: int
+    line: int
+    panel: "pygame.Rect"
+    banner: "pygame.Rect"
+
+
+def lay_out(
+    frame_size: tuple[int, int],
+    num_pictures: int,
+    num_bars: int,
+    num_help_lines: int,
+    scale: float,
+    room: tuple[int, int],
+) -> Layout:
+    """Lay out a window for frames of `frame_size` (height, width), enlarged `scale` times.
+
+    The layout is as small as possible, except that bars next to the picture, or below it, take the width that is left
+    of `room` (width, height). It may be larger than `room`: then choose a smaller scale.
+    """
+    height, width = (max(1, round(side * scale)) for side in frame_size)
+    all_width = num_pictures * width + (num_pictures - 1) * MARGIN
+    first_top = MARGIN if num_pictures == 1 else MARGIN + LINE
+    below = num_bars <= MAX_BARS_BELOW
+    panel_height = MARGIN // 2 + LINE + (num_bars * LINE if below else 0) + LINE + 14 + num_help_lines * LINE + 4
+    most_rows = num_bars if below else max(1, max(height, room[1] - first_top - MARGIN - panel_height) // MIN_LINE)
+    columns = -(-num_bars // most_rows)
+    rows = -(-num_bars // columns)
+    line = LINE if below else min(LINE, max(MIN_LINE, height // rows))
+    needed = BARS_WIDTH if columns == 1 else columns * MIN_BARS_WIDTH
+    bars_width = max(needed, (room[0] - 2 * MARGIN) if below else (room[0] - all_width - 3 * MARGIN))
+    total_width = (max(all_width, bars_width) if below else all_width + MARGIN + bars_width) + 2 * MARGIN
+    left = (total_width - all_width) // 2 if below else MARGIN
+    pictures = [pygame.Rect(left + n * (width + MARGIN), first_top, width, height) for n in range(num_pictures)]
+    top = first_top + (height if below else max(height, rows * line)) + MARGIN
+    panel = pygame.Rect(0, top, total_width, panel_height)
+    status_bottom = top + MARGIN // 2 + LINE
+    if below:
+        bars = pygame.Rect(MARGIN, status_bottom, total_width - 2 * MARGIN, num_bars * LINE)
+    else:
+        bars = pygame.Rect(pictures[-1].right + MARGIN, first_top, bars_width, rows * line)
+    banner_top = (bars.bottom if below else status_bottom) + 4
+    banner = pygame.Rect(MARGIN, banner_top, total_width - 2 * MARGIN, LINE + 2)
+    return Layout((total_width, panel.bottom), pictures, bars, rows, columns, line, panel, banner)
+
+
 def open_display() -> None:
-    """Connects to the screen.
+    """Connect to the screen.
 
     Raises:
-        ValueError: when there is none. `SDL_VIDEODRIVER=dummy` asks for a window that nobody sees.
+        ValueError: there is none. `SDL_VIDEODRIVER=dummy` asks for a window that nobody sees.
     """
     asked_for = os.environ.get("SDL_VIDEODRIVER")
     needs_server = sys.platform == "linux" and not asked_for
@@ -71,15 +135,15 @@ def open_display() -> None:
 
 
 class PlayWindow:
-    """One pygame window for picture, action bars and keys.
+    """One pygame window for pictures, action bars and keys. It can be resized; pictures keep their aspect ratio.
 
     Args:
         frame_size: height and width of a dreamt frame in pixels.
         space: the actions that the bars show.
-        scale: screen pixels for each dreamt pixel; chosen to fill about 576 pixels if not given.
+        scale: screen pixels per dreamt pixel. Defaults to pictures of about 576 pixels, or to what the desktop fits.
         title: of the window.
-        help_lines: what the keys do, at the bottom.
-        captions: of the pictures, from left to right; a picture alone needs none.
+        help_lines: what the keys do, shown at the bottom.
+        captions: of the pictures, from left to right; a single picture shows none.
     """
 
     def __init__(
@@ -93,102 +157,121 @@ class PlayWindow:
     ):
         pygame.font.init()
         self.space = space
-        self._help, self._captions = help_lines, captions
-        wanted = PICTURE_SIDE if len(captions) == 1 else SMALL_PICTURE_SIDE
-        scale = scale or max(1, wanted // max(frame_size))
-        self._lay_out(*(side * scale for side in frame_size))
-        pygame.display.set_caption(title or "Dreamer world")
-        self._font = pygame.font.Font(None, 24)
-        self._small_font = pygame.font.Font(None, 21)
+        self._frame_size, self._help, self._captions = frame_size, help_lines, captions
         # As many decimals as give about four digits over each range.
         magnitude = np.ceil(np.log10(np.maximum(space.high - space.low, 1e-4)))
         self._decimals = np.clip(4 - magnitude, 0, 4).astype(int)
+        self._font, self._small_font = pygame.font.Font(None, 24), pygame.font.Font(None, 21)
+        desktop = tuple(side - DESKTOP_MARGIN for side in pygame.display.get_desktop_sizes()[0])
+        wanted = PICTURE_SIDE if len(captions) == 1 else SMALL_PICTURE_SIDE
+        largest = scale or max(1, wanted // max(frame_size))
+        layout = self._fit(largest, desktop) if scale is None else self._lay_out(scale, desktop)
+        width = layout.pictures[-1].right + MARGIN
+        smallest = self._lay_out(layout.pictures[0].w / frame_size[1], (width, desktop[1]))
+        self.surface = pygame.display.set_mode(smallest.size, pygame.RESIZABLE)
+        pygame.display.set_caption(title or "Dreamer world")
+        self._use(smallest)
 
-    def _lay_out(self, height: int, width_of_one: int) -> None:
-        """Places the pictures of that size, the bars below or beside them, the status line, banner and help."""
-        count = len(self._captions)
-        pictures_width = count * width_of_one + (count - 1) * MARGIN
-        first_top = MARGIN if count == 1 else MARGIN + LINE
-        bars_height = self.space.size * LINE
-        beside = self.space.size > MAX_BARS_BELOW
-        width = pictures_width + BARS_WIDTH + 3 * MARGIN if beside else max(pictures_width, BARS_WIDTH) + 2 * MARGIN
-        left = MARGIN if beside else (width - pictures_width) // 2
-        self.pictures = [
-            pygame.Rect(left + n * (width_of_one + MARGIN), first_top, width_of_one, height) for n in range(count)
-        ]
-        top = first_top + (max(height, bars_height) if beside else height) + MARGIN
-        self._status_top = top + MARGIN // 2
-        if beside:
-            self._bars = pygame.Rect(self.picture.right + MARGIN, first_top, BARS_WIDTH, bars_height)
-            below = self._status_top + LINE
-        else:
-            self._bars = pygame.Rect(MARGIN, self._status_top + LINE, width - 2 * MARGIN, bars_height)
-            below = self._bars.bottom
-        self._banner = pygame.Rect(MARGIN, below + 4, width - 2 * MARGIN, LINE + 2)
-        self._help_top = self._banner.bottom + 8
-        height = self._help_top + len(self._help) * LINE + 4
-        self._panel = pygame.Rect(0, top, width, height - top)
-        self.surface = pygame.display.set_mode((width, height))
+    @property
+    def pictures(self) -> list["pygame.Rect"]:
+        """Where the pictures are, from left to right."""
+        return self._layout.pictures
 
     @property
     def picture(self) -> "pygame.Rect":
         """Where the dream is."""
         return self.pictures[-1]
 
-    def command(self, event: "pygame.event.Event") -> Command | None:
-        """The command that an event stands for, if it is one of the window's."""
+    def handle(self, event: "pygame.event.Event") -> Command | None:
+        """Return the command that an event stands for, if it is one of the window's; follow changes of its size."""
+        if event.type == pygame.VIDEORESIZE:
+            self.surface = pygame.display.get_surface()
+            size = self.surface.get_size()
+            self._use(self._fit(max(1, max(size) // min(self._frame_size)), size))
         if event.type == pygame.QUIT:
             return Command.QUIT
         return KEY_COMMANDS.get(event.key) if event.type == pygame.KEYDOWN else None
 
     def draw(self, view: View) -> None:
-        """Draws everything and shows it."""
+        """Draw everything and show it."""
+        layout = self._layout
         self.surface.fill(BACKGROUND)
-        pygame.draw.rect(self.surface, PANEL, self._panel)
-        for frame, picture, caption in zip(view.frames, self.pictures, self._captions, strict=True):
+        pygame.draw.rect(self.surface, PANEL, layout.panel)
+        for frame, picture, caption in zip(view.frames, layout.pictures, self._captions, strict=True):
             self._draw_picture(frame, picture)
             if len(self._captions) > 1:
                 self._write(caption, (picture.x, MARGIN), DIM)
         self._draw_status(view)
-        for index in range(self.space.size):
-            label = view.labels[index] if index < len(view.labels) else ""
-            self._draw_bar(index, label, view.action)
+        self._draw_bars(view)
         if view.banner:
             self._draw_banner(view.banner)
         for row, line in enumerate(self._help):
-            self._write(line, (MARGIN, self._help_top + row * LINE), DIM, self._small_font)
+            self._write(line, (MARGIN, layout.banner.bottom + 8 + row * LINE), DIM, self._small_font)
         pygame.display.flip()
 
     def close(self) -> None:
-        """Closes the window."""
+        """Close the window."""
         pygame.display.quit()
+
+    def _lay_out(self, scale: float, room: tuple[int, int]) -> Layout:
+        return lay_out(self._frame_size, len(self._captions), self.space.size, len(self._help), scale, room)
+
+    def _fit(self, largest: int, room: tuple[int, int]) -> Layout:
+        """Return the layout of the largest scale that fits, or the smallest one if none does."""
+        for scale in (*range(largest, 0, -1), 1 / 2, 1 / 3, 1 / 4):
+            layout = self._lay_out(scale, room)
+            if layout.size[0] <= room[0] and layout.size[1] <= room[1]:
+                break
+        return layout
+
+    def _use(self, layout: Layout) -> None:
+        self._layout = layout
+        self._bar_font = pygame.font.Font(None, round(24 * min(1, (layout.line + 8) / 31)))
+        self._short: dict[tuple[str, int], str] = {}
 
     def _draw_picture(self, frame: np.ndarray, place: "pygame.Rect") -> None:
         picture = pygame.image.frombuffer(np.ascontiguousarray(frame), frame.shape[1::-1], "RGB")
-        # Whole multiples of a pixel without smoothing: what the world dreams is shown as it is.
-        self.surface.blit(pygame.transform.scale(picture, place.size), place)
+        # Enlarging by whole pixels, without smoothing, shows exactly what the world dreams.
+        resize = pygame.transform.scale if place.h >= frame.shape[0] else pygame.transform.smoothscale
+        self.surface.blit(resize(picture, place.size), place)
 
-    def _draw_banner(self, words: str) -> None:
-        """A strip that covers nothing of the dream, which a player pauses to look at, and a frame around it."""
+    def _draw_banner(self, text: str) -> None:
+        """Draw a strip that covers nothing of the dream, and a frame around the dream."""
+        place = self._layout.banner
         pygame.draw.rect(self.surface, AMBER, self.picture.inflate(8, 8), width=4)
-        pygame.draw.rect(self.surface, AMBER, self._banner, border_radius=4)
-        text = self._font.render(words, True, BACKGROUND)
-        self.surface.blit(text, text.get_rect(center=self._banner.center))
+        pygame.draw.rect(self.surface, AMBER, place, border_radius=4)
+        rendered = self._font.render(text, True, BACKGROUND)
+        self.surface.blit(rendered, rendered.get_rect(center=place.center))
 
     def _draw_status(self, view: View) -> None:
-        self._write(view.status, (MARGIN, self._status_top), TEXT)
+        top, right = self._layout.panel.y + MARGIN // 2, self._layout.panel.right - MARGIN
         if view.recording:
-            left = self._panel.right - MARGIN - 36
-            pygame.draw.circle(self.surface, ALERT, (left - 12, self._status_top + 8), 6)
-            self._write("REC", (left, self._status_top), ALERT)
+            right -= 56
+            pygame.draw.circle(self.surface, ALERT, (right + 8, top + 8), 6)
+            self._write("REC", (right + 20, top), ALERT)
+        self._write(view.status, (MARGIN, top), TEXT, max_width=right - MARGIN)
 
-    def _draw_bar(self, index: int, label: str, action: np.ndarray) -> None:
-        """Name, control, a track with the value filled in from where it rests, and the value."""
-        left, top = self._bars.x, self._bars.y + index * LINE
-        self._write(self.space.labels[index], (left, top), TEXT, max_width=NAME_WIDTH - 8)
-        self._write(label, (left + NAME_WIDTH, top), DIM, self._small_font, max_width=LABEL_WIDTH - 8)
-        track_left = left + NAME_WIDTH + LABEL_WIDTH
-        track = pygame.Rect(track_left, top + 4, self._bars.right - VALUE_WIDTH - track_left, BAR_HEIGHT)
+    def _draw_bars(self, view: View) -> None:
+        layout, font = self._layout, self._bar_font
+        width = layout.bars.w // layout.columns - (MARGIN if layout.columns > 1 else 0)
+        name_width = min(max(font.size(name)[0] for name in self.space.labels) + 12, int(MAX_NAME_SHARE * width))
+        label_width = max((font.size(label)[0] + 12 for label in view.labels), default=0)
+        for index, name in enumerate(self.space.labels):
+            column, row = divmod(index, layout.rows)
+            left = layout.bars.x + column * (layout.bars.w // layout.columns)
+            bar = pygame.Rect(left, layout.bars.y + row * layout.line, width, layout.line)
+            self._write(name, bar.topleft, TEXT, font, name_width - 12)
+            if index < len(view.labels):
+                self._write(view.labels[index], (bar.x + name_width, bar.y), DIM, font)
+            track_left = bar.x + name_width + label_width
+            thickness = max(5, layout.line * 2 // 5)
+            track = pygame.Rect(track_left, bar.y + 3, bar.right - VALUE_WIDTH - track_left, thickness)
+            self._draw_track(track, index, view.action)
+            value = font.render(f"{view.action[index]:.{self._decimals[index]}f}", True, TEXT)
+            self.surface.blit(value, (bar.right - value.get_width(), bar.y))
+
+    def _draw_track(self, track: "pygame.Rect", index: int, action: np.ndarray) -> None:
+        """Draw the range of an action, filled from where it rests to its value."""
         pygame.draw.rect(self.surface, TRACK, track, border_radius=3)
         here, rest = (
             track.x + round(track.w * float(self.space.fraction(values)[index]))
@@ -196,18 +279,34 @@ class PlayWindow:
         )
         fill = pygame.Rect(min(here, rest), track.y, abs(here - rest), track.h)
         pygame.draw.rect(self.surface, ACCENT, fill, border_radius=3)
-        pygame.draw.rect(self.surface, TEXT, (here - 1, track.y - 3, 3, track.h + 6), border_radius=1)
-        value = self._font.render(f"{action[index]:.{self._decimals[index]}f}", True, TEXT)
-        self.surface.blit(value, (self._bars.right - value.get_width(), top))
+        pygame.draw.rect(self.surface, TEXT, (here - 1, track.y - 2, 3, track.h + 4), border_radius=1)
 
     def _write(
         self,
-        words: str,
+        text: str,
         place: tuple[int, int],
         color: tuple[int, int, int],
         font: "pygame.font.Font | None" = None,
         max_width: int | None = None,
     ) -> None:
-        text = (font or self._font).render(words, True, color)
-        area = None if max_width is None else (0, 0, max_width, text.get_height())
-        self.surface.blit(text, place, area)
+        font = font or self._font
+        if max_width is not None:
+            if (text, max_width) not in self._short:
+                self._short[text, max_width] = shorten(text, font, max_width)
+            text = self._short[text, max_width]
+        self.surface.blit(font.render(text, True, color), place)
+
+
+def shorten(text: str, font: "pygame.font.Font", width: int) -> str:
+    """Return a text that is at most `width` pixels wide: its middle is left out if needed, since names of joints differ
+    at both ends."""
+    kept = len(text)
+    short = text
+    while font.size(short)[0] > width and kept > 0:
+        kept -= 1
+        tail = kept * 2 // 3
+        short = f"{text[: kept - tail]}…{text[len(text) - tail :]}"
+    return short
+
+
+__all__ = ["PlayWindow", "View", "open_display"]

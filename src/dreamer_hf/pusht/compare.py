@@ -6,8 +6,6 @@ import numpy as np
 import torch
 
 from ..action_space import ActionSpace
-from ..play.recorder import VideoRecorder
-from ..play.session import DEFAULT_FPS
 from ..start_frames import CONTEXT_FRAMES, MAX_STARTS, StartFrames
 from .simulator import PushTSimulator
 
@@ -35,7 +33,7 @@ class RealPushT:
         if config.action_dim != 2:
             raise ValueError(f"PushT has 2 actions but the world has {config.action_dim}: compare a world of PushT.")
         relative = ActionSpace.from_config(config).is_relative if relative is None else relative
-        fps = config.fps or DEFAULT_FPS
+        fps = config.fps or 10.0
         size = world_config.tokenizer_config.image_size
         self.simulator = PushTSimulator(size, relative, fps, config.action_offset)
         self._first_seed = seed
@@ -83,15 +81,3 @@ class RealPushT:
         marks = [step for step in (2**n for n in range(len(psnr).bit_length())) if step <= len(psnr)]
         values = ", ".join(f"{psnr[step - 1]:.1f} at {step}" for step in marks)
         return f"PSNR of the dream against the simulator, in dB by step: {values or 'none'}"
-
-
-class SideBySideRecorder(VideoRecorder):
-    """Records the simulator (left) and the dream (right) as one video."""
-
-    def __init__(self, path, fps: float, real: RealPushT):
-        super().__init__(path, fps)
-        self._real = real
-
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
-        """Appends one step, of which the simulator has carried out its own."""
-        self.write(np.concatenate([self._real.frame, after], axis=1))

@@ -3,14 +3,15 @@
 import argparse
 
 from ..cli import run_script
-from ..play.options import CONTROLS, add_world_arguments
+from ..options import WorldOptions, add_arguments
+from ..play.play_options import CONTROLS
 from .options import ServeOptions
 
 
 def parse_args() -> ServeOptions:
     parser = argparse.ArgumentParser(prog="python -m dreamer_hf.serve", description=__doc__)
     default = ServeOptions(model="")
-    add_world_arguments(parser)
+    add_arguments(parser, WorldOptions)
     parser.add_argument("--control", choices=CONTROLS, default=default.control, help="as in examples/play.py")
     reach = parser.add_argument_group("reach")
     reach.add_argument("--host", default=default.host, help="address to listen on; default: this machine alone")

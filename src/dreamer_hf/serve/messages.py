@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..action_space import ActionSpace
-from ..play.actions import fit_axes
+from ..play.controls import fit_axes
 
 MAX_SEED = 2**63 - 1
 KINDS = ("hand", "action", "pause", "step", "reset", "record")

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from ..play.options import CONTROLS, WorldOptions
+from ..options import WorldOptions
+from ..play.play_options import CONTROLS
 
 
 @dataclass

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..play.keys import KEY_PAIRS
-from ..play.session import DEFAULT_FPS
+from ..play.controls import KEY_PAIRS
 from ..start_frames import StartFrames
 from .dreams import Dreams
 from .engine import Engine
@@ -35,7 +34,7 @@ class Service:
     def __init__(self, world: DreamerWorldModel, starts: StartFrames, options: ServeOptions):
         options.check()
         self.options = options
-        self.fps = float(world.config.dynamics_config.fps or DEFAULT_FPS)
+        self.fps = float(world.config.dynamics_config.fps or 10.0)
         self.metrics = Metrics()
         self.dreams = Dreams(world, starts, options.num_inference_steps)
         self.engine = Engine(self.dreams, self.fps, self.metrics)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..action_space import ActionSpace
-from ..play.actions import make_control
+from ..play.controls import make_control
 from .dreams import Dream
 from .messages import Beginning, Hand
 from .recording import Recording

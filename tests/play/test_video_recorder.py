@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from dreamer_hf.play.recorder import VideoRecorder
+from dreamer_hf.play.recorders import VideoRecorder
 
 ACTION = np.zeros(2, dtype=np.float32)
 

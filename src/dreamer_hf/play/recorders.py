@@ -1,4 +1,4 @@
-"""Recording what was dreamt as a LeRobotDataset, to train on or to look at with the tools of real data."""
+"""Recorders of a session: an MP4 video, or a LeRobotDataset to train on or to view with the tools of real data."""
 
 import os
 from pathlib import Path
@@ -6,27 +6,53 @@ from pathlib import Path
 import numpy as np
 
 from ..action_space import ActionSpace
+from ..media import VideoWriter
+from .session import SideBySide
 
 IMAGE_KEY = "observation.image"
 TASK = "Play in a dreamt world."
 
 
+class VideoRecorder(VideoWriter):
+    """Writes the frames of a session to an MP4 file.
+
+    Args:
+        path: the file to make; it must not exist yet.
+        fps: frame rate of the video.
+        side_by_side: what is shown to the left of the dream, or None.
+
+    Raises:
+        FileExistsError, ValueError: as in `VideoWriter`.
+    """
+
+    def __init__(self, path: str | Path, fps: float, side_by_side: SideBySide | None = None):
+        super().__init__(path, fps)
+        self._side_by_side = side_by_side
+
+    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
+        """Append one step: the frame that the action led to. `after` is uint8 (H, W, 3) RGB."""
+        self.write(after if self._side_by_side is None else np.concatenate([self._side_by_side.frame, after], axis=1))
+
+    def cut(self) -> None:
+        """After a reset or a rewind, the video continues with the next frame."""
+
+
 class DatasetRecorder:
     """Writes steps to a LeRobotDataset (v3.0) folder that appears under its name when the recorder is closed.
 
-    As in recorded data, row t holds a frame and, with `action_offset` 1, the action given while it was shown (with 0,
-    the action dreamt together with it). A reset or a rewind ends the episode, so that no episode jumps in time. Only an
-    episode of a single row is left out: LeRobot 0.6 cannot store one.
+    As in recorded data, row t holds a frame and, with `action_offset` 1, the action given while it was shown; with 0,
+    the action of the frame itself. A reset or a rewind ends the episode, so no episode jumps in time. An episode of a
+    single row is left out: LeRobot 0.6 cannot store one.
 
     Args:
         path: the folder to make; it must not exist yet.
         space: names the action's components.
-        fps: frames a second, a whole number.
+        fps: frame rate, a whole number.
         action_offset: of the world (`DreamerDynamicsConfig.action_offset`).
 
     Raises:
-        FileExistsError: when the folder exists already, or an unfinished recording beside it.
-        ValueError: when lerobot is missing or `fps` is not a whole number.
+        FileExistsError: the folder, or an unfinished recording next to it, exists already.
+        ValueError: lerobot is missing, or `fps` is not a whole number.
     """
 
     def __init__(self, path: str | Path, space: ActionSpace, fps: float, action_offset: int):
@@ -37,35 +63,35 @@ class DatasetRecorder:
                 raise FileExistsError(f"{folder} exists: record under another name, or move it away.")
         if fps != round(fps):
             raise ValueError(
-                f"LeRobot datasets have a whole number of frames a second, the world has {fps}: record an MP4."
+                f"LeRobot datasets have a whole number of frames per second, the world has {fps}: record an MP4."
             )
         self._create = _import_create()
         self.space, self.fps, self.action_offset = space, round(fps), action_offset
         self._dataset = None
-        self._first_row: dict | None = None  # of an episode that may not get a second one
+        self._first_row: dict | None = None  # of an episode that may stay without a second row
         self._in_episode = False
 
     def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
-        """Appends one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,)."""
+        """Append one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,)."""
         row = {IMAGE_KEY: before if self.action_offset == 1 else after, "action": action, "task": TASK}
         if not self._in_episode and self._first_row is None:
             self._first_row = row
             return
         if self._dataset is None:
-            self._dataset = self._open(row[IMAGE_KEY].shape)
+            self._dataset = self._create_dataset(row[IMAGE_KEY].shape)
         if not self._in_episode:
             self._dataset.add_frame(self._first_row)
         self._dataset.add_frame(row)
         self._in_episode, self._first_row = True, None
 
     def cut(self) -> None:
-        """Ends the episode."""
+        """End the episode."""
         if self._in_episode:
             self._dataset.save_episode()
         self._in_episode, self._first_row = False, None
 
     def close(self) -> None:
-        """Finishes the dataset and gives the folder its name; without an episode there is no folder."""
+        """Finish the dataset and give the folder its name; without an episode there is no folder."""
         self.cut()
         if self._dataset is None:
             return
@@ -73,7 +99,7 @@ class DatasetRecorder:
         self._dataset = None
         self.partial_path.rename(self.path)
 
-    def _open(self, image_shape: tuple[int, ...]):
+    def _create_dataset(self, image_shape: tuple[int, ...]):
         features = {
             IMAGE_KEY: {"dtype": "video", "shape": image_shape, "names": ["height", "width", "channels"]},
             "action": {"dtype": "float32", "shape": (self.space.size,), "names": list(self.space.names)},
@@ -91,7 +117,7 @@ class DatasetRecorder:
 
 
 def _import_create():
-    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder reports on every episode otherwise
+    os.environ.setdefault("SVT_LOG", "1")  # otherwise the AV1 encoder reports on every episode
     try:
         import datasets
         from lerobot.datasets.lerobot_dataset import LeRobotDataset

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from dreamer_hf.action_space import ActionSpace
-from dreamer_hf.play.pygame_import import pygame
+from dreamer_hf.dreams import Dreams
+from dreamer_hf.play.action_sources import PatternActions
+from dreamer_hf.play.devices import pygame
+from dreamer_hf.play.game import Game
 from dreamer_hf.play.session import PlaySession
-from dreamer_hf.play.sources import PatternActions
 from dreamer_hf.play.window import PlayWindow, open_display
-from dreamer_hf.play.windowed import WindowedGame
 from dreamer_hf.pusht.compare import RealPushT
 from dreamer_hf.pusht.simulator import PushTSimulator
 from dreamer_hf.start_frames import CONTEXT_FRAMES
@@ -32,20 +33,20 @@ def real(pusht_world) -> RealPushT:
 @pytest.fixture
 def session(pusht_world, real) -> PlaySession:
     space = ActionSpace.from_config(pusht_world.config.dynamics_config)
-    return PlaySession(pusht_world, real.starts, PatternActions(space), companion=real)
+    return PlaySession(Dreams(pusht_world, real.starts), PatternActions(space), side_by_side=real)
 
 
 def frames_of(session, steps) -> list[np.ndarray]:
     frames = []
     for _ in range(steps):
         assert session.advance()
-        frames.append(session.companion.frame)
+        frames.append(session.side_by_side.frame)
     return frames
 
 
 def test_dream_and_simulator_begin_with_the_same_picture(session, real):
     for start in range(2):
-        np.testing.assert_array_equal(real.frame, session.frame)
+        np.testing.assert_array_equal(real.frame, session.dream.frame)
         np.testing.assert_array_equal(real.frame, real.starts.pixel_values_videos[start, -1].permute(1, 2, 0))
         frames_of(session, 2)
         session.next_start()
@@ -58,15 +59,15 @@ def test_the_simulator_gets_the_actions_of_the_dream(session, real):
     for step, frame in enumerate(frames):
         simulator.step(session.source.action(step))
         np.testing.assert_array_equal(frame, simulator.picture())
-    error = np.square(frames[-1] / 255.0 - session.frame / 255.0).mean()
+    error = np.square(frames[-1] / 255.0 - session.dream.frame / 255.0).mean()
     assert len(real.psnr) == 6 and real.psnr[-1] == pytest.approx(-10 * np.log10(error))
     assert "at 1," in real.summary() and "at 4" in real.summary()
 
 
 def test_a_rewind_takes_the_simulator_back_as_well(session):
-    frames = [session.companion.frame, *frames_of(session, 13)]
+    frames = [session.side_by_side.frame, *frames_of(session, 13)]
     session.rewind()
-    np.testing.assert_array_equal(session.companion.frame, frames[3])
+    np.testing.assert_array_equal(session.side_by_side.frame, frames[3])
     np.testing.assert_array_equal(frames_of(session, 10), frames[4:])
 
 
@@ -81,10 +82,10 @@ def test_statistics_tell_relative_from_absolute_actions(pusht_world):
 
 def test_both_are_in_the_window(session, real):
     open_display()
-    window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), session.space, captions=("simulator", "dream"))
-    WindowedGame(session, window, steps=3).run()
+    window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), session.dreams.space, captions=("simulator", "dream"))
+    Game(session, window, steps=3).run()
     scale = window.picture.w // IMAGE_SIZE
-    for place, frame in zip(window.pictures, (real.frame, session.frame), strict=True):
+    for place, frame in zip(window.pictures, (real.frame, session.dream.frame), strict=True):
         shown = pygame.surfarray.array3d(window.surface.subsurface(place)).swapaxes(0, 1)
         np.testing.assert_array_equal(shown, frame.repeat(scale, 0).repeat(scale, 1))
     assert not window.pictures[0].colliderect(window.pictures[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dreamer_hf.action_space import ActionSpace
-from dreamer_hf.play.sources import load_script
+from dreamer_hf.play.action_sources import load_script
 
 
 @pytest.fixture
@@ -30,6 +30,22 @@ def test_files_give_their_rows_and_end(tmp_path, space, name):
     assert source.action(0).dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf1,2\r\n3,4\r\n5,6.5\r\n",
+        b'\xef\xbb\xbf"x, left",y\r\n"1",2\r\n3,"4"\r\n5,6.5\r\n\r\n',
+        b"x;y\n1;2\n3;4\n5;6,5\n",
+        b"1;2\n3;4\n5;6.5\n",
+    ],
+    ids=["byte order mark", "quoted header", "decimal commas", "semicolons"],
+)
+def test_files_that_a_spreadsheet_saved_give_every_row(tmp_path, space, content):
+    path = tmp_path / "script.csv"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(load_script(str(path), space).actions, ACTIONS)
+
+
 @pytest.mark.parametrize("pattern", [None, "circle", "sweep"])
 def test_patterns_move_smoothly_inside_the_range(space, pattern):
     source = load_script(pattern, space)
@@ -50,6 +66,9 @@ def test_patterns_move_smoothly_inside_the_range(space, pattern):
         ("objects.npy", np.array([{}], dtype=object), "numbers"),
         ("words.csv", "a,b\n1,c\n", "numbers"),
         ("ragged.csv", "1,2\n1\n", "numbers"),
+        ("half_a_header.csv", "x,1\n1,2\n", "numbers"),
+        ("empty.csv", "", "shape"),
+        ("only_a_header.csv", "x,y\n", "shape"),
     ],
 )
 def test_other_files_are_refused_in_a_sentence(tmp_path, space, name, content, message):

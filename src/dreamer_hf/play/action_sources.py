@@ -1,5 +1,6 @@
-"""Where the actions of a played world come from: a hand on a device, a file, or a pattern."""
+"""Where the actions of a played world come from: an input device, a file, or a pattern."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -7,43 +8,33 @@ from typing import Protocol
 import numpy as np
 
 from ..action_space import ActionSpace
-from .actions import Control
-from .commands import Command
-from .options import PATTERNS
+from .controls import Control
+from .play_options import PATTERNS
 
 
 class ActionSource(Protocol):
-    """Gives the action of each step. `step` counts from 0 at the start frames, so a rewind simply counts back."""
+    """Gives the action of each step. Steps count from 0 at the start frames, so a rewind counts back."""
 
     def action(self, step: int) -> np.ndarray | None:
-        """The raw action (A,) float32 of a step, or None when there are no more."""
+        """Return the raw action (A,) float32 of a step, or None if there are no more."""
 
     def resume_from(self, action: np.ndarray) -> None:
-        """Tells the source which action the world saw last (after a reset or a rewind)."""
+        """Continue from the action (A,) that the world saw last, after a reset or a rewind."""
 
 
-class InputDevice(Protocol):
-    """What a hand moves.
+class AxesDevice(Protocol):
+    """An input device, as far as actions are concerned; `devices.InputDevice` adds events."""
 
-    Attributes:
-        labels: the name of the control that moves each action dimension, for as many as the device has.
-        pointer: whether it gives places (a mouse) rather than deflections.
-    """
-
-    labels: Sequence[str]
     pointer: bool
 
-    def handle(self, event) -> Command | None:
-        """Follows a pygame event; returns the command that it stands for, if any."""
-
     def axes(self) -> np.ndarray:
-        """One axis (A,) float32 in [-1, 1] for each action dimension."""
+        """Return one axis in [-1, 1] for each action dimension, (A,) float32."""
 
 
 class DeviceActions:
-    """The actions of a person: a device's axes, some of them inverted, through a control."""
+    """The actions of a person: the axes of a device, some of them inverted, through a control."""
 
-    def __init__(self, device: InputDevice, control: Control, invert: Sequence[int] = ()):
+    def __init__(self, device: AxesDevice, control: Control, invert: Sequence[int] = ()):
         self.device = device
         self.control = control
         self.invert = list(invert)
@@ -58,7 +49,7 @@ class DeviceActions:
 
 
 class ScriptedActions:
-    """A fixed list of raw actions (N, A); the session ends after the last one."""
+    """A fixed list of raw actions (N, A); there are no more after the last one."""
 
     def __init__(self, actions: np.ndarray):
         self.actions = np.asarray(actions, dtype=np.float32)
@@ -71,13 +62,14 @@ class ScriptedActions:
 
 
 class PatternActions:
-    """Endless smooth movement inside the middle of the action range, for trying a world without a hand.
+    """Endless smooth movement inside the middle of the action range, to try a world without an input device.
 
     Args:
+        space: actions of the world.
         pattern: "circle" moves neighboring dimensions a quarter turn apart; "sweep" moves one dimension after the
             other and shows what each of them does.
-        period: steps for one turn.
-        reach: half the width of the movement, as a part of half the range.
+        period: steps of one turn.
+        reach: half the width of the movement, as a fraction of half the range.
     """
 
     def __init__(self, space: ActionSpace, pattern: str = "circle", period: int = 40, reach: float = 0.6):
@@ -100,15 +92,16 @@ class PatternActions:
 
 
 def load_script(script: str | None, space: ActionSpace) -> ScriptedActions | PatternActions:
-    """Reads scripted actions.
+    """Read scripted actions.
 
     Args:
-        script: a `.npy` or `.csv` file with one row of A raw actions per step (a CSV may start with a line of
-            names), the name of a pattern ("circle", "sweep"), or None for "circle".
+        script: a `.npy` or `.csv` file with one row of A raw actions per step, the name of a pattern ("circle",
+            "sweep"), or None for "circle". A CSV file may start with a row of names.
+        space: actions of the world.
 
     Raises:
-        FileNotFoundError: when it is neither a file nor a pattern.
-        ValueError: when the file does not hold finite actions of the world's width.
+        FileNotFoundError: it is neither a file nor a pattern.
+        ValueError: the file does not hold finite actions of the world's width.
     """
     if script is None or script in PATTERNS:
         return PatternActions(space, script or "circle")
@@ -118,7 +111,7 @@ def load_script(script: str | None, space: ActionSpace) -> ScriptedActions | Pat
     try:
         actions = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_csv(path)
         actions = np.asarray(actions, dtype=np.float32)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, EOFError, csv.Error) as error:
         raise ValueError(
             f"{path} does not hold a table of numbers: save actions as .npy or .csv ({error})."
         ) from error
@@ -134,11 +127,23 @@ def load_script(script: str | None, space: ActionSpace) -> ScriptedActions | Pat
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    """Reads comma-separated numbers, (rows, columns); a first line that is not numeric is a header."""
-    lines = path.read_text().splitlines()
+    """Read a table of numbers, (rows, columns), as spreadsheets save it; a first row of text is a header.
+
+    Handles a byte order mark, quoted cells, empty lines, and, as where the comma is the decimal point, semicolons.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    delimiter = ","
+    if ";" in text.partition("\n")[0]:
+        text, delimiter = text.replace(",", "."), ";"
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    if rows and not any(map(_is_number, rows[0])):
+        del rows[0]
+    return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float64)
+
+
+def _is_number(cell: str) -> bool:
     try:
-        [float(cell) for cell in lines[0].split(",")] if lines else None
-        header = 0
+        float(cell)
     except ValueError:
-        header = 1
-    return np.loadtxt(lines[header:], delimiter=",", ndmin=2)
+        return False
+    return True

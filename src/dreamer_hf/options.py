@@ -1,0 +1,106 @@
+"""Options as dataclasses, the one source of a command's flags and of its help; and the options of every command that
+loads a world. Imports nothing that takes time."""
+
+import argparse
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
+
+
+def option(
+    default=MISSING, *, help: str, choices: Sequence[str] | None = None, metavar: str | None = None, group=None
+):
+    """Return a dataclass field that is also a flag.
+
+    Args:
+        default: default value; without one, the flag is required.
+        help: one sentence; the default value is added to it.
+        choices: allowed values.
+        metavar: name of the value in the help.
+        group: heading under which the help lists the flag.
+    """
+    metadata = {"help": help, "choices": choices, "metavar": metavar, "group": group}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag that sets one field of an options class.
+
+    Attributes:
+        name: name of the field; the flag is `--name`.
+        type: bool (a switch that takes no value), int, float or str.
+        many: whether it takes one or more values, which become a tuple.
+        default: default value, or `dataclasses.MISSING`.
+        help, choices, metavar, group: as in `option`.
+    """
+
+    name: str
+    type: type
+    many: bool
+    default: object
+    help: str
+    choices: Sequence[str] | None
+    metavar: str | None
+    group: str | None
+
+
+def flags_of(options: type) -> list[Flag]:
+    """Return the flags of an options class, those of its base classes first."""
+    hints = typing.get_type_hints(options)
+    return [
+        Flag(each.name, *_value_type(hints[each.name]), each.default, **each.metadata)
+        for each in fields(options)
+        if each.metadata
+    ]
+
+
+def add_arguments(parser: argparse.ArgumentParser, options: type) -> None:
+    """Add the flags of an options class to a parser; `options(**vars(parser.parse_args()))` makes the options."""
+    groups = {None: parser}
+    for flag in flags_of(options):
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        arguments = {"help": flag.help, "default": flag.default}
+        if flag.type is bool:
+            arguments["action"] = "store_true"
+        else:
+            arguments |= {"type": flag.type, "choices": flag.choices, "metavar": flag.metavar}
+            arguments |= {"nargs": "+"} if flag.many else {}
+        if flag.default is MISSING:
+            arguments["required"] = bool(arguments.pop("default"))
+        elif flag.type is not bool and flag.default not in (None, ()):
+            arguments["help"] += " (default: %(default)s)"
+        groups[flag.group].add_argument(f"--{flag.name}", **arguments)
+
+
+def _value_type(hint) -> tuple[type, bool]:
+    """Return the type of a flag's value, and whether there are several: `int | None` is (int, False)."""
+    if isinstance(hint, types.UnionType):
+        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+@dataclass
+class WorldOptions:
+    """Which world to load, where its dreams begin, and how it runs."""
+
+    model: str = option(
+        "pusht-tiny", help="World to load: the name of one that ships with the package, a folder, or a Hub repository."
+    )
+    adapter: str | None = option(None, help="Folder or Hub repository of an adapter for the world.")
+    start: str | None = option(
+        None,
+        help="Where dreams begin: a shard folder, a LeRobot dataset, a video or an image. "
+        "Defaults to the start frames saved with the adapter or the world.",
+    )
+    image_key: str | None = option(None, help="Camera to use if --start is a LeRobot dataset with several.")
+    num_inference_steps: int = option(4, help="Denoising steps per frame, a power of two.")
+    int8: bool = option(False, help="Load the weights as 8-bit integers, which takes a quarter of the memory.")
+    device: str | None = option(None, help="Device to run on: cpu, cuda, ... Defaults to the GPU if there is one.")
+
+
+__all__ = ["Flag", "WorldOptions", "add_arguments", "flags_of", "option"]

@@ -1,0 +1,178 @@
+"""A game set up as its options say, and played in a window or without one."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from ..dreams import Dream, Dreams
+from ..loading import load_world, load_world_and_starts
+from ..pacing import PacingClock
+from ..pusht.compare import RealPushT
+from .action_sources import ActionSource, DeviceActions, load_script
+from .controls import make_control
+from .play_options import PlayOptions
+from .recorders import DatasetRecorder, VideoRecorder
+from .session import PlaySession, Recorder
+
+
+@dataclass
+class PlaySetup:
+    """What a session is made of, except for the source of its actions.
+
+    Attributes:
+        options: what the player chose.
+        dreams: of the world, with its start frames.
+        dream: the dream to play, compiled if that was asked for; `prepare` begins it.
+        simulator: what the dream is compared with, or None.
+        recorders: of the session.
+    """
+
+    options: PlayOptions
+    dreams: Dreams
+    simulator: RealPushT | None
+    recorders: list[Recorder]
+    dream: Dream | None = None
+
+    @classmethod
+    def load(cls, options: PlayOptions) -> "PlaySetup":
+        """Load what the options name.
+
+        Raises:
+            ValueError, OSError: it does not exist, or does not fit together.
+        """
+        if options.compare:
+            # A dream that is compared with the simulator begins from the simulator's frames.
+            world = load_world(options.model, options.device, options.adapter, options.int8)
+            relative = None if options.actions == "auto" else options.actions == "relative"
+            simulator = RealPushT(world.config, relative, options.seed)
+            starts = simulator.starts
+        else:
+            (world, starts), simulator = load_world_and_starts(options), None
+        dreams = Dreams(world, starts, options.num_inference_steps)
+        size = dreams.space.size
+        if any(index not in range(size) for index in options.invert):
+            raise ValueError(f"--invert {options.invert} names no action dimension: use numbers from 0 to {size - 1}.")
+        return cls(options, dreams, simulator, _recorders(options, dreams, simulator))
+
+    def prepare(self) -> None:
+        """Begin the dream and compile it if that was asked for: minutes, so everything that can fail comes before.
+
+        Raises:
+            ValueError: this machine cannot compile.
+        """
+        (self.dream,) = self.dreams.begin([0], [self.options.seed])
+        if not self.options.compile:
+            return
+        try:
+            self.dreams.rollout([self.dream]).compile()
+        except RuntimeError as error:  # PyTorch's messages vary, and the first line says most
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"--compile does not work here ({reason}): install a C++ compiler such as g++, or leave it out."
+            ) from error
+
+    @contextmanager
+    def session(self, source: ActionSource) -> Iterator[PlaySession]:
+        """Yield a session; its recordings are finished, and their paths printed, however it ends."""
+        try:
+            with PlaySession(
+                self.dreams, source, self.recorders, self.options.seed, self.simulator, self.dream
+            ) as session:
+                yield session
+        finally:
+            for recorder in self.recorders:
+                if recorder.path.exists():
+                    print(f"recorded to {recorder.path}")
+
+    def device_actions(self, device) -> DeviceActions:
+        """Return the actions of a person who plays with an `InputDevice`."""
+        control = make_control(self.dreams.space, self.dreams.fps, self.options.control, device.pointer)
+        return DeviceActions(device, control, self.options.invert)
+
+
+def play_headless(setup: PlaySetup) -> None:
+    """Dream without a window and print the frame rate; plays a script unless the options name a device."""
+    options, space = setup.options, setup.dreams.space
+    if options.input in ("joystick", "keyboard"):
+        from .devices import open_device
+
+        device = open_device(options.input, space)
+        source, poll = setup.device_actions(device), _paced_poll(device, PacingClock(setup.dreams.fps))
+    else:
+        source, poll = load_script(options.script, space), None
+    setup.prepare()
+    with setup.session(source) as session:
+        frames, seconds = run_headless(session, options.steps, poll)
+    rate = frames / max(seconds, 1e-9)
+    print(f"{frames} frames in {seconds:.2f} s: {rate:.1f} frames/s (the world's own rate is {setup.dreams.fps:g})")
+    if setup.simulator is not None:
+        print(setup.simulator.summary())
+
+
+def run_headless(session: PlaySession, steps: int | None, poll: Callable[[], bool] | None = None) -> tuple[int, float]:
+    """Advance a session, as fast as possible, and return the number of frames and the seconds that they took.
+
+    Args:
+        session: what is played.
+        steps: frames to dream; None: until the source ends.
+        poll: called before each frame; ends the run by returning False.
+    """
+    started = time.perf_counter()
+    frames = 0
+    with tqdm(total=steps, unit="frame", desc="dreaming") as bar:
+        while frames != steps and (poll is None or poll()) and session.advance():
+            frames += 1
+            bar.update()
+    return frames, time.perf_counter() - started
+
+
+def play_in_window(setup: PlaySetup) -> None:
+    """Play in a window on the display that is open already."""
+    from .devices import open_device
+    from .game import Game
+    from .window import PlayWindow
+
+    options, dreams = setup.options, setup.dreams
+    scripted = options.script is not None or options.input == "script"
+    source = load_script(options.script, dreams.space) if scripted else None
+    setup.prepare()  # before there is a window, which would not react meanwhile
+    window = PlayWindow(
+        dreams.world.config.tokenizer_config.frame_size,
+        dreams.space,
+        options.scale,
+        title=f"Dream of {options.model}",
+        captions=("dream",) if setup.simulator is None else ("simulator", "dream"),
+    )
+    device = None if scripted else open_device(options.input, dreams.space, lambda: window.picture)
+    try:
+        with setup.session(source or setup.device_actions(device)) as session:
+            Game(session, window, device, options.steps).run()
+    finally:
+        window.close()
+
+
+def _paced_poll(device, clock: PacingClock) -> Callable[[], bool]:
+    """Return a function that waits for the next frame, passes events on, and returns False once playing has to end."""
+    from .devices import Command, pygame
+
+    def poll() -> bool:
+        clock.tick()
+        commands = [Command.QUIT if e.type == pygame.QUIT else device.handle(e) for e in pygame.event.get()]
+        if Command.UNPLUGGED in commands:
+            print("The joystick was unplugged: the play ends here.")
+        return not {Command.QUIT, Command.UNPLUGGED} & set(commands)
+
+    return poll
+
+
+def _recorders(options: PlayOptions, dreams: Dreams, simulator: RealPushT | None) -> list[Recorder]:
+    recorders: list[Recorder] = []
+    if options.record:
+        recorders.append(VideoRecorder(options.record, dreams.fps, simulator))
+    if options.record_dataset:
+        offset = dreams.world.config.dynamics_config.action_offset
+        recorders.append(DatasetRecorder(options.record_dataset, dreams.space, dreams.fps, offset))
+    return recorders
