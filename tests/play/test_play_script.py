@@ -85,7 +85,7 @@ def test_windowed_play_in_every_way(run_here, world_folder):
 @pytest.mark.parametrize(
     ("sentence", "arguments"),
     [
-        ("exists: record under another name", ("--record", "{tmp}/taken.mp4")),
+        ("exists: choose another name", ("--record", "{tmp}/taken.mp4")),
         ("this world takes (steps, 2)", ("--script", "{tmp}/wide.npy")),
         ("no script at", ("--script", "{tmp}/nowhere.npy")),
         ("no start frames at", ("--start", "{tmp}/nowhere.png")),
@@ -94,8 +94,8 @@ def test_windowed_play_in_every_way(run_here, world_folder):
         ("a mouse needs a window", ("--input", "mouse")),
         ("exclude each other", ("--input", "keyboard", "--script", "circle")),
         ("--invert", ("--input", "keyboard", "--invert", 2)),
-        ("--steps 0", ("--steps", 0)),
-        ("--scale 0", ("--scale", 0)),
+        ("expected a positive int for --steps, got 0", ("--steps", 0)),
+        ("expected a positive int for --scale, got 0", ("--scale", 0)),
         ("cannot load a world", ("--device", "quantum")),
         ("does not divide the simulator's 10", ("--compare",)),
         ("leave out --start", ("--compare", "--start", "{tmp}")),

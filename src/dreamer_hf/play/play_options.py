@@ -69,7 +69,7 @@ class PlayOptions(WorldOptions):
         for name in ("steps", "scale"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"expected a positive int for --{name}, got --{name} {value}.")
+                raise ValueError(f"expected a positive int for --{name}, got {value}.")
         if self.script and self.input not in (None, "script"):
             raise ValueError(f"--script and --input {self.input} exclude each other: choose one.")
         if self.compare and self.start:
