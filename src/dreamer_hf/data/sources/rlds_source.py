@@ -16,7 +16,7 @@ import numpy as np
 
 from ..episodes import DamagedEpisode, Episode, parse_range
 from ..files import first_line
-from ..frame_transform import UnreadablePicture, as_rgb, side_by_side
+from ..frame_transform import UnreadableImage, as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class RldsSource:
                 raise CorruptRecord(f"{where} cannot be decoded ({first_line(error)}).") from error
             try:
                 views = [as_rgb(step[key], where) for key in self.image_key.split(",")]
-            except UnreadablePicture as error:
+            except UnreadableImage as error:
                 raise CorruptRecord(str(error)) from error
             actions.append(np.ravel(step[self.action_key]))
             yield side_by_side(views)

@@ -12,7 +12,7 @@ import numpy as np
 from ..episodes import Episode, parse_range
 from ..files import first_line
 from ..frame_transform import as_rgb
-from ..video_decoding import decode_every
+from ..video_decoding import decode_clip
 
 
 class TableSource:
@@ -215,7 +215,7 @@ def _content(cell) -> bytes | np.ndarray:
 
 def _decode_video(cell: dict, step: int, name: str) -> Iterator[np.ndarray]:
     source = BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
-    return decode_every(source, step, name)
+    return decode_clip(source, step, name)
 
 
 def _vector(cell) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..episodes import Episode, parse_range
 from ..files import first_line
-from ..video_decoding import decode_every, frame_rate
+from ..video_decoding import decode_clip, frame_rate
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".mov", ".mkv", ".webm", ".avi")
 
@@ -55,7 +55,7 @@ class VideoSource:
         """See `EpisodeSource.read`."""
         for number in numbers:
             path = self.paths[number]
-            frames = decode_every(path, frame_step, str(path))
+            frames = decode_clip(path, frame_step, str(path), self.fps)
             yield Episode(number, frames, partial(_kept_actions, path, frame_step))
 
     def _common_rate(self) -> float | None:
