@@ -3,15 +3,12 @@
 S starts, C context frames each, A action dimensions, H height, W width.
 """
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
@@ -21,12 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from .data import EpisodeWindows, ShardDataset
 from .data.files import replacing
+from .data.frame_transform import FrameTransform
 from .data.lerobot_windows import is_lerobot, opener_for_world
 from .data.sources.lerobot_source import local_root
+from .data.video_decoding import read_first_frames
 from .worlds import resolve_model
 
 START_FRAMES_NAME = "start_frames.safetensors"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 SOURCES = "from a shard folder, a LeRobot dataset, a video or an image"
 MAX_STARTS = 8
 CONTEXT_FRAMES = 8
@@ -205,10 +203,8 @@ def read_start_frames(path: str | os.PathLike, config, image_key: str | None = N
         starts = starts_from_dataset(_not_seen(open_split))
     elif path.is_dir():
         starts = _starts_from_folder(path, config)
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
-        starts = _starts_without_actions([_read_image(path)], config)
     else:
-        starts = _starts_without_actions(_read_video(path, config.dynamics_config.fps), config)
+        starts = _starts_from_file(path, config)
     starts.check_fits(config)
     return starts
 
@@ -226,39 +222,12 @@ def _not_seen(open_split: Callable[..., EpisodeWindows]) -> EpisodeWindows:
     return open_split(split="validation") if dataset.num_episodes >= MIN_EPISODES_TO_SPLIT else dataset
 
 
-def _starts_without_actions(frames: list[np.ndarray], config) -> StartFrames:
+def _starts_from_file(path: Path, config) -> StartFrames:
+    """Start frames from a video or an image, resized as converted training data are; they have no actions."""
     height, width = config.tokenizer_config.frame_size
-    resized = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
+    frames = read_first_frames(path, CONTEXT_FRAMES, config.dynamics_config.fps, FrameTransform(width, height))
     return StartFrames(
-        torch.from_numpy(resized).permute(0, 3, 1, 2)[None].contiguous(),
+        torch.from_numpy(frames).permute(0, 3, 1, 2)[None].contiguous(),
         torch.zeros(1, len(frames), config.dynamics_config.action_dim),
         torch.zeros(1, len(frames), dtype=torch.bool),
     )
-
-
-def _read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (H, W, 3) RGB."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path} is not an image that can be read: save it as PNG or JPEG.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _read_video(path: Path, fps: float | None) -> list[np.ndarray]:
-    """The first `CONTEXT_FRAMES` frames of a video at `fps` (None: as they come), uint8 (H, W, 3) RGB."""
-    frames: list[np.ndarray] = []
-    due = -math.inf  # seconds; the next frame to take is the first at or after this moment
-    try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                if fps is None or frame.time >= due:
-                    # A quarter of a period is room for rounded time stamps.
-                    due = max(due, frame.time - 0.25 / fps) + 1 / fps if fps else due
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) == CONTEXT_FRAMES:
-                    break
-    except (av.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} is not a video that can be read: give start frames {SOURCES}.") from error
-    if not frames:
-        raise ValueError(f"{path} holds no frame: give another video.")
-    return frames

@@ -88,7 +88,9 @@ def as_rgb(image, where: str) -> np.ndarray:
         ValueError: the image is missing (None), is not an image, or has more than 8 bits per channel.
     """
     if image is None:
-        raise ValueError(f"{where}: the image is missing (null): fill it in, or leave the episode out with --episodes.")
+        raise ValueError(
+            f"{where}: the image is missing (null): fill it in, or leave the episode out with --episodes."
+        )
     if isinstance(image, bytes | bytearray):
         # Without IMREAD_ANYDEPTH, OpenCV would drop the low byte of deeper images.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH

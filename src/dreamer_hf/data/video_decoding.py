@@ -64,12 +64,10 @@ def _colors(frame: av.VideoFrame) -> dict[str, int]:
     if not tagged and frame.color_range != ColorRange.JPEG:
         return {}
     matrix = frame.colorspace if tagged else Colorspace.ITU601.value
-    return {
-        "src_colorspace": matrix,
-        "dst_colorspace": Colorspace.ITU601.value,
-        "src_color_range": frame.color_range,
-        "dst_color_range": ColorRange.JPEG.value,
-    }
+    # RGB has no matrix, but PyAV applies that of the frame only if another one is asked for.
+    other = Colorspace.ITU709.value if matrix == Colorspace.ITU601 else Colorspace.ITU601.value
+    colors = {"src_colorspace": matrix, "dst_colorspace": other}
+    return colors | {"src_color_range": frame.color_range, "dst_color_range": ColorRange.JPEG.value}
 
 
 def decode_frames(path: str | Path, times: np.ndarray, tolerance: float) -> Iterator[np.ndarray]:

@@ -60,13 +60,14 @@ class VideoSource:
 
     def _common_rate(self) -> float | None:
         rates = {self.paths[number]: frame_rate(self.paths[number]) for number in self.numbers}
-        first = self.paths[self.numbers[0]]
+        rates = {path: rate for path, rate in rates.items() if rate is not None}
+        first = next(iter(rates), None)
         for path, rate in rates.items():
-            if rate is None or abs(rate - rates[first]) > 0.01 * rate:
+            if abs(rate - rates[first]) > 0.01 * rate:
                 raise ValueError(
-                    f"{path} says {rate} frames a second, {first} says {rates[first]}: give the common rate with --fps."
+                    f"{path} has {rate:g} frames/s, {first} has {rates[first]:g}: give the common rate with --fps."
                 )
-        return rates[first]
+        return rates.get(first)
 
     def _describe_actions(self) -> tuple[int, list[str] | None]:
         width, names, first = 0, None, None
