@@ -175,8 +175,9 @@ def make_forms(world: DreamerWorldModel, frames: torch.Tensor, dtype: torch.dtyp
     world = world.to(dtype)
     rollouts = {
         "ours": world.start_rollout(frames),
-        "ours, commits apart": world.start_rollout(frames, merge_commit=False),
+        "ours, commits apart": world.start_rollout(frames),
     }
+    rollouts["ours, commits apart"].latent_rollout.merge_commit = False
     if not args.no_compile:
         rollouts["ours, compiled"] = world.start_rollout(frames)
         rollouts["ours, compiled"].compile()

@@ -267,7 +267,9 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
             in the data's units. Continuous components enter the network as `(action - mean) / std`; raw if not given.
         action_names (`list[str]`, *optional*): Name of every action component.
         action_units (`list[str]`, *optional*): Unit of every action component, for people; `""` where it has none.
-        fps (`float`, *optional*): Frames a second of the data.
+        relative_actions (`list[bool]`, *optional*): Per action component: True if it is a displacement, so that 0 means
+            no motion; False if it is an absolute value. None if unknown.
+        fps (`float`, *optional*, defaults to 10.0): Frames per second of the data.
     """
 
     model_type = "dreamer_dynamics"
@@ -288,7 +290,13 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     action_stats: dict[str, list[float | int]] | None = None
     action_names: list[str] | None = None
     action_units: list[str] | None = None
-    fps: float | int | None = None
+    relative_actions: list[bool] | None = None
+    fps: float | int | None = 10.0
+
+    def __post_init__(self, **kwargs):
+        if self.fps is None or isinstance(self.fps, int):
+            self.fps = float(10 if self.fps is None else self.fps)
+        super().__post_init__(**kwargs)
 
     @property
     def num_frame_tokens(self) -> int:
@@ -335,7 +343,8 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         self._check_action_widths()
 
     def _check_action_widths(self) -> None:
-        widths = {name: getattr(self, name) for name in ("action_names", "action_units", "action_num_classes")}
+        lists = ("action_names", "action_units", "action_num_classes", "relative_actions")
+        widths = {name: getattr(self, name) for name in lists}
         widths |= {f"action_stats[{key!r}]": values for key, values in (self.action_stats or {}).items()}
         for name, values in widths.items():
             if values is not None and len(values) != self.action_dim:

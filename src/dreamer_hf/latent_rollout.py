@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, dynamics_pass, warm_up
+from .frame_inputs import action_limits, prepare_actions
 from .rollout_noise import Generators, copy_generator, draw_noise, join_generators
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
 
@@ -63,32 +64,9 @@ class Frames:
         return Frames(*(torch.cat(column) for column in columns))
 
 
-def as_frames(latents: torch.Tensor, actions, action_mask, action_dim: int) -> Frames:
-    """Puts latents (B,T,N_z,d_z) and what is known of their actions into one form.
-
-    `actions` (B,T,a) may be a tensor, an array, a list or None (no frame has one); `action_mask` (B,T) may be None
-    (every frame has one, if actions are given).
-
-    Raises:
-        ValueError: actions or mask of another shape.
-    """
-    latents = latents.float()
-    shape, device = latents.shape[:2], latents.device
-    if actions is None:
-        return Frames(
-            latents,
-            torch.zeros(*shape, action_dim, device=device),
-            torch.zeros(shape, dtype=torch.bool, device=device),
-        )
-    actions = torch.as_tensor(actions, dtype=torch.float32, device=device)
-    if actions.shape != (*shape, action_dim):
-        raise ValueError(f"actions have shape {tuple(actions.shape)}: here they must be {(*shape, action_dim)}.")
-    if action_mask is None:
-        action_mask = torch.ones(shape, dtype=torch.bool, device=device)
-    action_mask = torch.as_tensor(action_mask, dtype=torch.bool, device=device)
-    if action_mask.shape != shape:
-        raise ValueError(f"action_mask has shape {tuple(action_mask.shape)}: here it must be {tuple(shape)}.")
-    return Frames(latents, actions, action_mask)
+def as_frames(latents: torch.Tensor, actions, action_mask, limits: torch.Tensor) -> Frames:
+    """Return latents (B,T,N_z,d_z) as float32, with their actions (see `prepare_actions`)."""
+    return Frames(latents.float(), *prepare_actions(actions, action_mask, latents.shape[:2], limits))
 
 
 class DreamerLatentRollout:
@@ -97,6 +75,8 @@ class DreamerLatentRollout:
     Attributes:
         frame_index: index of the frame that the next step dreams, the first context frame being 0.
         context: the frames that `reset` returns to; None after a `join` of contexts of different lengths.
+        merge_commit: commit a frame together with the first denoising pass of the next one (four passes per frame
+            instead of five, equal to rounding). Default: True; benchmarks switch it off.
     """
 
     def __init__(
@@ -106,12 +86,12 @@ class DreamerLatentRollout:
         schedule: RolloutSchedule,
         generator: Generators = None,
         context_noise: torch.Tensor | None = None,
-        merge_commit: bool = True,
     ):
         self.dynamics = dynamics
         self.schedule = schedule
         self.generator = generator
-        self.merge_commit = merge_commit
+        self.merge_commit = True
+        self._limits = action_limits(dynamics.config, dynamics.device)
         self._dynamics_pass = dynamics_pass
         self._cache: DreamerCache | None = None
         self._restart(context, context_noise)
@@ -137,8 +117,9 @@ class DreamerLatentRollout:
         Raises:
             ValueError: a shape that does not fit.
         """
+        actions, action_mask = prepare_actions(actions, action_mask, (self.batch_size,), self._limits)
         start, commit_noise = self._noise(start_noise), self._noise(commit_noise)
-        frame = as_frames(start, _one_frame(actions), _one_frame(action_mask), self.dynamics.config.action_dim)
+        frame = Frames(start, actions[:, None], action_mask[:, None])
         for step in range(self.schedule.num_inference_steps):
             clean = self._denoise(frame, step)
             frame = replace(frame, latents=euler_step(frame.latents, clean, step, self.schedule.num_inference_steps))
@@ -151,7 +132,7 @@ class DreamerLatentRollout:
     @torch.no_grad()
     def reset(
         self, latents=None, actions=None, action_mask=None, rows=None, context_noise=None, generator: Generators = None
-    ) -> None:
+    ) -> torch.Tensor:
         """Starts over: from the first context (no latents given) or a new one, in all rows or in some.
 
         Args:
@@ -161,6 +142,9 @@ class DreamerLatentRollout:
             context_noise: as in `start_rollout`.
             generator: source of the noise from here on; with `rows`, one for each row named there, where the rollout
                 was started with one a row. The old ones if not given.
+
+        Returns:
+            The clean context latents.
 
         Raises:
             ValueError: a shape or a number of generators that does not fit.
@@ -172,6 +156,7 @@ class DreamerLatentRollout:
             self._restart(context, context_noise)
         else:
             self._restart_rows(torch.as_tensor(rows, device=context.latents.device), context, context_noise)
+        return context.latents
 
     def compile(self) -> None:
         """Compiles the passes of a step, for this number of rows: minutes, with a progress bar; see
@@ -235,7 +220,7 @@ class DreamerLatentRollout:
 
     def _new_context(self, latents, actions, action_mask, rows) -> Frames:
         if latents is not None:
-            return as_frames(latents, actions, action_mask, self.dynamics.config.action_dim)
+            return as_frames(latents, actions, action_mask, self._limits)
         if self.context is None:
             raise ValueError("rows with contexts of different lengths were joined here: reset needs a context.")
         return self.context if rows is None else self.context.select(rows)
@@ -319,11 +304,6 @@ class DreamerLatentRollout:
         elif tuple(noise.shape) != shape:
             raise ValueError(f"noise has shape {tuple(noise.shape)}: here it must be {shape}.")
         return noise.to(device)[:, None]
-
-
-def _one_frame(values):
-    """(B,...) of one frame -> (B,1,...); None stays None."""
-    return None if values is None else torch.as_tensor(values)[:, None]
 
 
 __all__ = ["DreamerLatentRollout", "DreamerRolloutOutput", "Frames", "as_frames"]

@@ -16,6 +16,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_dreamer import DreamerCache, additive_mask
 from .configuration_dreamer import DreamerTokenizerConfig
+from .frame_inputs import FrameInput, prepare_frames
 from .modeling_layers import DreamerPreTrainedModel, DreamerTransformer
 
 
@@ -226,7 +227,7 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         """Reconstructs frames through the latents.
 
         Args:
-            pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): frames in [0, 1].
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, float in [0, 1] or integer (0..255).
             patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): patches to hide from the encoder. If
                 not given: drawn by `sample_patch_mask` in training mode, nothing hidden in eval mode.
             latent_noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): added to the latents before they
@@ -235,24 +236,28 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         Raises:
             ValueError: frames of another size than the config's.
         """
+        frames = self._prepare(pixel_values_videos)
         if patch_mask is None and self.training and self.config.max_mask_ratio > 0:
-            patch_mask = self.sample_patch_mask(*pixel_values_videos.shape[:2])
-        latents = self.encoder(self._normalize(pixel_values_videos), patch_mask, None, **kwargs)
+            patch_mask = self.sample_patch_mask(*frames.shape[:2])
+        latents = self.encoder(self._normalize(frames), patch_mask, None, **kwargs)
         decoded_from = latents if latent_noise is None else latents + latent_noise.to(latents.dtype)
         reconstruction = self._denormalize(self.decoder(decoded_from, None, **kwargs))
         return DreamerTokenizerOutput(reconstruction=reconstruction, latents=latents, patch_mask=patch_mask)
 
     def encode(
-        self, pixel_values_videos: torch.FloatTensor, past_key_values: DreamerCache | None = None
+        self, pixel_values_videos: FrameInput, past_key_values: DreamerCache | None = None
     ) -> DreamerEncoderOutput:
-        """Frames (B,T,C,H,W) in [0, 1] -> latents (B,T,N_z,d_z) in (-1, 1); never masks.
+        """Encode frames into latents (B,T,N_z,d_z) in (-1, 1); never masks.
 
-        With `past_key_values` the frames follow those that the cache has seen, and the cache is updated in place.
+        Args:
+            pixel_values_videos: frames (B,T,C,H,W), integer (0..255) or float in [0, 1], tensor or array, on any device;
+                a list of PIL images (one clip); or `StartFrames`.
+            past_key_values: cache of the frames before these, updated in place. Default: there are none.
 
         Raises:
-            ValueError: frames of another size than the config's.
+            ValueError: frames of another size than the config's, or values outside their range.
         """
-        latents = self.encoder(self._normalize(pixel_values_videos), None, past_key_values)
+        latents = self.encoder(self._normalize(self._prepare(pixel_values_videos)), None, past_key_values)
         return DreamerEncoderOutput(latents=latents, past_key_values=past_key_values)
 
     def decode(self, latents: torch.FloatTensor, past_key_values: DreamerCache | None = None) -> DreamerDecoderOutput:
@@ -272,16 +277,13 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         frames = self._denormalize(pixels).clamp(0, 1)
         return DreamerDecoderOutput(pixel_values_videos=frames, past_key_values=past_key_values)
 
-    def _normalize(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        expected = (config.num_channels, *config.frame_size)
-        if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2:] != expected:
-            raise ValueError(
-                f"frames have shape {tuple(pixel_values_videos.shape)}: this model takes (B, T, "
-                f"{', '.join(map(str, expected))}); DreamerVideoProcessor resizes them."
-            )
-        normalized = (pixel_values_videos.float() - self.image_mean.float()) / self.image_std.float()
-        return normalized.to(self.dtype)
+    def _prepare(self, frames: FrameInput) -> torch.Tensor:
+        # In training mode values are not checked: every step would wait for the GPU.
+        return prepare_frames(frames, self.config, self.device, check_range=not self.training)
+
+    def _normalize(self, frames: torch.Tensor) -> torch.Tensor:
+        # In float32 always, for the reason given below.
+        return ((frames - self.image_mean.float()) / self.image_std.float()).to(self.dtype)
 
     def _denormalize(self, pixels: torch.Tensor) -> torch.Tensor:
         # In float32 always: bfloat16 near 1 is as coarse as the 8 bits of the pixel itself.

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
+from .cache_dreamer import DreamerCache
 from .configuration_dreamer import DreamerWorldConfig
+from .frame_inputs import FrameInput
 from .generation_dreamer import DreamerWorldRolloutMixin
 from .modeling_dreamer_dynamics import DreamerDynamicsModel
-from .modeling_dreamer_tokenizer import DreamerTokenizerModel
+from .modeling_dreamer_tokenizer import DreamerEncoderOutput, DreamerTokenizerModel
 from .modeling_layers import DreamerPreTrainedModel
 from .rollout_noise import draw_noise
 from .scheduling_shortcut import add_noise
@@ -64,7 +66,18 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         super().__init__(config)
         self.tokenizer = tokenizer or DreamerTokenizerModel(config.tokenizer_config)
         self.dynamics = dynamics or DreamerDynamicsModel(config.dynamics_config)
+        self.generation_config = self.dynamics.generation_config  # one for both
         self.post_init()
+
+    def adjust_generation_fn(self, *args, **kwargs) -> None:
+        super().adjust_generation_fn(*args, **kwargs)
+        self.dynamics.generation_config = self.generation_config
+
+    def encode(
+        self, pixel_values_videos: FrameInput, past_key_values: DreamerCache | None = None
+    ) -> DreamerEncoderOutput:
+        """Encode frames into latents; see [`DreamerTokenizerModel.encode`]."""
+        return self.tokenizer.encode(pixel_values_videos, past_key_values)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from .cache_dreamer import DreamerCache
 from .compile_rollout import compile_pass, decoder_pass, warm_up
+from .frame_inputs import FrameInput, context_actions
 from .latent_rollout import DreamerLatentRollout, DreamerRolloutOutput
 from .rollout_noise import Generators
 
@@ -54,27 +55,32 @@ class DreamerRollout:
     @torch.no_grad()
     def reset(
         self,
-        pixel_values_videos=None,
+        pixel_values_videos: FrameInput | None = None,
         actions=None,
         action_mask=None,
         rows=None,
         context_noise=None,
         generator: Generators = None,
-    ) -> None:
+    ) -> torch.Tensor:
         """Starts over: from the first context (no frames given) or a new one, in all rows or in some.
 
         Args:
-            pixel_values_videos: (B,C,3,H,W) context frames in [0, 1]; with `rows`, one entry a row named there.
+            pixel_values_videos: context frames, as in `start_rollout`; with `rows`, one entry a row named there.
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
             rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
             context_noise: as in `start_rollout`.
             generator: as in [`DreamerLatentRollout.reset`].
+
+        Returns:
+            Clean latents (B,C,N_z,d_z) of the context frames.
         """
         latents = None
         if pixel_values_videos is not None:
-            latents = self.world.tokenizer.encode(pixel_values_videos).latents
-        self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise, generator)
+            actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
+            latents = self.world.encode(pixel_values_videos).latents
+        latents = self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise, generator)
         self._reset_decoder(latents, rows)
+        return latents
 
     def compile(self) -> None:
         """Compiles the passes of a step with `torch.compile`, for this number of rows: minutes, with a progress bar.
@@ -141,10 +147,7 @@ class DreamerRollout:
         self.latent_rollout.copy_(other.latent_rollout)
         self._decoder_cache.copy_(other._decoder_cache)
 
-    def _reset_decoder(self, latents: torch.Tensor | None, rows) -> None:
-        if latents is None:
-            latents = self.latent_rollout.context.latents
-            latents = latents if rows is None else latents[rows]
+    def _reset_decoder(self, latents: torch.Tensor, rows) -> None:
         if rows is None:
             self._decoder_cache = self._prime_decoder(latents).in_place_of(self._decoder_cache)
             return

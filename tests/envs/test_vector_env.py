@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused(world_folder):
             env.reset(options={"reset_mask": mask})
     with pytest.raises(ValueError, match="2 seeds for 3 rows"):
         env.reset(seed=[1, 2])
-    with pytest.raises(ValueError, match="actions have shape"):
+    with pytest.raises(ValueError, match="expected actions of shape"):
         env.step(ACTIONS[0, :2])
     with pytest.raises(ValueError, match="use 'rgb_array'"):
         make_vector(world_folder, render_mode="human")

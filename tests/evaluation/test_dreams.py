@@ -42,11 +42,7 @@ def test_a_dream_is_what_generate_gives_and_actions_steer_it(world, data):
     counted = []
     latents = dream(world.dynamics, clips, torch.Generator().manual_seed(5), lambda: counted.append(1))
     expected = world.generate(
-        frames[:, :4].float() / 255,
-        clips.actions[:, 4:],
-        clips.actions[:, :4],
-        context_action_mask=clips.action_mask[:, :4],
-        generator=torch.Generator().manual_seed(5),
+        frames[:, :4], clips.actions, clips.action_mask, generator=torch.Generator().manual_seed(5)
     )
     assert len(counted) == 6
     torch.testing.assert_close(latents, expected.latents, atol=1e-4, rtol=1e-4)

@@ -270,7 +270,7 @@ def test_device_map_and_offloading_change_nothing(case, tmp_path, share):
 
 
 def test_an_offloaded_world_dreams(tmp_path):
-    world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 2, 2)
+    world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 6, 2)
     world.save_pretrained(tmp_path / "model")
     loaded = type(world).from_pretrained(
         tmp_path / "model", device_map="auto", max_memory={"cpu": 2000}, offload_folder=tmp_path / "offloaded"

@@ -61,8 +61,8 @@ def test_golden_rollout(golden, merge_commit):
         expected["video"][:, :4],
         actions[:, :4],
         context_noise=expected["rollout_context_noise"],
-        merge_commit=merge_commit,
     )
+    rollout.latent_rollout.merge_commit = merge_commit
     steps = [rollout.step(actions[:, 4 + i], start_noise=start[:, i], commit_noise=commit[:, i]) for i in range(6)]
     latents = torch.stack([step.latents for step in steps], dim=1)
     frames = torch.stack([step.pixel_values for step in steps], dim=1)

@@ -31,7 +31,7 @@ frames, actions = inputs["frames"], inputs["actions"]
 latents = models["tokenizer"].encode(frames).latents
 dreamt = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
 rollout = models["world"].start_rollout(frames, generator=torch.Generator().manual_seed(0))
-film = torch.stack([rollout.step(action).pixel_values for action in actions.unbind(1)], dim=1).contiguous()
+film = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1).contiguous()
 save_file({"latents": latents, "dreamt": dreamt, "film": film}, folder / "used.safetensors")
 processor = AutoVideoProcessor.from_pretrained(folder / "world", trust_remote_code=True)
 assert processor(np.zeros((2, 40, 40, 3), np.uint8), return_tensors="pt").pixel_values_videos.shape == (1, 2, 3, 16, 16)
@@ -53,7 +53,7 @@ def test_folders_with_code_need_no_package(tmp_path):
     for name in models:
         files = export_code(tmp_path / name)
         assert f"modeling_dreamer_{name}.py" in files and all((tmp_path / name / file).is_file() for file in files)
-    frames, actions = rand(2, 4, 3, 16, 16), randn(2, 3, 2, seed=1)
+    frames, actions = rand(2, 4, 3, 16, 16), randn(2, 7, 2, seed=1)
     save_file({"frames": frames, "actions": actions}, tmp_path / "inputs.safetensors")
     run_without_the_package(USE, tmp_path, tmp_path)
 
@@ -62,7 +62,7 @@ def test_folders_with_code_need_no_package(tmp_path):
         latents = models["tokenizer"].encode(frames).latents
         dreamt = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
         rollout = models["world"].start_rollout(frames, generator=torch.Generator().manual_seed(0))
-        film = torch.stack([rollout.step(action).pixel_values for action in actions.unbind(1)], dim=1)
+        film = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1)
     for name, expected in {"latents": latents, "dreamt": dreamt, "film": film}.items():
         torch.testing.assert_close(used[name], expected, atol=1e-5, rtol=1e-5)
 

@@ -28,15 +28,10 @@ def test_cached_equals_uncached_past_five_windows(world):
     *changes, context_frames = world
     world = tiny_world(*changes)
     frames = rand(2, context_frames, 3, 16, 16)
-    actions, context_actions = randn(2, 5 * WINDOW + 2, 2), randn(2, context_frames, 2, seed=1)
-    masks = {
-        "action_mask": rand(2, actions.shape[1], seed=2) < 0.7,
-        "context_action_mask": rand(2, context_frames, seed=3) < 0.7,
-    }
+    actions = torch.cat([randn(2, context_frames, 2, seed=1), randn(2, 5 * WINDOW + 2, 2)], dim=1)
+    action_mask = torch.cat([rand(2, context_frames, seed=3), rand(2, 5 * WINDOW + 2, seed=2)], dim=1) < 0.7
     outputs = [
-        world.generate(
-            frames, actions, context_actions, use_cache=use_cache, generator=torch.Generator().manual_seed(0), **masks
-        )
+        world.generate(frames, actions, action_mask, use_cache=use_cache, generator=torch.Generator().manual_seed(0))
         for use_cache in (True, False)
     ]
     torch.testing.assert_close(outputs[0].latents, outputs[1].latents, atol=1e-4, rtol=1e-4)
@@ -48,24 +43,32 @@ def dream(rollout, actions):
     return torch.stack([rollout.step(actions[:, i]).latents for i in range(actions.shape[1])], dim=1)
 
 
+def after_unlabeled_frames(num_frames, actions):
+    """Actions and mask of so many frames without an action, followed by frames with the given actions (B,F,a)."""
+    context = torch.zeros(len(actions), num_frames, actions.shape[2])
+    mask = torch.arange(num_frames + actions.shape[1]) >= num_frames
+    return torch.cat([context, actions], dim=1), mask.expand(len(actions), -1)
+
+
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 def test_merged_and_separate_commit_are_equal():
     world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 12, 2)
-    merged, separate = (
-        dream(world.start_rollout(frames, generator=seeded(), merge_commit=merge), actions) for merge in (True, False)
-    )
+    rollouts = [world.start_rollout(frames, generator=seeded()) for _ in range(2)]
+    rollouts[1].latent_rollout.merge_commit = False
+    merged, separate = (dream(rollout, actions) for rollout in rollouts)
     torch.testing.assert_close(merged, separate, atol=1e-4, rtol=1e-4)
 
 
 def test_every_step_size_of_the_grid_is_cached_right():
-    dynamics, latents, actions = tiny_dynamics(), randn(1, 2, 3, 5), randn(1, 8, 2)
+    dynamics, latents, future = tiny_dynamics(), randn(1, 2, 3, 5), randn(1, 8, 2)
+    actions = after_unlabeled_frames(2, future)
     for steps in (1, 2, 16):
         arguments = {"num_inference_steps": steps, "context_signal_level": 0.5}
-        cached = dynamics.generate(latents, actions, generator=seeded(), **arguments).latents
-        uncached = dynamics.generate(latents, actions, generator=seeded(), use_cache=False, **arguments).latents
+        cached = dynamics.generate(latents, *actions, generator=seeded(), **arguments).latents
+        uncached = dynamics.generate(latents, *actions, generator=seeded(), use_cache=False, **arguments).latents
         torch.testing.assert_close(cached, uncached, atol=1e-4, rtol=1e-4)
 
 
@@ -221,7 +224,9 @@ def test_actions_steer_from_the_frame_they_are_given_for():
     world, frames, actions = tiny_world(), rand(1, 4, 3, 16, 16), randn(1, 6, 2)
     changed = actions.clone()
     changed[:, 3] += 1
-    first, second = (world.generate(frames, a, generator=seeded()).latents for a in (actions, changed))
+    first, second = (
+        world.generate(frames, *after_unlabeled_frames(4, a), generator=seeded()).latents for a in (actions, changed)
+    )
     assert torch.equal(first[:, :3], second[:, :3])
     assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-4)
 
@@ -262,8 +267,9 @@ def test_positions_far_out_are_as_exact_as_the_first():
 def test_bfloat16_dreams_stay_close():
     """Latents are integrated in float32 whatever the weights' dtype."""
     world, frames, actions = tiny_world(), rand(2, 4, 3, 16, 16), randn(2, 6, 2)
-    exact = world.generate(frames, actions, generator=seeded())
-    rounded = world.to(torch.bfloat16).generate(frames, actions, generator=seeded())
+    actions = after_unlabeled_frames(4, actions)
+    exact = world.generate(frames, *actions, generator=seeded())
+    rounded = world.to(torch.bfloat16).generate(frames, *actions, generator=seeded())
     assert rounded.latents.dtype == rounded.pixel_values_videos.dtype == torch.float32
     # The first frame: later ones see their own rounding errors.
     error = (rounded.latents - exact.latents)[:, 0].square().mean().sqrt()
@@ -278,14 +284,14 @@ def test_refusals():
         world.start_rollout(frames, num_inference_steps=32)
     with pytest.raises(ValueError, match="at least 0 and below 1"):
         world.start_rollout(frames, context_signal_level=1.0)
-    with pytest.raises(ValueError, match=r"frames have shape \(1, 2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"frames of shape \(B, T, 3, 16, 16\) .*, got \(1, 2, 3, 8, 8\)"):
         world.start_rollout(frames[..., :8, :8])
     rollout = world.start_rollout(frames)
-    with pytest.raises(ValueError, match=r"actions have shape \(1, 1, 7\)"):
+    with pytest.raises(ValueError, match=r"actions of shape \(1, 2\), got \(1, 7\)"):
         rollout.step(torch.zeros(1, 7))
     with pytest.raises(ValueError, match="noise has shape"):
         rollout.step(torch.zeros(1, 2), start_noise=torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="action_mask has shape"):
+    with pytest.raises(ValueError, match=r"action_mask of shape \(1,\), got \(2,\)"):
         rollout.step(torch.zeros(1, 2), action_mask=torch.ones(2, dtype=torch.bool))
 
 

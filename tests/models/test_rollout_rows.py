@@ -17,15 +17,17 @@ TURNS = [[0], [0, 1], [0, 1], [0, 1, 2], [1, 2], [2], [2], [2], [2], [2], [0, 2]
 
 
 def starts_of(world, merge_commit):
-    return [
+    rollouts = [
         world.start_rollout(
             rand(1, frames, 3, 16, 16, seed=row),
             randn(1, frames, 2, seed=row),
             context_noise=randn(1, frames, 3, 5, seed=row),
-            merge_commit=merge_commit,
         )
         for row, frames in enumerate(CONTEXTS)
     ]
+    for rollout in rollouts:
+        rollout.latent_rollout.merge_commit = merge_commit
+    return rollouts
 
 
 def inputs_of(row, step):

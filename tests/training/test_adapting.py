@@ -63,7 +63,7 @@ def wide_data(tmp_path_factory):
 
 def dream(world, width=2):
     frames = torch.rand((1, 3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    return world.eval().generate(frames, torch.ones(1, 2, width), generator=torch.Generator().manual_seed(0)).latents
+    return world.eval().generate(frames, torch.ones(1, 5, width), generator=torch.Generator().manual_seed(0)).latents
 
 
 def test_only_adapters_are_trained_checkpointed_and_saved(lora_run, dynamics_run):
