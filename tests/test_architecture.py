@@ -26,7 +26,7 @@ FLOORS = (
         "rotary",
         "worlds",
     },
-    {"cache_dreamer", "compile_rollout", "video_processing_dreamer"},
+    {"cache_dreamer", "compile_rollout"},
     {"modeling_layers", "latent_rollout"},
     {"rollout"},
     {"generation_dreamer"},
