@@ -24,6 +24,7 @@ FLOORS = (
         "pacing",
         "rollout_noise",
         "rotary",
+        "video_processing_dreamer",
         "worlds",
     },
     {"cache_dreamer", "compile_rollout"},
