@@ -247,3 +247,14 @@ def test_purely_categorical_actions(classes, space):
     env = make(make_world(**fields), start=starts)
     assert env.action_space == space
     check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_a_component_that_is_constant_in_the_data_can_be_rescaled():
+    stats = {"mean": [250.0, 7.0], "std": [100.0, 1.0], "min": [0.0, 7.0], "max": [512.0, 7.0]}
+    env = make(make_world(action_stats=stats), start=make_starts())
+    assert (env.action_space.low < env.action_space.high).all()
+    scaled = gymnasium.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
+    scaled.reset(seed=0)
+    frame, *_ = scaled.step(np.zeros(2, np.float32))
+    env.reset(seed=0)
+    np.testing.assert_array_equal(frame, env.step(np.float32([256, 7]))[0])

@@ -1,7 +1,7 @@
-"""Worlds as Gymnasium environments. Importing this module registers them; torch is loaded when one is made.
+"""Worlds as Gymnasium environments. Importing this module registers them; torch is imported when one is made.
 
 - `dreamer_hf/DreamerWorld-v0`: a world in this process, single (`gymnasium.make`) or batched (`gymnasium.make_vec`).
-- `dreamer_hf/RemoteWorld-v0`: a world served by another machine; needs no torch here.
+- `dreamer_hf/RemoteWorld-v0`: a world served by another machine; needs no torch on this machine.
 """
 
 try:

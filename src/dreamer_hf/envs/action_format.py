@@ -1,4 +1,4 @@
-"""Between Gymnasium's action spaces and the raw action vectors of a world. Needs no torch.
+"""Conversion between Gymnasium's action spaces and the raw actions of a world. Needs no torch.
 
 Shapes: B rows, A components of an action.
 """
@@ -10,7 +10,7 @@ from ..action_space import ActionSpace
 
 
 class ActionFormat:
-    """The Gymnasium space of a world's actions, and the way from its elements to raw vectors.
+    """The Gymnasium space of a world's actions, and the conversion of its elements to raw actions.
 
     | components | space |
     | --- | --- |
@@ -18,9 +18,13 @@ class ActionFormat:
     | all categorical | `MultiDiscrete`; `Discrete` where there is one component |
     | both | `Dict` of "continuous" (`Box`) and "categorical" (`MultiDiscrete`), each in the data's order |
 
+    A component that is constant in the data gets a range around its value, so that the space can be rescaled; the world
+    clips it to that value.
+
     Args:
         actions: the world's actions.
-        flat: one `Box` (A,) in any case, for algorithms that know nothing else; categorical components are rounded.
+        flat: use one `Box` (A,) in any case, for algorithms that support nothing else; categorical components are
+            rounded.
 
     Attributes:
         space: the space of one action.
@@ -28,16 +32,17 @@ class ActionFormat:
 
     def __init__(self, actions: ActionSpace, flat: bool = False):
         self.size = actions.size
-        self.low, self.high = actions.low, actions.high
+        constant = np.maximum(1, 1e-3 * np.abs(actions.low)) * (actions.low == actions.high) * ~actions.discrete
+        self.low, self.high = actions.low - constant, actions.high + constant
         self.categorical = actions.discrete
         self.flat = flat or not actions.discrete.any()
         self.space = self._make_space()
 
     def to_raw(self, batch) -> np.ndarray:
-        """B elements of the space, stacked as in `gymnasium.vector`, as raw actions (B,A) float32.
+        """Convert B elements of the space, stacked as in `gymnasium.vector`, to raw actions (B, A) float32.
 
         Raises:
-            ValueError: another shape, a value that is not finite, or a class that does not exist.
+            ValueError: a wrong shape, a value that is not finite, or a class that does not exist.
         """
         raw = self._flatten(batch)
         if raw.ndim != 2 or raw.shape[1] != self.size:
@@ -80,7 +85,7 @@ class ActionFormat:
 
 
 def add_row_axis(action):
-    """One element of a space as a batch of one."""
+    """Return one element of a space as a batch of one."""
     if isinstance(action, dict):
         return {name: np.asarray(part)[None] for name, part in action.items()}
     return np.asarray(action)[None]

@@ -1,4 +1,4 @@
-"""The window of an environment: the one of play, without a player."""
+"""The window of an environment: that of play, without a player."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ class DreamViewer:
     Args:
         frame_size: height and width of a frame in pixels.
         space: the actions that the bars show.
-        fps: frames a second.
+        fps: frame rate.
 
     Raises:
-        ValueError: there is no display, or no pygame.
+        ValueError: there is no display, or pygame is missing.
     """
 
     def __init__(self, frame_size: tuple[int, int], space: ActionSpace, fps: float):
@@ -26,11 +26,12 @@ class DreamViewer:
         self._clock = PacingClock(fps)
 
     def show(self, frame: np.ndarray, action: np.ndarray, step: int) -> None:
-        """Waits until a frame, uint8 (H,W,3), is due and draws it with the raw action (A,) that led to it."""
+        """Wait until a frame, uint8 (H, W, 3), is due, and draw it with the raw action (A,) that led to it."""
         self._clock.tick()
-        pygame.event.pump()
+        for event in pygame.event.get():
+            self._window.handle(event)  # follows changes of the window's size; the other events have no meaning here
         self._window.draw(View((frame,), action, f"step {step}"))
 
     def close(self) -> None:
-        """Closes the window."""
+        """Close the window."""
         self._window.close()

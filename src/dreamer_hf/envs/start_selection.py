@@ -1,6 +1,6 @@
-"""Where dreams begin: from the frames kept with a world, or from given ones, by the options of `reset`.
+"""Where the dreams of an environment start: the world's start frames or given frames, by the options of `reset`.
 
-Shapes: R rows that begin, C context frames, H, W pixels, A action components.
+Shapes: R rows that start, C context frames, H, W pixels, A action components.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,21 @@ from ..start_frames import StartFrames
 OPTIONS = ("start_index", "frames", "actions", "action_mask")
 
 
-def chosen_beginnings(starts: StartFrames | None, fractions: Sequence[float], options: dict, config) -> StartFrames:
-    """One beginning for each of R rows.
+def select_starts(
+    starts: StartFrames | None, fractions: Sequence[float], options: dict, config
+) -> list[int] | StartFrames:
+    """Return where each of R rows starts: the indices of start frames, or given frames.
 
     Args:
-        starts: to choose from; None where there are none.
-        fractions: R random numbers in [0, 1) that choose where the options do not.
-        options: of `reset`: `start_index`, which of the starts, a number for all rows or R of them; or `frames`, uint8
-            (C,H,W,3) for all rows or (R,C,H,W,3), with `actions` (C,A) or (R,C,A) float and `action_mask` (C,) or (R,C)
-            bool, as in `start_rollout`.
+        starts: the start frames to choose from; None if there are none.
+        fractions: R random numbers in [0, 1) that choose if the options do not.
+        options: of `reset`: `start_index`, one for all rows or R of them; or `frames`, uint8 (C, H, W, 3) for all rows
+            or (R, C, H, W, 3), with `actions` (C, A) or (R, C, A) float and `action_mask` (C,) or (R, C) bool, as in
+            `start_rollout`.
         config: the `DreamerWorldConfig`.
 
     Raises:
-        ValueError: an option is unknown or does not fit, or there is nothing to begin from.
+        ValueError: an option is unknown or does not fit, or there are no start frames.
     """
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
@@ -37,11 +39,7 @@ def chosen_beginnings(starts: StartFrames | None, fractions: Sequence[float], op
     indices = options.get("start_index")
     if indices is None:
         indices = [int(fraction * len(starts)) for fraction in fractions]
-    indices = np.broadcast_to(np.asarray(indices), len(fractions))
-    if not np.isin(indices, np.arange(len(starts))).all():
-        raise ValueError(f"start_index {indices.tolist()} names no start: choose from 0 to {len(starts) - 1}.")
-    picked = torch.from_numpy(indices.astype(np.int64))
-    return StartFrames(starts.pixel_values_videos[picked], starts.actions[picked], starts.action_mask[picked])
+    return np.broadcast_to(np.asarray(indices), len(fractions)).tolist()
 
 
 def _given(options: dict, num_rows: int, config) -> StartFrames:
@@ -57,17 +55,15 @@ def _given(options: dict, num_rows: int, config) -> StartFrames:
         mask = np.full(shape[1], actions is not None)
     if actions is None:
         actions = np.zeros((shape[1], width))
-    starts = StartFrames(
+    return StartFrames(
         torch.from_numpy(np.moveaxis(frames, -1, 2).copy()),
         torch.from_numpy(_for_rows(np.asarray(actions, np.float32), num_rows, 2, "actions").copy()),
         torch.from_numpy(_for_rows(np.asarray(mask, bool), num_rows, 1, "action_mask").copy()),
     )
-    starts.check_fits(config)
-    return starts
 
 
 def _for_rows(values: np.ndarray, num_rows: int, ndim: int, name: str) -> np.ndarray:
-    """Values of one row for all, or of each row -> of each row."""
+    """Return values for each row, given values for each row or for all of them."""
     if values.ndim == ndim:
         return np.broadcast_to(values, (num_rows, *values.shape))
     if values.ndim != ndim + 1 or len(values) != num_rows:

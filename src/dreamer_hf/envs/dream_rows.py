@@ -1,0 +1,188 @@
+"""What the single and the vector environment share: N dreams that step together.
+
+Shapes: N rows, R of them restarted, H, W pixels, A action components, N_z latent tokens, d_z latent channels.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from ..dreams import Dream, Dreams
+from ..loading import load_world
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..rollout import DreamerRollout
+from ..start_frames import StartFrames, load_start_frames, read_start_frames
+from .action_format import ActionFormat
+from .start_selection import select_starts
+
+
+@dataclass(frozen=True)
+class DreamTransition:
+    """One step of N dreams, as reward and termination functions see it; N is 1 in the single environment.
+
+    Attributes:
+        previous_frames: uint8 (N, H, W, 3), the frames before the step.
+        actions: float32 (N, A), the raw actions.
+        frames: uint8 (N, H, W, 3), the frames after it.
+        latents: (N, N_z, d_z) float32 on the world's device, their clean latents.
+        steps: int64 (N,), steps since each dream's start, including this one.
+    """
+
+    previous_frames: np.ndarray
+    actions: np.ndarray
+    frames: np.ndarray
+    latents: torch.Tensor
+    steps: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamOptions:
+    """How an environment dreams: keyword arguments of `gymnasium.make` and `make_vec`.
+
+    Attributes:
+        start: where dreams start: what `read_start_frames` takes, or `StartFrames`. Defaults to the start frames saved
+            with the adapter or the model.
+        image_key: camera to use if `start` is a LeRobot dataset with several.
+        adapter: folder or Hub repository of an adapter for the world.
+        device: "cpu", "cuda", ... Defaults to the GPU if there is one. A loaded world stays where it is.
+        num_inference_steps: denoising passes per frame, a power of two.
+        int8: load the weights of linear layers as 8-bit integers (torchao); only with a path.
+        compile: compile the rollout at the first reset, which takes minutes (`DreamerRollout.compile`).
+        flat_actions: use one `Box` for all action components, including categorical ones.
+        latents_in_info: put the clean latents of the frame, float32 (N_z, d_z), into `info["latents"]`.
+        reward_fn: `DreamTransition` of N rows -> (N,) numbers. Rewards are 0 without it.
+        terminated_fn: `DreamTransition` of N rows -> (N,) bools. Dreams do not end without it.
+    """
+
+    start: str | os.PathLike | StartFrames | None = None
+    image_key: str | None = None
+    adapter: str | None = None
+    device: str | None = None
+    num_inference_steps: int = 4
+    int8: bool = False
+    compile: bool = False
+    flat_actions: bool = False
+    latents_in_info: bool = False
+    reward_fn: Callable[[DreamTransition], ArrayLike] | None = None
+    terminated_fn: Callable[[DreamTransition], ArrayLike] | None = None
+
+
+class DreamRows:
+    """N dreams in one rollout. A random generator for each row decides where the row's dreams start, and their noise.
+
+    Args:
+        model: folder or Hub repository of a `DreamerWorldModel`, or a loaded one.
+        options: see `DreamOptions`.
+        num_rows: N.
+
+    Attributes:
+        dreams: of the world; clones share it.
+        rows: the N dreams; empty before the first restart.
+        format: converts between the Gymnasium action space and raw actions.
+        frame_shape: (H, W, 3).
+
+    Raises:
+        ValueError: the world, adapter or start frames do not exist, or do not fit each other.
+    """
+
+    def __init__(self, model: str | os.PathLike | DreamerWorldModel, options: DreamOptions, num_rows: int):
+        self.options, self.num_rows = options, num_rows
+        world = _open_world(model, options)
+        self.dreams = Dreams(world, _open_starts(model, options, world.config), options.num_inference_steps)
+        self.format = ActionFormat(self.dreams.space, options.flat_actions)
+        self.frame_shape = (*world.config.tokenizer_config.frame_size, 3)
+        self.rows: list[Dream] = []
+
+    @property
+    def rollout(self) -> DreamerRollout | None:
+        """The rollout of all rows; None before the first restart."""
+        return self.dreams.rollout(self.rows) if self.rows else None
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The current frames, uint8 (N, H, W, 3), as a copy."""
+        if not self.rows:
+            return np.zeros((self.num_rows, *self.frame_shape), np.uint8)
+        return np.stack([dream.frame for dream in self.rows])
+
+    def restart(self, rows: Sequence[int], rngs: Sequence[np.random.Generator], reset_options: dict | None) -> None:
+        """Start new dreams in R rows; the first time, in all of them.
+
+        Args:
+            rows: indices of the rows.
+            rngs: R generators; each decides where its row starts, and the noise of the whole dream.
+            reset_options: where to start instead, see `select_starts`.
+
+        Raises:
+            ValueError: options that are unknown or do not fit the world.
+        """
+        # The options do not change what is drawn, so they do not change the noise.
+        fractions, seeds = zip(*((rng.random(), int(rng.integers(2**63))) for rng in rngs))
+        starts = select_starts(self.dreams.starts, fractions, reset_options or {}, self.dreams.world.config)
+        if self.rows:
+            self.dreams.restart([self.rows[row] for row in rows], starts, seeds)
+            return
+        self.rows = self.dreams.begin(starts, seeds)
+        if self.options.compile:
+            self.rollout.compile()
+
+    def step(self, actions: np.ndarray) -> DreamTransition:
+        """Dream one frame in every row; `actions` are raw, float32 (N, A)."""
+        previous = self.frames
+        self.dreams.step(self.rows, actions)
+        latents = torch.stack([dream.latents for dream in self.rows])
+        steps = np.array([dream.step for dream in self.rows])
+        return DreamTransition(previous, actions, self.frames, latents, steps)
+
+    def evaluate(self, transition: DreamTransition) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rewards (N,) float64 and the ends (N,) bool of a step, by the functions in the options.
+
+        Raises:
+            ValueError: a function does not return one value for each row.
+        """
+        shape, options = (self.num_rows,), self.options
+        rewards, ends = np.zeros(shape), np.zeros(shape, bool)
+        if options.reward_fn is not None:
+            rewards = np.asarray(options.reward_fn(transition), dtype=np.float64)
+        if options.terminated_fn is not None:
+            ends = np.asarray(options.terminated_fn(transition), dtype=bool)
+        for name, values in (("reward_fn", rewards), ("terminated_fn", ends)):
+            if values.shape != shape:
+                raise ValueError(f"{name} gave shape {values.shape}: it must give one value a row, {shape}.")
+        return rewards, ends
+
+    def info(self, row: int) -> dict[str, np.ndarray]:
+        """Return the info of a row about its current frame."""
+        return {"latents": self.rows[row].latents.float().cpu().numpy()} if self.options.latents_in_info else {}
+
+    def clone(self) -> DreamRows:
+        """Return an independent copy that shares the model."""
+        twin = copy.copy(self)
+        twin.rows = self.dreams.clone(self.rows) if self.rows else []
+        return twin
+
+
+def _open_world(model: str | os.PathLike | DreamerWorldModel, options: DreamOptions) -> DreamerWorldModel:
+    if not isinstance(model, DreamerWorldModel):
+        return load_world(model, options.device, options.adapter, options.int8)
+    if options.adapter is not None or options.device is not None or options.int8:
+        raise ValueError(
+            "a loaded world comes with its device, adapter and weights: give these options with a path only."
+        )
+    return model
+
+
+def _open_starts(model, options: DreamOptions, config) -> StartFrames | None:
+    """Return the start frames; None for a loaded world without a `start`, which can only start from given frames."""
+    if isinstance(options.start, StartFrames):
+        return options.start
+    if options.start is not None:
+        return read_start_frames(options.start, config, options.image_key)
+    return None if isinstance(model, DreamerWorldModel) else load_start_frames(options.adapter or model)
