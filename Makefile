@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train play test test-all test-system system-packages lint lock clean
+.PHONY: help setup demo demo-train play test test-fast test-gpu test-all test-system system-packages lint lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -35,18 +35,28 @@ $(BYTECODE): $(STAMP)
 lock:  ## Resolve the pins in requirements.txt again from setup.cfg
 	$(UV) pip compile --quiet setup.cfg --all-extras --upgrade --no-header --no-annotate --python $(PYTHON) --output-file requirements.txt
 
-lint: $(STAMP)  ## Check the style of every Python file
+lint: $(STAMP)  ## Check the style of every file: format, names, imports and English
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pytest -q tests/test_architecture.py tests/test_style.py
 
 # Two workers of one thread each: tiny models gain nothing from more, and lose much to waiting for each other.
-test: $(BYTECODE)  ## Run the tests, except those that need a browser or an X server
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+PARALLEL := -n 2 --dist loadfile
+
+test: $(BYTECODE)  ## Run the tests, except those that need a browser or an X server (at most 10 minutes on two cores)
+	$(PYTEST) $(PARALLEL)
+
+test-fast: $(BYTECODE)  ## Run the quick tests, for the edit loop (at most 90 seconds on two cores)
+	$(PYTEST) $(PARALLEL) -m "not slow and not system and not gpu"
+
+test-gpu: $(BYTECODE)  ## Run the tests that need a GPU
+	$(PYTEST) -m gpu
 
 test-all: test test-system  ## Run all tests (installs chromium, chromium-driver, xvfb and xdotool with apt-get)
 
 test-system: $(BYTECODE) system-packages  ## Run the tests that need a browser or an X server
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m system
+	$(PYTEST) -m system
 
 # What no Python package brings along: only tests need it.
 system-packages:

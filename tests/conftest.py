@@ -7,13 +7,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from tiny import TINY_REPO_ID, write_tiny_lerobot
+from tiny import TINY_REPO_ID, build_once, write_tiny_lerobot
 
 
 def pytest_configure(config):
-    """Keeps every Hugging Face library off the network and out of the user's cache."""
+    """Keep every Hugging Face library off the network and out of the user's cache."""
     home = tempfile.mkdtemp(prefix="dreamer_hf_tests_")
     config.stash["hf_home"] = home
     os.environ.update(HF_HOME=home, HF_LEROBOT_HOME=f"{home}/lerobot", HF_HUB_OFFLINE="1", SVT_LOG="1")
@@ -27,7 +26,7 @@ LEFT_OUT = pytest.StashKey[list]()
 
 
 def pytest_deselected(items):
-    """Remembers which tests of browsers and windows do not run; a worker of xdist tells the main process."""
+    """Remember which tests of browsers and windows do not run; a worker of xdist reports them to the main process."""
     config = items[0].config
     names = [item.nodeid for item in items if item.get_closest_marker("system")]
     config.stash.setdefault(LEFT_OUT, []).extend(names)
@@ -43,31 +42,26 @@ def pytest_testnodedown(node, error):
 def pytest_terminal_summary(terminalreporter, config):
     left_out = config.stash.get(LEFT_OUT, [])
     if left_out:
-        terminalreporter.section("left out: they need a browser or an X server; `make test-all` runs them, too")
+        terminalreporter.section("not run: tests that need a browser or an X server (`make test-all` runs them, too)")
         for name in left_out:
             terminalreporter.write_line(name)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+
+
 @pytest.fixture(autouse=True)
 def restored_logging():
-    """Takes back what scripts do to the root logger: a handler of an ended test would write into its closed stream."""
+    """Undo what scripts do to the root logger: the handler of a finished test would write into a closed stream."""
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
-
-
-def build_once(tmp_path_factory, name, build):
-    """Calls `build(folder)` in the first of the parallel test processes that asks; all get the same folder."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / name
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            unfinished = folder.with_name(f"{name}.unfinished")
-            build(unfinished)
-            unfinished.rename(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ assert type(AutoVideoProcessor.from_pretrained(sys.argv[1])) is dreamer_hf.Dream
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)
 def test_registered_in_any_order(imports, tmp_path):
     done = subprocess.run([sys.executable, "-c", imports + CHECK, tmp_path], capture_output=True, text=True)

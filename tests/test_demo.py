@@ -1,5 +1,6 @@
 """What `make demo` runs."""
 
+import pytest
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from dreamer_hf.start_frames import load_start_frames
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 

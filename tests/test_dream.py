@@ -1,5 +1,6 @@
 """The script that films dreams."""
 
+import pytest
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import av
 from PIL import Image
 
 from tiny import random_world
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 

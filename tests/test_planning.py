@@ -53,6 +53,7 @@ def test_costs_are_those_of_each_future_dreamt_alone(world, rollout):
         assert cost == pytest.approx(float(torch.stack(frames).mean()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_plans_are_cheaper_than_chance_under_noise_that_they_have_not_met(world, rollout):
     cheaper = []
     for seed in range(3):

@@ -8,10 +8,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from dreamer_hf import (
     DreamerDynamicsConfig,
@@ -26,6 +28,20 @@ from dreamer_hf.data.shards import ShardMetadata, shard_name
 from dreamer_hf.start_frames import StartFrames
 
 # Datasets
+
+
+def build_once(tmp_path_factory, name: str, build: Callable[[Path], object]) -> Path:
+    """Return the folder `name` of this test session, which the first process that asks makes with `build(folder)`."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{name}.unfinished")
+            build(unfinished)
+            unfinished.rename(folder)
+    return folder
+
 
 TINY_REPO_ID = "tests/tiny"
 TINY_LENGTHS = (24, 40, 27, 33, 30, 36)

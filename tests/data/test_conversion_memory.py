@@ -1,5 +1,6 @@
 """A converting process needs the same memory for a long episode as for a short one."""
 
+import pytest
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiny import TINY_REPO_ID
+
+pytestmark = pytest.mark.slow
 
 VIDEO_SIZE, PICTURE_SIZE, STORED_SIZE = 32, 96, 160
 SHORT, LONG_VIDEO, LONG_TABLE = 40, 700, 1600

@@ -20,6 +20,8 @@ from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from dreamer_hf.data.sources.rlds_source import RldsSource
 from tiny import TINY_REPO_ID
 
+pytestmark = pytest.mark.slow
+
 RLDS = Path(__file__).parents[1] / "fixtures" / "rlds" / "tfrecord"
 MUTATIONS = 44
 """For each kind of file; seven kinds make 308."""

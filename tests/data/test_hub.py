@@ -47,6 +47,7 @@ def folder(tiny_shards, tmp_path):
     return shutil.copytree(tiny_shards, tmp_path / "shards")
 
 
+@pytest.mark.slow
 def test_a_pushed_folder_is_read_back_shard_by_shard(folder, tmp_path):
     from dreamer_hf.data import ShardDataset
 
@@ -68,6 +69,7 @@ def test_a_pushed_folder_is_read_back_shard_by_shard(folder, tmp_path):
     np.testing.assert_allclose([float(mean) for mean in means.split()], expected)
 
 
+@pytest.mark.slow
 def test_a_refused_push_is_one_sentence(folder, tmp_path):
     with HubStandIn(REPO_ID, "secret") as hub:
         refused = run(PUSH, hub, tmp_path / "home", folder, REPO_ID, token="wrong")
@@ -75,6 +77,7 @@ def test_a_refused_push_is_one_sentence(folder, tmp_path):
     assert "hf auth login" in refused.stderr and "Traceback" not in refused.stderr and not hub.files
 
 
+@pytest.mark.slow
 def test_a_lerobot_dataset_comes_from_the_hub_and_only_what_is_needed(tiny_lerobot, tiny_shards, tmp_path):
     from dreamer_hf.data import ShardDataset
 
@@ -94,6 +97,7 @@ def test_a_lerobot_dataset_comes_from_the_hub_and_only_what_is_needed(tiny_lerob
             np.testing.assert_array_equal(ours.episode(number)[name], values)
 
 
+@pytest.mark.slow
 def test_a_converter_pushes_what_it_wrote(tiny_lerobot, tmp_path):
     with HubStandIn(REPO_ID, "secret") as hub:
         source = ["--repo_id", TINY_REPO_ID, "--local_dir", tiny_lerobot]

@@ -130,6 +130,7 @@ def test_pictures_in_parquet_are_exact_and_cameras_stand_side_by_side(image_lero
         np.testing.assert_array_equal(item["actions"].numpy(), actions[::2])
 
 
+@pytest.mark.slow
 def test_several_workers_write_the_same_shards(tiny_lerobot, tiny_shards, tmp_path):
     source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
     convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=2), JobOptions(num_workers=2))
@@ -190,6 +191,7 @@ def convert_slowly(source, out, options):
     convert(source, out, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["shard_0000.h5", ".shard_0001.h5.*.tmp", ".shard_0002.h5.*.tmp"])
 def test_a_killed_conversion_goes_on_without_a_lost_or_doubled_episode(tiny_lerobot, tiny_shards, tmp_path, moment):
     out, options = tmp_path / "out", ConversionOptions(episodes_per_shard=2)
@@ -233,6 +235,7 @@ def processes_in(session):
     return found
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_converter_and_resume_is_whole(tiny_lerobot, tiny_shards, tmp_path):
     command = command_line(tiny_lerobot, tmp_path / "out", "--episodes_per_shard", 2, "--num_workers", 2)
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -272,6 +275,7 @@ def test_resuming_next_to_a_live_conversion_does_no_harm(tiny_lerobot, tiny_shar
     assert_same_data(tiny_shards, out)
 
 
+@pytest.mark.slow
 def test_jobs_that_start_at_the_same_moment_share_the_folder(tiny_lerobot, tiny_shards, tmp_path):
     source, options = LeRobotSource(tiny_lerobot, TINY_REPO_ID), ConversionOptions(episodes_per_shard=2)
     out = tmp_path / "out"
@@ -292,12 +296,14 @@ def test_jobs_that_start_at_the_same_moment_share_the_folder(tiny_lerobot, tiny_
     assert_same_data(tiny_shards, out)
 
 
+@pytest.mark.slow
 def test_what_workers_have_to_say_is_seen(tiny_lerobot, tmp_path):
     flags = ("--episodes_per_shard", 3, "--num_workers", 2, "--width", 32, "--height", 16)
     done = subprocess.run(command_line(tiny_lerobot, tmp_path / "out", *flags), capture_output=True, text=True)
     assert done.returncode == 0 and "stretching frames of 32x32 to 32x16" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_first_attempt_does_not_block_the_folder(tiny_lerobot, tmp_path):
     """Nothing was stored yet, so there is nothing to lose."""
     root = damaged_copy(tiny_lerobot, tmp_path / "copy", "videos/*/*/*.mp4", lambda content: b"")
@@ -308,6 +314,7 @@ def test_a_wrong_first_attempt_does_not_block_the_folder(tiny_lerobot, tmp_path)
     assert len(whole(tmp_path / "out")) == 6
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_resumable(tiny_lerobot, tmp_path):
     """A limit on the size of files stands in for the full disk: writing fails in the same way."""
     out = tmp_path / "out"
@@ -425,6 +432,7 @@ def test_missing_or_odd_actions_are_named(tiny_lerobot, tmp_path, column):
         convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())
 
 
+@pytest.mark.slow
 def test_what_other_workers_finished_before_a_failure_stays(tiny_lerobot, tiny_shards, tmp_path):
     root, out = with_a_bad_action(tiny_lerobot, tmp_path / "copy"), tmp_path / "out"
     options = ConversionOptions(episodes_per_shard=2)

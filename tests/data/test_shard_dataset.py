@@ -82,6 +82,7 @@ def test_attributes_describe_the_data(tiny_shards):
     np.testing.assert_allclose(dataset.action_stats["max"], actions.max(0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_handles_survive_forked_and_spawned_workers_and_pickling(tiny_shards):
     dataset = ShardDataset(tiny_shards, window_size=6, split="all")
     before = [dataset[i]["pixel_values_videos"] for i in range(len(dataset))]  # opens the shards in this process

@@ -119,6 +119,7 @@ def check_frames(folder, numbers):
         assert item["actions"][:, 1].tolist() == list(range(6 + number))
 
 
+@pytest.mark.slow
 def test_image_tables_local_saved_and_streamed(tmp_path):
     table = frame_table()
     columns = ("picture", "act", "ep")

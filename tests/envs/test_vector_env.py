@@ -139,6 +139,7 @@ def test_batches_of_every_space(classes):
         assert_same_frames(env.step(action)[0][0], single.step(first)[0])
 
 
+@pytest.mark.slow
 def test_compiled_rows_dream_the_same(world_folder):
     plain, compiled = (make_vector(world_folder, 2, compile=compile, max_episode_steps=3) for compile in (False, True))
     np.testing.assert_array_equal(plain.reset(seed=0)[0], compiled.reset(seed=0)[0])

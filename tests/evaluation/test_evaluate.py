@@ -107,6 +107,7 @@ def test_a_card_takes_its_table_from_the_evaluation_beside_it(tiny, tmp_path):
     assert (tmp_path / "README.md").read_text() == renewed
 
 
+@pytest.mark.slow
 def test_the_script_measures_and_renews_the_card(tiny_shards, tmp_path):
     world, out = tmp_path / "world", tmp_path / "out"
     random_world(fps=10).save_pretrained(world)
@@ -125,6 +126,7 @@ def test_the_script_measures_and_renews_the_card(tiny_shards, tmp_path):
     assert again.returncode == 2 and "is not empty" in again.stderr and "Traceback" not in again.stderr
 
 
+@pytest.mark.slow
 def test_the_script_refuses_data_that_does_not_fit(tiny_shards, tmp_path):
     random_world(fps=5).save_pretrained(tmp_path / "world")
     done = run_script("--model", tmp_path / "world", "--data_dir", tiny_shards, "--output_dir", tmp_path / "out")
@@ -143,6 +145,7 @@ def pusht_shards(tmp_path_factory):
     return convert(LeRobotSource(root, "tests/pusht"), folder / "shards", ConversionOptions(relative_actions=True))
 
 
+@pytest.mark.slow
 def test_states_of_pusht_are_measured(pusht_shards, tmp_path):
     world, data = random_world(image_size=64, fps=10), ShardDataset(pusht_shards, None, split="all")
     options = EvaluationOptions(num_context_frames=4, num_dreamt_frames=10, num_episodes=6)

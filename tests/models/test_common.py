@@ -218,6 +218,7 @@ def in_one_graph(function):
     return torch.compile(function, fullgraph=True, backend="eager")
 
 
+@pytest.mark.slow
 def test_one_graph(case):
     _, model, make_inputs = case
     with torch.no_grad():
@@ -225,6 +226,7 @@ def test_one_graph(case):
     torch.testing.assert_close(compiled, first_output(model, make_inputs()), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_encoding_and_decoding_are_one_graph_each():
     model, frames = tiny_tokenizer(), rand(2, 4, 3, 16, 16)
     with torch.no_grad():
@@ -234,6 +236,7 @@ def test_encoding_and_decoding_are_one_graph_each():
         torch.testing.assert_close(pixels, model.decode(latents).pixel_values_videos, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_training_step_is_one_graph(name):
     make_model, make_inputs = CASES[name]

@@ -6,6 +6,8 @@ import torch
 from dreamer_hf.compile_rollout import compile_pass, decoder_pass, warm_up
 from tiny import rand, randn, shake, tiny_tokenizer, tiny_world
 
+pytestmark = pytest.mark.slow
+
 
 def smallest_world():
     """One layer over space and one over time in each stack: compiling goes by the number of layers."""

@@ -8,7 +8,7 @@ from dreamer_hf.losses import FrameConditions, sample_training_row, shortcut_for
 from dreamer_hf.training.optimizers import compile_layers
 from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 WIDE = {"hidden_size": 64}
 """Heads of 16 channels, the fewest that GPU kernels take."""

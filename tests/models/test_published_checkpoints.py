@@ -41,6 +41,7 @@ def golden(request, tmp_path_factory):
     return world, load_file(source / "expected.safetensors")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_golden_passes(golden):
     world, expected = golden
@@ -153,6 +154,7 @@ def test_prefixes_and_legacy_spelling(tmp_path, prefix):
     assert now.keys() == then.keys() and all(torch.equal(now[key], then[key]) for key in now)
 
 
+@pytest.mark.slow
 def test_one_file_gives_one_model(tmp_path):
     torch.save({"model": published_tokenizer()}, tmp_path / "t.pt")
     torch.save({"model": published_dynamics()}, tmp_path / "d.pt")
@@ -201,6 +203,7 @@ def test_refusals(tmp_path):
             assert word in str(refusal.value), (name, str(refusal.value))
 
 
+@pytest.mark.slow
 def test_the_script_refuses_in_one_sentence(tmp_path):
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save({"model": published_dynamics()}, tmp_path / "d.pt")

@@ -45,6 +45,7 @@ def unregistered():
     DreamerTokenizerConfig._auto_class = DreamerTokenizerModel._auto_class = None
 
 
+@pytest.mark.slow
 def test_folders_with_code_need_no_package(tmp_path):
     models = {name: make() for name, make in MODELS.items()}
     for name, model in models.items():

@@ -231,6 +231,7 @@ def test_actions_steer_from_the_frame_they_are_given_for():
     assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_ten_thousand_steps_in_flat_memory_and_time():
     world = tiny_world({}, {"num_hidden_layers": 4})
     rollout = world.start_rollout(rand(1, 2, 3, 16, 16), generator=seeded(), num_inference_steps=1)

@@ -29,6 +29,7 @@ def count_frames(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
+@pytest.mark.slow
 def test_headless_play_prints_the_rate_and_leaves_the_recording(world_folder, tmp_path):
     np.savetxt(tmp_path / "script.csv", np.full((7, 2), 250.0), delimiter=",")
     result = play(
@@ -40,6 +41,7 @@ def test_headless_play_prints_the_rate_and_leaves_the_recording(world_folder, tm
     assert count_frames(tmp_path / "dream.mp4") == 7
 
 
+@pytest.mark.slow
 def test_a_stopped_player_keeps_the_recording(world_folder, tmp_path):
     """In a window that nobody sees, stopped by a shutdown, which the script takes for Ctrl-C."""
     command = [sys.executable, SCRIPT, "--model", world_folder, "--record", tmp_path / "dream.mp4"]
@@ -64,6 +66,7 @@ def test_without_a_display_it_says_what_to_do(world_folder):
     assert result.stderr.startswith("error: there is no display") and len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so_before_anything_is_recorded(world_folder, tmp_path):
     arguments = ["--model", world_folder, "--headless", "--script", "circle", "--steps", 3, "--compile"]
     result = play(*arguments, "--record", tmp_path / "dream.mp4", PATH=str(tmp_path), CXX=str(tmp_path / "missing"))

@@ -25,6 +25,7 @@ def world_folder(tmp_path_factory, world):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_serves_and_ends_when_told(world_folder, ending):
     command = [sys.executable, "-m", "dreamer_hf.serve", "--model", str(world_folder), "--port", "0"]

@@ -196,6 +196,7 @@ def test_abrupt_disconnects_free_their_rows(served):
         wait_until(lambda: len(served.service.engine._sessions) == 1, "the rows to be free")
 
 
+@pytest.mark.slow
 def test_who_answers_no_ping_loses_the_place(served):
     """A machine that vanishes: the connection is open, and nobody is there."""
     socket = sockets.create_connection(("127.0.0.1", served.port))
@@ -210,6 +211,7 @@ def test_who_answers_no_ping_loses_the_place(served):
         socket.close()
 
 
+@pytest.mark.slow
 def test_a_slow_reader_misses_frames_and_disturbs_nobody(serve):
     served = serve(make_world(fps=500), send_buffer=4096, num_inference_steps=1)
     narrow = sockets.socket()
@@ -287,6 +289,7 @@ def test_a_step_that_fails_ends_the_sessions_in_it_and_the_server_goes_on(served
     assert served.ask("GET", "/health")[0] == 200 and "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.slow
 def test_frames_are_spread_evenly(served):
     with contextlib.ExitStack() as stack:
         for _ in range(4):

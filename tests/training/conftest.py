@@ -1,15 +1,18 @@
-"""A real little dataset and runs on it, as fixtures."""
+"""A small real dataset and training runs on it, as fixtures. The parallel test processes share them: change copies only."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
-from tiny import TINY_DYNAMICS, TINY_TOKENIZER, run_script, write_moving_square
+from tiny import TINY_DYNAMICS, TINY_TOKENIZER, build_once, train, write_moving_square
+
+torch.set_num_threads(1)  # as the scripts that tests start, so that losses are equal bit for bit
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
-    return write_moving_square(tmp_path_factory.mktemp("data") / "square")
+    return build_once(tmp_path_factory, "moving_square", write_moving_square)
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +27,19 @@ def configs(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def tokenizer_run(tmp_path_factory, data_dir, configs) -> Path:
     """The folder of an uninterrupted tokenizer run."""
-    folder = tmp_path_factory.mktemp("runs") / "tokenizer"
-    run_script("tokenizer", "--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder)
-    return folder
+
+    def build(folder: Path) -> None:
+        train("tokenizer", "--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder)
+
+    return build_once(tmp_path_factory, "tokenizer_run", build)
 
 
 @pytest.fixture(scope="session")
 def dynamics_run(tmp_path_factory, data_dir, configs, tokenizer_run) -> Path:
     """The folder of an uninterrupted dynamics run."""
-    folder = tmp_path_factory.mktemp("runs") / "dynamics"
-    inputs = ["--data_dir", data_dir, "--tokenizer", tokenizer_run]
-    run_script("dynamics", "--config", configs["dynamics"], *inputs, "--output_dir", folder)
-    return folder
+
+    def build(folder: Path) -> None:
+        inputs = ["--data_dir", data_dir, "--tokenizer", tokenizer_run]
+        train("dynamics", "--config", configs["dynamics"], *inputs, "--output_dir", folder)
+
+    return build_once(tmp_path_factory, "dynamics_run", build)

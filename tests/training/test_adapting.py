@@ -197,6 +197,7 @@ def test_adapters_that_do_not_fit_are_refused(dynamics_run, lora_run, tmp_path):
         load_adapter(world, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_the_dream_script_takes_an_adapter(dynamics_run, lora_run, data_dir, tmp_path):
     argv = ["--model", dynamics_run, "--adapter", lora_run, "--data_dir", data_dir, "--output_dir", tmp_path / "dream"]
     argv += ["--num_context_frames", 4, "--num_dreamt_frames", 2]

@@ -53,6 +53,7 @@ def test_the_stream_can_begin_at_any_step(data_dir):
         assert all(torch.equal(batch[name], later_batch[name]) for name in batch)
 
 
+@pytest.mark.slow
 def test_a_data_loading_process_killed_at_any_moment_gives_one_sentence(data_dir):
     """While it starts, reads, sends, or waits, and while the main process receives or computes."""
     stream = BatchStream(
@@ -135,6 +136,7 @@ def test_data_that_a_worker_refuses_gives_the_sentence_of_the_reader(tmp_path):
         next(batches)
 
 
+@pytest.mark.slow
 def test_two_processes_share_out_the_batch_of_one(data_dir):
     values = {"image_fraction": 0.4, "seed": 3}
     whole = take(data_dir, 10, **values)
@@ -171,6 +173,7 @@ def test_no_two_rows_of_a_run_share_their_draws(data_dir):
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.slow
 def test_kinds_of_batches_have_their_shares_and_about_the_same_number_of_frames(data_dir):
     values = {"long_sequence_length": 8, "long_fraction": 0.5, "image_fraction": 0.3}
     shares = {kind.window_size: kind.share for kind in batch_kinds(make_arguments(data_dir, **values))}

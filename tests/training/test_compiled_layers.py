@@ -12,6 +12,8 @@ from dreamer_hf.losses import FrameConditions, sample_training_row, shortcut_for
 from dreamer_hf.training.optimizers import compile_layers
 from tiny import loss_curve, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def without_a_code_generator():

@@ -72,6 +72,7 @@ def test_dynamics_run_leaves_a_world_that_dreams(dynamics_run, tokenizer_run):
     assert picture.shape == (6 * 20, 3 * 20, 3)  # two windows of three rows, three dreamt frames each
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_losses_to_the_last_bit(tmp_path, data_dir, configs, tokenizer_run):
     folder = tmp_path / "run"
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
@@ -88,6 +89,7 @@ def test_a_killed_run_resumes_with_the_same_losses_to_the_last_bit(tmp_path, dat
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)  # the averaged weights too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_dynamics_resume_repeats_the_curve(tmp_path, data_dir, configs, tokenizer_run, optimizer):
     folder, copy = tmp_path / "run", tmp_path / "copy"
@@ -118,6 +120,7 @@ def run_on_two_processes(*words) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_adapters_train_on_two_processes_as_on_one(tmp_path, data_dir, configs, dynamics_run):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--pretrained", dynamics_run]
     argv += ["--lora_rank", 2, "--max_train_steps", 4]
@@ -131,6 +134,7 @@ def test_adapters_train_on_two_processes_as_on_one(tmp_path, data_dir, configs, 
 OWN_PAST = ["--past_copies", 1, "--pure_noise_fraction", 0.5, "--own_past_fraction", 0.2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharded", "keys"), [(False, []), (True, []), (True, OWN_PAST)], ids=["ddp", "fsdp2", "fsdp2-own-past"]
 )
@@ -200,6 +204,7 @@ def test_a_checkpoint_from_before_a_key_existed_is_resumed(tmp_path, data_dir, c
     train("tokenizer", *argv)
 
 
+@pytest.mark.slow
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, data_dir, configs):
     folder = tmp_path / "run"
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", folder]
@@ -214,6 +219,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, data_dir
     assert (folder / "checkpoint-2" / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_time_limit_ends_the_run_with_an_annealed_learning_rate(tmp_path, data_dir, configs):
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--eval_steps", 0]
     train(
@@ -267,6 +273,7 @@ def test_tensorboard_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, conf
     assert str(tmp_path).encode() not in written and str(data_dir).encode() not in written
 
 
+@pytest.mark.slow
 def test_wandb_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, configs, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]

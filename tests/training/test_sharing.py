@@ -37,6 +37,7 @@ def code_of(card: str) -> str:
     return re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)
 
 
+@pytest.mark.slow
 def test_a_run_goes_to_the_hub_and_comes_back(tmp_path, data_dir, configs, tokenizer_run):
     folder, home = tmp_path / "run", tmp_path / "home"
     home.mkdir()
