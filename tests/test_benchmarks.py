@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,12 @@ def test_training(run):
     rows = table_rows(printed)
     assert any("latents given" in name for name in rows) and any("from pixels" in name for name in rows)
     assert sum("workers" in name for name in rows) == 2
-    assert "open (no GPU here)" in printed or "compiled" in printed
+    timed = [
+        row.count("%") + row.count("x,") for name, row in rows.items() if "given" in name or "from pixels" in name
+    ]
+    assert len(timed) == 2 and all(timed), "every form is timed and compared"
+    for name in ("pusht", "soar-large"):  # rows that only a GPU fills
+        assert torch.cuda.is_available() or rows[name].count("open (no GPU here)") == 7
 
 
 def test_serve(run):

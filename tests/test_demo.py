@@ -1,10 +1,10 @@
 """What `make demo` runs."""
 
-import pytest
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from dreamer_hf.start_frames import load_start_frames

@@ -1,11 +1,11 @@
 """The script that films dreams."""
 
-import pytest
 import subprocess
 import sys
 from pathlib import Path
 
 import av
+import pytest
 from PIL import Image
 
 from tiny import random_world

@@ -1,6 +1,5 @@
 """A converting process needs the same memory for a long episode as for a short one."""
 
-import pytest
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tiny import TINY_REPO_ID
 

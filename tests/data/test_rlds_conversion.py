@@ -37,6 +37,7 @@ def identity(item):
     return int(item["actions"][0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_every_step_of_every_split_without_tensorflow(tmp_path, file_format):
     source = RldsSource(FIXTURES / file_format, "success+failure", IMAGE, fps=10)

@@ -66,6 +66,7 @@ GROUPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GROUPS)
 def test_every_window_of_any_group_of_pictures_is_exact(tmp_path, kind):
     codec, options = GROUPS[kind]

@@ -54,6 +54,7 @@ def test_golden_passes(golden):
     torch.testing.assert_close(world.dynamics(*noisy).latents, expected["denoised_without_actions"], **TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge_commit", [True, False])
 def test_golden_rollout(golden, merge_commit):
     world, expected = golden
