@@ -1,8 +1,11 @@
 """Start frames: kept with a world, and read from shards, videos and images."""
 
+import shutil
+
 import av
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.convert import convert
 from dreamer_hf.data.frame_transform import FrameTransform
+from dreamer_hf.data.lerobot_windows import LeRobotWindows
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardIndex, ShardMetadata, read_shard_index
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
@@ -81,6 +85,11 @@ def test_one_start_is_a_batch_of_one(starts):
     one = starts[1]
     assert len(starts) == 3 and len(one) == 1
     assert torch.equal(one.pixel_values_videos[0], starts.pixel_values_videos[1])
+    assert torch.equal(starts[-1].actions, starts[2].actions) and len(list(starts)) == 3
+    assert torch.equal(starts.select([2, 0]).actions, starts.actions[[2, 0]])
+    for index in (3, -4):
+        with pytest.raises(IndexError, match="there are 3 start frames"):
+            starts[index]
 
 
 def test_a_world_without_them_says_what_to_give(tmp_path):
@@ -137,6 +146,15 @@ def test_an_image_is_one_frame_without_an_action(tmp_path, config):
     assert not starts.action_mask.any()
 
 
+def rename_feature(folder, old, new):
+    """Renames a feature of a LeRobotDataset in its metadata and its tables."""
+    info = folder / "meta" / "info.json"
+    info.write_text(info.read_text().replace(f'"{old}"', f'"{new}"'))
+    for path in (folder / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([new if name == old else name for name in table.column_names]), path)
+
+
 def assert_same_starts(first, second):
     for name, tensor in vars(first).items():
         assert torch.equal(tensor, getattr(second, name)), name
@@ -160,6 +178,25 @@ def test_lerobot_data_are_found_by_name(tiny_lerobot, config, monkeypatch):
     by_name = read_start_frames(tiny_lerobot.name, config)
     assert_same_starts(by_name, read_start_frames(tiny_lerobot, config))
     assert by_name.pixel_values_videos.shape[-2:] == (SIZE, SIZE)
+
+
+def test_lerobot_data_whose_actions_have_another_name(tmp_path, tiny_lerobot, config):
+    copy = shutil.copytree(tiny_lerobot, tmp_path / "renamed")
+    rename_feature(copy, "action", "actions")
+    with pytest.raises(ValueError, match="has no feature 'action'"):
+        read_start_frames(copy, config)
+    assert_same_starts(read_start_frames(copy, config, action_key="actions"), read_start_frames(tiny_lerobot, config))
+
+
+def test_an_action_that_the_world_knows_to_be_absolute_is_taken_as_recorded(tiny_lerobot, config):
+    recorded = read_start_frames(tiny_lerobot, config)
+    stats = LeRobotWindows(
+        TINY_REPO_ID, None, local_dir=tiny_lerobot, options=ConversionOptions(relative_actions=True), split="all"
+    ).action_stats
+    config.dynamics_config.action_stats = {name: stats[name] for name in ("mean", "std")}
+    assert not torch.equal(read_start_frames(tiny_lerobot, config).actions, recorded.actions)
+    config.dynamics_config.relative_actions = [False, False]
+    assert_same_starts(read_start_frames(tiny_lerobot, config), recorded)
 
 
 def test_lerobot_data_that_do_not_fit_are_refused(tmp_path, tiny_lerobot, config):

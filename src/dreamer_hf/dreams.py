@@ -19,17 +19,17 @@ Shapes: R dreams, C context frames, A action components, H, W pixels, N_z latent
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakSet
 
 import numpy as np
 import torch
 
 from .action_space import ActionSpace
+from .frame_inputs import action_limits, prepare_actions
 from .media import to_uint8
 from .modeling_dreamer_world import DreamerWorldModel
 from .rollout import DreamerRollout
-from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule
 from .start_frames import StartFrames
 
 
@@ -42,7 +42,7 @@ class Dream:
         seed: seed of its noise.
         step: number of frames since its start frames.
         frame: uint8 (H, W, 3) RGB, the current frame.
-        action: float32 (A,), the raw action that led to `frame`; at the start, the last action of the start frames, or
+        action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the last action of the start frames, or
             `ActionSpace.rest` if they have none.
         latents: (N_z, d_z), the clean latents of `frame`, on the world's device.
         rollout, row: where its state is.
@@ -64,7 +64,7 @@ class Dreams:
     Args:
         world: the model, in eval mode.
         starts: start frames that dreams can begin from; None if all dreams begin from frames that are given.
-        num_inference_steps: denoising passes per frame, a power of two.
+        num_inference_steps: denoising passes per frame, a power of two; None: as in `world.generation_config`.
 
     Attributes:
         space: the world's actions.
@@ -74,13 +74,16 @@ class Dreams:
         ValueError: the start frames do not fit the world, or it cannot dream with that number of passes.
     """
 
-    def __init__(self, world: DreamerWorldModel, starts: StartFrames | None = None, num_inference_steps: int = 4):
+    def __init__(
+        self, world: DreamerWorldModel, starts: StartFrames | None = None, num_inference_steps: int | None = None
+    ):
         if starts is not None:
             starts.check_fits(world.config)
         config = world.config.dynamics_config
-        RolloutSchedule(num_inference_steps, CONTEXT_SIGNAL_LEVEL, config.num_signal_levels)  # refuses impossible ones
+        world.rollout_schedule(num_inference_steps)  # raises if it is impossible
         self.world, self.starts, self.num_inference_steps = world, starts, num_inference_steps
-        self.space, self.fps = ActionSpace.from_config(config), float(config.fps or 10.0)
+        self.space, self.fps = ActionSpace.from_config(config), config.fps
+        self._limits = action_limits(config)
         self._all: WeakSet[Dream] = WeakSet()
 
     def begin(self, starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> list[Dream]:
@@ -94,16 +97,11 @@ class Dreams:
             ValueError: start frames that do not fit the world, or an index out of range.
         """
         frames = self._start_frames(starts)
-        latents = self._encode(frames)
-        latent_rollout = self.world.dynamics.start_rollout(
-            latents,
-            frames.actions,
-            frames.action_mask,
-            num_inference_steps=self.num_inference_steps,
-            generator=_generators(seeds),
+        rollout = self.world.start_rollout(
+            frames, num_inference_steps=self.num_inference_steps, generator=_generators(seeds)
         )
-        dreams = self._put(DreamerRollout(self.world, latent_rollout), [Dream(None, 0) for _ in seeds])
-        self._show_start(dreams, starts, seeds, frames, latents)
+        dreams = self._put(rollout, [Dream(rollout, row) for row in range(len(seeds))])
+        self._show_start(dreams, starts, seeds, frames, rollout.latent_rollout.context.latents)
         return dreams
 
     def restart(self, dreams: Sequence[Dream], starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> None:
@@ -112,31 +110,26 @@ class Dreams:
         The dreams must be rows of one rollout, as after stepping together; its other rows continue undisturbed.
         """
         frames = self._start_frames(starts)
-        latents = self._encode(frames)
         rollout, rows = dreams[0].rollout, [dream.row for dream in dreams]
         assert all(dream.rollout is rollout for dream in dreams)
         rows = None if rows == list(range(rollout.batch_size)) else rows
-        rollout.latent_rollout.reset(latents, frames.actions, frames.action_mask, rows, generator=_generators(seeds))
-        rollout._reset_decoder(latents, rows)
+        latents = rollout.reset(frames, rows=rows, generator=_generators(seeds))
         self._show_start(dreams, starts, seeds, frames, latents)
 
     def step(self, dreams: Sequence[Dream], actions: Sequence[np.ndarray]) -> None:
-        """Dream one frame in each of R dreams, with raw actions (R, A) float32.
+        """Dream one frame in each of R dreams, with raw actions (R, A).
 
         Raises:
-            ValueError: actions that do not fit the world.
+            ValueError: actions of another shape, or not finite.
         """
-        output = self.rollout(dreams).step(torch.from_numpy(np.stack(actions)).to(self.world.device))
-        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), actions, output.latents):
+        raw, _ = prepare_actions(np.stack(actions), None, (len(dreams),), self._limits)
+        output = self.rollout(dreams).step(raw)
+        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw.numpy(), output.latents):
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
 
     def clone(self, dreams: Sequence[Dream]) -> list[Dream]:
         """Copy R dreams: the copies have the same future, and are the rows of one new rollout."""
-        copies = [
-            Dream(None, 0, dream.start, dream.seed, dream.step, dream.frame, dream.action, dream.latents)
-            for dream in dreams
-        ]
-        return self._put(self.rollout(dreams).clone(), copies)
+        return self._put(self.rollout(dreams).clone(), [replace(dream) for dream in dreams])
 
     def rewind(self, dreams: Sequence[Dream], moments: Sequence[Dream]) -> None:
         """Bring R dreams back to the state of as many clones, in place; the clones stay as they are."""
@@ -160,6 +153,7 @@ class Dreams:
         return joined
 
     def _put(self, rollout: DreamerRollout, dreams: Sequence[Dream]) -> Sequence[Dream]:
+        """Make the dreams the rows of a rollout."""
         for row, dream in enumerate(dreams):
             dream.rollout, dream.row = rollout, row
         self._all.update(dreams)
@@ -170,12 +164,7 @@ class Dreams:
             starts.check_fits(self.world.config)
         else:
             starts = self.starts.select(starts)
-        return starts.to(self.world.device)
-
-    @torch.no_grad()
-    def _encode(self, frames: StartFrames) -> torch.Tensor:
-        pixels = (frames.pixel_values_videos / 255).to(self.world.dtype)
-        return self.world.tokenizer.encode(pixels).latents
+        return starts
 
     def _show_start(self, dreams: Sequence[Dream], starts, seeds, frames: StartFrames, latents: torch.Tensor) -> None:
         shown = frames.pixel_values_videos[:, -1].permute(0, 2, 3, 1).cpu().numpy()

@@ -1,8 +1,9 @@
-"""A world and its start frames, loaded as a player, a server or an environment asks for them."""
+"""Loading a world and its start frames, for playing, serving, the environments and evaluation."""
 
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, TorchAoConfig
 
 from .adapters import load_adapter
@@ -15,25 +16,30 @@ from .worlds import resolve_model
 def load_world(
     path_or_repo: str, device: str | None = None, adapter: str | None = None, int8: bool = False
 ) -> DreamerWorldModel:
-    """Loads a `DreamerWorldModel`, and an adapter onto it if one is given, in eval mode onto a device (the GPU if there
-    is one and none is named); with `int8`, the weights of its linear layers as 8-bit integers (torchao).
+    """Load a world in eval mode.
+
+    Args:
+        path_or_repo: name of a shipped world, folder, or Hub repository of a `DreamerWorldModel`.
+        device: where to load it. Defaults to the GPU if there is one.
+        adapter: folder or Hub repository of an adapter to load onto it.
+        int8: load the weights of linear layers as 8-bit integers (torchao).
 
     Raises:
-        ValueError: when there is no such world, adapter or device; no torchao for `int8`; or `int8` with an adapter.
+        ValueError: there is no such world, adapter or device, or it is incomplete or damaged; torchao is missing for
+            `int8`; or `int8` is combined with an adapter.
     """
     if int8 and adapter is not None:
         raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
-    path_or_repo = resolve_model(path_or_repo)
+    path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
     try:
         kind = AutoConfig.from_pretrained(path_or_repo).model_type
         if kind != "dreamer_world":
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # Shared weights are often bf16, in which most processors are slower.
-        dtype = torch.float32 if device.type == "cpu" else "auto"
-        world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(device)
-    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch's word for a missing GPU varies
+        dtype = torch.float32 if place.type == "cpu" else "auto"
+        world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."
@@ -41,6 +47,26 @@ def load_world(
     if adapter is not None:
         load_adapter(world, adapter)
     return world
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """Return a device by its name, such as "cpu" or "cuda:1"; None chooses the GPU if there is one, otherwise the CPU.
+
+    Raises:
+        ValueError: this machine, or this PyTorch, has no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what PyTorch raises varies
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            why = "PyTorch finds no NVIDIA GPU here"
+        else:
+            why = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(f"cannot use --device {name} ({why}): choose another one, such as cpu.") from error
+    return device
 
 
 def _int8_weights() -> TorchAoConfig:
@@ -52,15 +78,18 @@ def _int8_weights() -> TorchAoConfig:
 
 
 def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, StartFrames]:
-    """A world and where its dreams begin: at `options.start` (see `read_start_frames`), or at what is kept with the model.
+    """Load a world and the start frames of its dreams: those of `options.start`, or those saved with it.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such world, or no starts that fit it.
+        FileNotFoundError, ValueError: there is no such world, or there are no start frames that fit it.
     """
     world = load_world(options.model, options.device, options.adapter, options.int8)
     if options.start:
-        starts = read_start_frames(options.start, world.config, options.image_key)
+        starts = read_start_frames(options.start, world.config, options.image_key, options.action_key)
     else:
         starts = load_start_frames(options.adapter or options.model)
     starts.check_fits(world.config)
     return world, starts
+
+
+__all__ = ["choose_device", "load_world", "load_world_and_starts"]

@@ -98,7 +98,10 @@ class WorldOptions:
         "Defaults to the start frames saved with the adapter or the world.",
     )
     image_key: str | None = option(None, help="Camera to use if --start is a LeRobot dataset with several.")
-    num_inference_steps: int = option(4, help="Denoising steps per frame, a power of two.")
+    action_key: str = option("action", help="Feature that holds the actions if --start is a LeRobot dataset.")
+    num_inference_steps: int | None = option(
+        None, help="Denoising steps per frame, a power of two. Defaults to what is saved with the world."
+    )
     int8: bool = option(False, help="Load the weights as 8-bit integers, which takes a quarter of the memory.")
     device: str | None = option(None, help="Device to run on: cpu, cuda, ... Defaults to the GPU if there is one.")
 

@@ -1,11 +1,12 @@
 """Loading a world to play it: with weights as 8-bit integers, too."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from dreamer_hf.loading import load_world
+from dreamer_hf.loading import choose_device, load_world
 from tiny import random_world
 
 
@@ -43,3 +44,20 @@ def test_int8_says_what_it_needs(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ValueError, match=r"pip install 'dreamer_hf\[int8\]'"):
         load_world(folder, "cpu", int8=True)
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_sentence():
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="cannot use --device quantum"):
+        choose_device("quantum")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="PyTorch finds no NVIDIA GPU here"):
+            choose_device("cuda:0")
+
+
+def test_an_incomplete_copy_of_the_weights_is_refused_in_one_sentence(folder):
+    weights = Path(folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="cannot load a world from") as caught:
+        load_world(folder, "cpu")
+    assert "\n" not in str(caught.value)

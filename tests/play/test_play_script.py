@@ -99,7 +99,7 @@ def test_windowed_play_in_every_way(run_here, world_folder):
         ("--invert", ("--input", "keyboard", "--invert", 2)),
         ("expected a positive int for --steps, got 0", ("--steps", 0)),
         ("expected a positive int for --scale, got 0", ("--scale", 0)),
-        ("cannot load a world", ("--device", "quantum")),
+        ("cannot use --device quantum", ("--device", "quantum")),
         ("does not divide the simulator's 10", ("--compare",)),
         ("leave out --start", ("--compare", "--start", "{tmp}")),
         ("add --compare", ("--actions", "relative")),

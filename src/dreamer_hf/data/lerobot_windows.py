@@ -81,18 +81,23 @@ def is_lerobot(path: Path) -> bool:
 
 
 def opener_for_world(
-    path: Path, dynamics_config, frame_size: tuple[int, int], image_key: str | None = None
+    path: Path,
+    dynamics_config,
+    frame_size: tuple[int, int],
+    image_key: str | None = None,
+    action_key: str = "action",
 ) -> Callable[..., LeRobotWindows]:
     """Finds out how a LeRobotDataset suits a world, and returns what opens whole episodes of it so, given a `split`.
 
     Each action component is taken as recorded, or as the difference to the frame before, whichever spreads more like
-    the same component in the world's data.
+    the same component in the world's data. A component that the world knows to be absolute is taken as recorded.
 
     Args:
         path: the dataset's folder.
         dynamics_config: the world's `DreamerDynamicsConfig`.
         frame_size: height and width of its frames.
         image_key: camera, where there are several.
+        action_key: feature that holds the actions.
 
     Raises:
         ValueError: a frame rate that is no multiple of the world's; or as `LeRobotWindows`.
@@ -106,21 +111,32 @@ def opener_for_world(
     height, width = frame_size
 
     offset = dynamics_config.action_offset
-    open_with = partial(LeRobotWindows, str(path), None, action_offset=offset, local_dir=path, image_key=image_key)
+    open_with = partial(
+        LeRobotWindows,
+        str(path),
+        None,
+        action_offset=offset,
+        local_dir=path,
+        image_key=image_key,
+        action_key=action_key,
+    )
     options = ConversionOptions(target_fps=ours, transform=FrameTransform(width, height))
     relative = replace(options, relative_actions=True)
     stats = [open_with(split="all", options=form).action_stats for form in (options, relative)]
-    absolute = _absolute_components(*stats, dynamics_config.action_stats)
+    absolute = _absolute_components(*stats, dynamics_config)
     if len(absolute) < len(stats[0]["std"]):
         options = replace(relative, absolute_action_dims=absolute)
     return partial(open_with, options=options)
 
 
-def _absolute_components(recorded: dict, relative: dict, ours: dict | None) -> tuple[int, ...]:
+def _absolute_components(recorded: dict, relative: dict, config) -> tuple[int, ...]:
     """The action components whose spread in the world's data is rather that of recorded actions than of differences;
     all of them, where the world does not say or has another number of components."""
-    spreads = [np.maximum(stats["std"], 1e-9) for stats in (recorded, relative)]
+    spreads, ours = [np.maximum(stats["std"], 1e-9) for stats in (recorded, relative)], config.action_stats
     if ours is None or len(ours["std"]) != len(spreads[0]):
         return tuple(range(len(spreads[0])))
     far = [np.abs(np.log(spread / np.maximum(ours["std"], 1e-9))) for spread in spreads]
-    return tuple(np.flatnonzero(far[0] <= far[1]).tolist())
+    absolute = far[0] <= far[1]
+    if config.relative_actions is not None:
+        absolute |= ~np.array(config.relative_actions)
+    return tuple(np.flatnonzero(absolute).tolist())

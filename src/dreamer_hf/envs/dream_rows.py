@@ -29,7 +29,7 @@ class DreamTransition:
 
     Attributes:
         previous_frames: uint8 (N, H, W, 3), the frames before the step.
-        actions: float32 (N, A), the raw actions.
+        actions: float32 (N, A), the raw actions, clipped to the range of the data.
         frames: uint8 (N, H, W, 3), the frames after it.
         latents: (N, N_z, d_z) float32 on the world's device, their clean latents.
         steps: int64 (N,), steps since each dream's start, including this one.
@@ -50,9 +50,10 @@ class DreamOptions:
         start: where dreams start: what `read_start_frames` takes, or `StartFrames`. Defaults to the start frames saved
             with the adapter or the model.
         image_key: camera to use if `start` is a LeRobot dataset with several.
+        action_key: feature that holds the actions if `start` is a LeRobot dataset.
         adapter: folder or Hub repository of an adapter for the world.
         device: "cpu", "cuda", ... Defaults to the GPU if there is one. A loaded world stays where it is.
-        num_inference_steps: denoising passes per frame, a power of two.
+        num_inference_steps: denoising passes per frame, a power of two. Defaults to what is saved with the world.
         int8: load the weights of linear layers as 8-bit integers (torchao); only with a path.
         compile: compile the rollout at the first reset, which takes minutes (`DreamerRollout.compile`).
         flat_actions: use one `Box` for all action components, including categorical ones.
@@ -63,9 +64,10 @@ class DreamOptions:
 
     start: str | os.PathLike | StartFrames | None = None
     image_key: str | None = None
+    action_key: str = "action"
     adapter: str | None = None
     device: str | None = None
-    num_inference_steps: int = 4
+    num_inference_steps: int | None = None
     int8: bool = False
     compile: bool = False
     flat_actions: bool = False
@@ -137,9 +139,13 @@ class DreamRows:
         """Dream one frame in every row; `actions` are raw, float32 (N, A)."""
         previous = self.frames
         self.dreams.step(self.rows, actions)
-        latents = torch.stack([dream.latents for dream in self.rows])
-        steps = np.array([dream.step for dream in self.rows])
-        return DreamTransition(previous, actions, self.frames, latents, steps)
+        return DreamTransition(
+            previous,
+            np.stack([dream.action for dream in self.rows]),
+            self.frames,
+            torch.stack([dream.latents for dream in self.rows]),
+            np.array([dream.step for dream in self.rows]),
+        )
 
     def evaluate(self, transition: DreamTransition) -> tuple[np.ndarray, np.ndarray]:
         """Return the rewards (N,) float64 and the ends (N,) bool of a step, by the functions in the options.
@@ -184,5 +190,5 @@ def _open_starts(model, options: DreamOptions, config) -> StartFrames | None:
     if isinstance(options.start, StartFrames):
         return options.start
     if options.start is not None:
-        return read_start_frames(options.start, config, options.image_key)
+        return read_start_frames(options.start, config, options.image_key, options.action_key)
     return None if isinstance(model, DreamerWorldModel) else load_start_frames(options.adapter or model)
