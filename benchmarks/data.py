@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dreamer_hf.cli import run_script
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shards import METADATA_NAME, ShardIndex, ShardMetadata, shard_name
-from dreamer_hf.pusht.player import record_pusht
+from dreamer_hf.pusht.record import record_pusht
 
 CONVERTER = Path(__file__).parents[1] / "conversion" / "lerobot_to_hdf5.py"
 REPO_ID = "benchmark/pusht"

@@ -9,7 +9,8 @@ Both files give a `DreamerWorldModel` folder, one gives that model's.
 import argparse
 
 from dreamer_hf import DreamerVideoProcessor, DreamerWorldModel
-from dreamer_hf.cli import new_output_folder, run_script
+from dreamer_hf.cli import run_script
+from dreamer_hf.data.files import new_output_folder
 from dreamer_hf.published_checkpoints import PUBLISHED_CONTEXT_LENGTH, convert_dynamics, convert_tokenizer
 
 

@@ -82,7 +82,7 @@ def stages(arguments: argparse.Namespace, output_dir: Path) -> list[Stage]:
             "load the world, dream held-out episodes, and measure how good the dreams are",
             (
                 *("examples/evaluate.py", "--model", str(world), "--data_dir", str(shards)),
-                *("--output_dir", str(dream), "--num_dreamt_frames", "32"),
+                *("--output_dir", str(dream), "--num_dream_frames", "32"),
             ),
             dream / "evaluation.json",
         ),

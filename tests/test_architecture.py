@@ -35,13 +35,22 @@ FLOORS = (
     {"modeling_dreamer_world"},
     {"registration", ""},
     {"data"},
-    {"losses", "published_checkpoints", "remote_code", "adapters", "start_frames", "action_space", "media"},
+    {
+        "losses",
+        "published_checkpoints",
+        "remote_code",
+        "adapters",
+        "start_frames",
+        "action_space",
+        "media",
+        "image_metrics",
+    },
     {"loading"},
     {"dreams", "planning"},
     {"pusht"},
     {"evaluation"},
     {"play"},
-    {"envs", "serve", "training"},
+    {"envs", "serve", "training", "demo"},
     {"cli", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).
@@ -53,7 +62,6 @@ DATA_IMPORTS = {"data", "frame_inputs", ""}
 
 KNOWN_UPWARD = {
     ("data", "cli"),
-    ("pusht", "evaluation"),
 }
 KNOWN_CIRCLES = {f"dreamer_hf.data.{name}" for name in ("hub", "inspect_dataset", "shard_dataset", "shards")}
 KNOWN_LONG = {"test_lerobot_conversion.py"}

@@ -1,12 +1,8 @@
 """What every script shares: how a user's mistake is told, how output appears, and how the process ends."""
 
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -31,23 +27,3 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-
-
-@contextmanager
-def new_output_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder that takes its final name `path` when the block ends well, and vanishes when it does not.
-
-    Raises:
-        FileExistsError: `path` exists and is not an empty folder.
-    """
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} is not empty: choose a new --output_dir, or delete it first.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

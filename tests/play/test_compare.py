@@ -55,10 +55,10 @@ def test_dream_and_simulator_begin_with_the_same_picture(session, real):
 def test_the_simulator_gets_the_actions_of_the_dream(session, real):
     frames = frames_of(session, 6)
     simulator = PushTSimulator(IMAGE_SIZE, relative=True)
-    simulator.begin(0, CONTEXT_FRAMES)
+    simulator.reset(0, CONTEXT_FRAMES)
     for step, frame in enumerate(frames):
         simulator.step(session.source.action(step))
-        np.testing.assert_array_equal(frame, simulator.picture())
+        np.testing.assert_array_equal(frame, simulator.render())
     error = np.square(frames[-1] / 255.0 - session.dream.frame / 255.0).mean()
     assert len(real.psnr) == 6 and real.psnr[-1] == pytest.approx(-10 * np.log10(error))
     assert "at 1," in real.summary() and "at 4" in real.summary()
@@ -78,6 +78,10 @@ def test_statistics_tell_relative_from_absolute_actions(pusht_world):
     assert RealPushT(absolute.config, relative=True, num_starts=1).simulator.relative
     with pytest.raises(ValueError, match="PushT has 2 actions but the world has 1"):
         RealPushT(make_world(action_dim=1, action_names=None, action_stats=None).config)
+    wide = make_world(fps=10).config
+    wide.tokenizer_config.image_size = (16, 24)
+    with pytest.raises(ValueError, match="PushT has square frames but the world's are 16x24"):
+        RealPushT(wide)
 
 
 def test_both_are_in_the_window(session, real):

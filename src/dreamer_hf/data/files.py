@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +115,26 @@ def _deleted_on_failure(temporary: Path, path: str | Path) -> Iterator[None]:
                 f"no space left while writing {path}: free some, then run the same command with --resume."
             ) from error
         raise
+
+
+@contextmanager
+def new_output_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` if the block succeeds, and is deleted otherwise.
+
+    Raises:
+        FileExistsError: `path` exists and is not an empty folder.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} is not empty: choose a new --output_dir, or delete it first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def flush_to_disk(path: str | Path) -> None:

@@ -1,7 +1,7 @@
-"""Means and medians over episodes, with how sure they are.
+"""Means and medians over episodes, with bootstrap intervals.
 
-Episodes are the unit: frames of one episode resemble each other, so that counting them singly would claim too much.
-Shapes: E episodes, F steps, R resamples.
+Episodes are resampled, not frames: frames of one episode resemble each other, so they would make the intervals too
+narrow. Shapes: E episodes, F steps, R resamples.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,16 @@ import numpy as np
 
 NUM_RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
-RESAMPLED_AT_ONCE = 100
+RESAMPLE_BATCH = 100
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic over episodes at every step, (F,) each; NaN where no episode has a value.
+    """A statistic over episodes at each step, (F,) each; NaN where no episode has a value.
 
     Attributes:
-        value: of the episodes at hand.
-        low, high: ends of the 95 % interval (bootstrap, percentiles).
+        value: the statistic of all episodes.
+        low, high: ends of its 95 % interval (bootstrap percentiles).
     """
 
     value: np.ndarray
@@ -28,17 +28,17 @@ class Estimate:
     high: np.ndarray
 
     def transformed(self, transform: Callable[[np.ndarray], np.ndarray]) -> "Estimate":
-        """The estimate in other units; the interval's ends stay in order."""
+        """Return the estimate in other units. The ends of the interval stay in order."""
         value, *ends = (transform(array) for array in (self.value, self.low, self.high))
         return Estimate(value, np.minimum(*ends), np.maximum(*ends))
 
 
 class Bootstrap:
-    """Estimates over a fixed set of episodes. All share the resamples, so that differences are taken pairwise.
+    """Estimates over a fixed set of episodes. All share the same resamples, so that differences are taken pairwise.
 
     Args:
         num_episodes: E.
-        seed: of the resampling.
+        seed: seed of the resampling.
         num_resamples: R.
     """
 
@@ -47,31 +47,32 @@ class Bootstrap:
         self.rows = rng.integers(num_episodes, size=(num_resamples, num_episodes))
 
     def estimate(self, statistic: Callable[..., np.ndarray], *values: np.ndarray) -> Estimate:
-        """Estimates a statistic of one or several arrays of values.
+        """Estimate a statistic of one or several arrays of values.
 
         Args:
-            statistic: takes arrays (...,E,F) and gives (...,F).
-            values: (E,F) each.
+            statistic: function of as many arrays (..., E, F) that returns (..., F).
+            values: the arrays, (E, F) each.
         """
         parts = [
             statistic(*(array[rows] for array in values))
-            for rows in np.array_split(self.rows, max(1, len(self.rows) // RESAMPLED_AT_ONCE))
+            for rows in np.array_split(self.rows, max(1, len(self.rows) // RESAMPLE_BATCH))
         ]
-        # No interpolation: a resample's median can be infinite.
+        # Quantiles are not interpolated, because the median of a resample can be infinite.
         low, high = (_quantile(np.concatenate(parts), share) for share in INTERVAL)
         return Estimate(statistic(*values), low, high)
 
 
 def mean(values: np.ndarray) -> np.ndarray:
-    """(...,E,F) -> (...,F), over the values that are there and finite; NaN where none is."""
-    there = np.isfinite(values)
-    count = there.sum(axis=-2)
-    total = np.where(there, values, 0).sum(axis=-2)
+    """Return the mean (..., F) of the finite values of (..., E, F); NaN where there are none."""
+    is_finite = np.isfinite(values)
+    count = is_finite.sum(axis=-2)
+    total = np.where(is_finite, values, 0).sum(axis=-2)
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def median(values: np.ndarray) -> np.ndarray:
-    """(...,E,F) -> (...,F), over the values that are there, infinite ones included; NaN where none is."""
+    """Return the median (..., F) of (..., E, F) without NaN but with infinite values; NaN where there are no
+    values."""
     ordered = np.sort(values, axis=-2)  # NaN last
     count = (~np.isnan(values)).sum(axis=-2, keepdims=True)
     middle = [np.take_along_axis(ordered, np.maximum(index, 0), axis=-2) for index in ((count - 1) // 2, count // 2)]
@@ -81,7 +82,7 @@ def median(values: np.ndarray) -> np.ndarray:
 
 
 def _quantile(resampled: np.ndarray, share: float) -> np.ndarray:
-    """(R,F) -> (F,), over the resamples in which the statistic exists; one of their values, never between two."""
+    """Return the quantile (F,) of (R, F), ignoring NaN. It is always one of the values."""
     ordered = np.sort(resampled, axis=0)
     count = (~np.isnan(resampled)).sum(axis=0)
     index = np.clip(np.ceil(share * count).astype(int) - 1, 0, None)

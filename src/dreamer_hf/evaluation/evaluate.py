@@ -1,197 +1,137 @@
-"""Measures a world on held-out episodes: everything by episode and step, nothing averaged yet.
+"""Evaluating a world on held-out episodes, and making videos of its dreams of them."""
 
-Shapes: B episodes of a batch, E all episodes, T frames, C given frames, F dreamt frames, N latent tokens, d latent
-channels, H, W pixels.
-"""
+import logging
+from pathlib import Path
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
+from ..adapters import load_adapter
 from ..data import ShardDataset
-from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from ..data.files import new_output_folder
+from ..image_metrics import load_lpips
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..pusht.errors import is_pusht, pusht_values
-from .dreams import (
-    CANDIDATES,
-    DREAM,
-    OTHERS,
-    REAL,
-    REPEAT,
-    TOKENIZER,
-    ZEROED,
-    Clips,
-    decode_latents,
-    dream,
-    encode_frames,
-    held_out_clips,
-    relative_components,
-)
-from .metrics import frame_scores
+from ..worlds import resolve_model
+from .data_checks import ADAPT, action_warnings, check_data_fits
+from .evaluation_card import CARD_NAME, update_model_card
+from .evaluation_options import DreamOptions, EvaluationOptions, HeldOutOptions, Horizon
+from .measurements import measure_world
+from .open_loop import DREAM, REAL, TOKENIZER, decode_latents, dream_clips, held_out_clips
+from .plots import save_plots
+from .report import EVALUATION_NAME, make_report, read_report, write_report
+from .tables import evaluation_table
+from .videos import save_videos
 
-Values = dict[str, dict[str, np.ndarray]]
-"""Arrays (E,F) by measure and candidate; NaN where there is nothing to measure."""
+RECONSTRUCTION_LOSS = 2.0
+"""A drop of the tokenizer's PSNR, in dB, from which on the frames count as recorded or rendered differently."""
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How to evaluate.
+def evaluate(options: EvaluationOptions) -> str:
+    """Measure a world on held-out episodes and write the results.
 
-    Attributes:
-        num_context_frames, num_dreamt_frames: C and F; episodes that are shorter are left out.
-        num_episodes: E at most.
-        batch_size: episodes that are dreamt at once. It decides which noise an episode gets, not how well it is dreamt.
-        num_filmed: episodes whose frames are kept.
-        seed: of the dreams' noise.
+    `options.output_dir` gets evaluation.json, evaluation.md (the main figures as a table), plots and videos.
+
+    Returns:
+        The table.
+
+    Raises:
+        FileExistsError: the output folder is not empty.
+        ValueError, OSError: the world or the data cannot be loaded, or do not fit.
     """
-
-    num_context_frames: int = 8
-    num_dreamt_frames: int = 64
-    num_episodes: int = 64
-    batch_size: int = 64
-    num_filmed: int = 3
-    seed: int = 0
-
-    def __post_init__(self):
-        if min(self.num_context_frames, self.num_dreamt_frames, self.num_episodes, self.batch_size) < 1:
-            raise ValueError("context frames, dreamt frames, episodes and batch size must each be at least 1.")
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What was measured.
-
-    Attributes:
-        values: `mse`, `ssim` and perhaps `lpips` of every candidate against the real frames; `reencoding` of the
-            latents that dreams and tokenizer decoded (see `reencoding_distance`); for PushT, those of `pusht_values`.
-        features: latents of every frame, (E,F,N*d) by "real" and candidate.
-        films: for the first episodes, (T,3,H,W) by "real" and candidate.
-        is_relative: (a,) bool, the components of an action that zeroing set to 0; the others were held.
-        num_episodes: E.
-    """
-
-    values: Values
-    features: dict[str, np.ndarray]
-    films: list[dict[str, torch.Tensor]]
-    is_relative: torch.Tensor
-    num_episodes: int
+    folder = Path(resolve_model(options.model))
+    if options.update_card:
+        _check_card(options, folder)
+    world, data = _load(options)
+    protocol = _fit(options, data)
+    notes = action_warnings(world.config.dynamics_config, data)
+    if notes:
+        logger.warning("%s\n%s", "\n".join(notes), ADAPT)
+    with new_output_folder(options.output_dir) as output:
+        measurements = measure_world(world, data, protocol, load_lpips(options.lpips_net, world.device))
+        report = make_report(world, data, protocol, measurements, notes)
+        if (folder / EVALUATION_NAME).is_file():
+            _compare_reconstruction(report, read_report(folder / EVALUATION_NAME))
+        write_report(output / EVALUATION_NAME, report)
+        table = evaluation_table(report)
+        (output / "evaluation.md").write_text(f"{table}\n", encoding="utf-8")
+        save_plots(output, report)
+        videos = [{name: video[name] for name in (REAL, DREAM)} for video in measurements.videos]
+        save_videos(output, videos, protocol.num_context_frames, data.fps or 10.0)
+    if options.update_card:
+        write_report(folder / EVALUATION_NAME, report)
+        update_model_card(folder)
+    return table
 
 
 @torch.no_grad()
-def measure_world(
-    world: DreamerWorldModel, data: ShardDataset, options: EvaluationOptions, perceptual: nn.Module | None = None
-) -> Measurements:
-    """Dreams the beginnings of held-out episodes and compares them with what really followed.
+def save_dreams(options: DreamOptions) -> str:
+    """Dream held-out episodes under their own actions, and write dream.mp4 and dream.gif: real and dream side by side.
 
-    With a single episode there is no other one to take actions from: that floor is then left out.
-
-    Args:
-        world: the model, in eval mode.
-        data: held-out episodes of frames.
-        options: how to evaluate.
-        perceptual: an `lpips.LPIPS` on the world's device, or None.
+    Returns:
+        A line that says what was written.
 
     Raises:
-        ValueError: the data do not fit the world, or no episode is long enough.
+        FileExistsError: the output folder is not empty.
+        ValueError, OSError: the world or the data cannot be loaded, or do not fit.
     """
-    num_given, num_dreamt = options.num_context_frames, options.num_dreamt_frames
-    frames, real = held_out_clips(world, data, num_given, num_dreamt, options.num_episodes)
-    is_relative = relative_components(data)
-    clips = _all_clips(real, is_relative)
-    reads_state = is_pusht(frames[:, num_given - 1])
-    collected, features, films = [], [], []
-    batches = range(0, len(frames), options.batch_size)
-    with tqdm(total=len(batches) * len(clips) * num_dreamt, desc="dreaming", unit="frame") as progress:
-        for start in batches:
-            rows = slice(start, start + options.batch_size)
-            progress.set_description("dreaming")
-            noise = torch.Generator().manual_seed(options.seed + start)
-            dreamt = {
-                name: dream(world.dynamics, those.rows(rows), noise.clone_state(), progress.update)
-                for name, those in clips.items()
-            }
-            progress.set_description("comparing")
-            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], dreamt, num_given)
-            collected.append(_compare(views, num_given, perceptual, reads_state))
-            features.append({name: view.encoded[:, num_given:].flatten(2).numpy() for name, view in views.items()})
-            films += _films(views, options.num_filmed - len(films))
-    return Measurements(_joined(collected), _concatenated(features), films, is_relative, len(frames))
+    world, data = _load(options)
+    options = _fit(options, data)
+    context, num_steps = options.num_context_frames, options.num_dream_frames
+    with new_output_folder(options.output_dir) as output:
+        frames, clips = held_out_clips(world.tokenizer, data, context, num_steps, options.num_episodes)
+        with tqdm(total=num_steps, desc="dreaming", unit="frame") as progress:
+            dreams = dream_clips(world.dynamics, clips, torch.Generator().manual_seed(options.seed), progress.update)
+        dreams = decode_latents(world.tokenizer, torch.cat([clips.latents[:, :context], dreams.cpu()], dim=1))
+        videos = [{REAL: real.float() / 255, DREAM: dream} for real, dream in zip(frames, dreams, strict=True)]
+        save_videos(output, videos, context, world.config.dynamics_config.fps or 10.0)
+    return f"{options.output_dir}/dream.mp4 and dream.gif show the dreams of {len(videos)} held-out episodes."
 
 
-def _all_clips(clips: Clips, is_relative: torch.Tensor) -> dict[str, Clips]:
-    """What is dreamt, by candidate."""
-    steered = {DREAM: clips, ZEROED: clips.with_actions_zeroed(is_relative)}
-    return steered | ({OTHERS: clips.with_actions_of_others()} if len(clips.latents) > 1 else {})
+def _load(options: HeldOutOptions) -> tuple[DreamerWorldModel, ShardDataset]:
+    world = DreamerWorldModel.from_pretrained(resolve_model(options.model), dtype=options.dtype).eval()
+    if options.adapter:
+        load_adapter(world, options.adapter)
+    offset = world.config.dynamics_config.action_offset
+    data = ShardDataset(options.data_dir, None, split=options.split, action_offset=offset)
+    check_data_fits(world.config, data)
+    return world, data
 
 
-@dataclass(frozen=True)
-class _View:
-    """What a candidate, or "real", shows: frames (B,T,3,H,W) in [0, 1] and their latents (B,T,N,d); and the latents that
-    the frames were decoded from, if they were."""
-
-    frames: torch.Tensor
-    encoded: torch.Tensor
-    decoded_from: torch.Tensor | None = None
-
-
-def _all_views(
-    tokenizer: DreamerTokenizerModel,
-    frames: torch.Tensor,
-    latents: torch.Tensor,
-    dreamt: dict[str, torch.Tensor],
-    num_given: int,
-) -> dict[str, _View]:
-    """The frames of "real" and every candidate: dreams decoded, everything encoded."""
-    real = frames.float() / 255
-    last = real[:, num_given - 1 : num_given].expand_as(real[:, num_given:])
-    repeated = torch.cat([real[:, :num_given], last], dim=1)
-    views = {REAL: _View(real, latents), REPEAT: _View(repeated, encode_frames(tokenizer, repeated))}
-    for name, future in (dreamt | {TOKENIZER: latents[:, num_given:]}).items():
-        whole = torch.cat([latents[:, :num_given], future.to(latents)], dim=1)
-        decoded = decode_latents(tokenizer, whole)
-        views[name] = _View(decoded, encode_frames(tokenizer, decoded), whole)
-    return {name: views[name] for name in (REAL, *CANDIDATES) if name in views}
+def _fit(options: Horizon, data: ShardDataset) -> Horizon:
+    fitted = options.fit(data.episode_lengths)
+    if fitted != options:
+        logger.warning(
+            "No held-out episode has the %d frames of --num_context_frames %d and --num_dream_frames %d (the longest "
+            "has %d): dreaming %d frames instead.",
+            options.num_context_frames + options.num_dream_frames,
+            options.num_context_frames,
+            options.num_dream_frames,
+            max(data.episode_lengths),
+            fitted.num_dream_frames,
+        )
+    return fitted
 
 
-def reencoding_distance(latents: torch.Tensor, again: torch.Tensor) -> torch.Tensor:
-    """(B,T,N,d) and the same decoded and encoded once more -> (B,T) root mean square distance of their numbers.
-
-    What a tokenizer made itself comes back nearly as it was. What a dream made up between the tokenizer's latents, and
-    that no frame has, does not: the more a dream hallucinates, the larger this is.
-    """
-    return (latents - again).float().square().mean(dim=(2, 3)).sqrt().double().cpu()
-
-
-def _compare(views: dict[str, _View], num_given: int, perceptual: nn.Module | None, reads_state: bool) -> Values:
-    future = {name: view.frames[:, num_given:] for name, view in views.items()}
-    values: Values = {"reencoding": {}}
-    for name in [name for name in views if name != REAL]:
-        for measure, scores in frame_scores(future[name], future[REAL], perceptual).items():
-            values.setdefault(measure, {})[name] = scores.numpy()
-        if views[name].decoded_from is not None:
-            distance = reencoding_distance(views[name].decoded_from, views[name].encoded)
-            values["reencoding"][name] = distance[:, num_given:].numpy()
-    if reads_state:
-        values |= pusht_values(future, views[REAL].frames[:, num_given - 1])
-    return values
+def _check_card(options: EvaluationOptions, folder: Path) -> None:
+    """Refuse before the work what could not be done after it."""
+    if options.adapter:
+        raise ValueError("--update_card is for a world, not for an adapter: omit one of the two.")
+    if not (folder / CARD_NAME).is_file():
+        raise ValueError(f"--update_card needs a model folder with a {CARD_NAME}, which {options.model} is not.")
 
 
-def _joined(batches: list[Values]) -> Values:
-    return {measure: _concatenated([batch[measure] for batch in batches]) for measure in batches[0]}
+def _compare_reconstruction(report: dict, saved: dict) -> None:
+    """Note in a report if the tokenizer does worse on its frames than in the evaluation saved with the world."""
+    ours, theirs = (each["figures"]["psnr"][TOKENIZER]["mean"][0] for each in (report, saved))
+    if theirs - ours > RECONSTRUCTION_LOSS:
+        note = (
+            f"The tokenizer reconstructs these frames at {ours:.1f} dB, those of the evaluation saved with the world "
+            f"at {theirs:.1f} dB: they were probably recorded, rendered or resized differently."
+        )
+        logger.warning(note)
+        report["notes"].insert(0, note)
 
 
-def _concatenated(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays of several batches, one after the other."""
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def _films(views: dict[str, _View], count: int) -> list[dict[str, torch.Tensor]]:
-    return [
-        {name: view.frames[row] for name, view in views.items()} for row in range(min(count, len(views[REAL].frames)))
-    ]
-
-
-__all__ = ["EvaluationOptions", "Measurements", "Values", "measure_world", "reencoding_distance"]
+__all__ = ["evaluate", "save_dreams"]

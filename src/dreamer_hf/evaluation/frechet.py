@@ -1,8 +1,8 @@
-"""Fréchet distance: how far apart two crowds of frames are, whichever frame goes with which.
+"""Fréchet distance: how different two sets of frames are as distributions.
 
-It asks whether dreamt frames look like real ones, not whether they are the right ones. The features are the latents of
-the world's own tokenizer, the one network that is always at hand: figures of worlds with different tokenizers do not
-compare.
+It measures whether the frames of dreams look real, not whether they are the right ones. The features are the latents
+of the world's tokenizer, the one network that is always available, so figures of worlds with different tokenizers
+cannot be compared.
 
 Shapes: E episodes, F steps, D features of a frame, N frames.
 """
@@ -10,13 +10,13 @@ Shapes: E episodes, F steps, D features of a frame, N frames.
 import numpy as np
 
 BAND = 16
-"""Steps whose frames are taken together: those of one step are too few to know a covariance by."""
+"""Steps whose frames are taken together: those of one step are too few to estimate a covariance."""
 
 
 def frechet_by_band(features: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """(E,F,D) twice -> the distance for every `BAND` steps, under "first-last" (counted from 1).
+    """Return the distance between features (E, F, D) for every `BAND` steps, by "first-last" step (counted from 1).
 
-    Bands with fewer frames than features are left out: their covariance is not known.
+    Bands with fewer frames than features are left out, because their covariance cannot be estimated.
     """
     distances = {}
     for start in range(0, features.shape[1], BAND):
@@ -29,13 +29,13 @@ def frechet_by_band(features: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """(N,D) and (M,D) -> squared Fréchet distance of the normal distributions with their means and covariances.
+    """Return the squared Fréchet distance of the normal distributions that fit features (N, D) and (M, D).
 
     Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017).
     """
     means = first.mean(axis=0) - second.mean(axis=0)
     one, other = (np.atleast_2d(np.cov(features.astype(np.float64), rowvar=False)) for features in (first, second))
-    # tr sqrt(AB), by a symmetric matrix of the same eigenvalues.
+    # The trace of sqrt(AB), from a symmetric matrix with the same eigenvalues.
     root = _square_root(one)
     eigenvalues = np.linalg.eigvalsh(root @ other @ root).clip(min=0)
     return float(means @ means + np.trace(one) + np.trace(other) - 2 * np.sqrt(eigenvalues).sum())

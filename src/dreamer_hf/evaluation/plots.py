@@ -1,4 +1,4 @@
-"""Plots of an evaluation: every curve with its 95 % interval over episodes. Needs the extra `evaluate` (matplotlib)."""
+"""Plots of an evaluation: curves with 95 % intervals over episodes. Needs the extra `evaluate` (matplotlib)."""
 
 import logging
 import math
@@ -7,22 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from .dreams import CANDIDATES, DREAM, OTHERS, REPEAT, TOKENIZER, ZEROED
+from .open_loop import CANDIDATES, DREAM, OTHERS, REPEAT, TOKENIZER, ZEROED
 
 logger = logging.getLogger(__name__)
 
 COLORS = {DREAM: "#0072B2", REPEAT: "#666666", OTHERS: "#D55E00", ZEROED: "#CC79A7", TOKENIZER: "#009E73"}
-"""By candidate, the same in every plot; told apart by eyes of all kinds (Okabe and Ito)."""
+"""Colors by candidate that color-blind people can distinguish (Okabe and Ito)."""
 DOTS_PER_INCH = 110
 COLUMNS = 2
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: what it shows of whom."""
+    """One pair of axes.
+
+    Attributes:
+        title: title of the axes.
+        metric: key in the figures.
+        statistic: "mean" or "median".
+        candidates: one curve each.
+        scale: factor of the values.
+        from_zero: whether the y axis starts at 0.
+    """
 
     title: str
-    measure: str
+    metric: str
     statistic: str = "mean"
     candidates: tuple[str, ...] = tuple(CANDIDATES)
     scale: float = 1.0
@@ -47,31 +56,31 @@ PLOTS = {
         Panel("Block at rest: error, % of the width (median)", "block_error_where_at_rest", "median", from_zero=True),
     ),
 }
-"""File names, and what they show as far as it was measured."""
+"""File names, and the panels that they show if the metric was measured."""
 
 
-def save_plots(folder: Path, evaluation: dict) -> list[str]:
-    """Draws the contents of `evaluation.json`; returns the names of the PNG files.
+def save_plots(folder: Path, report: dict) -> list[str]:
+    """Plot the contents of `evaluation.json` and return the names of the PNG files.
 
-    Without matplotlib it draws nothing and says so in one line.
+    Without matplotlib, nothing is plotted and a warning says so.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     try:
-        from matplotlib.figure import Figure  # here, because few runs need it; without pyplot, so without a screen
+        from matplotlib.figure import Figure  # Few runs need it. Without pyplot, it needs no display.
     except ImportError:
-        logger.warning("no plots: they need matplotlib (pip install 'dreamer_hf[evaluate]').")
+        logger.warning("There are no plots: they need matplotlib (pip install 'dreamer_hf[evaluate]').")
         return []
-    figures, names = evaluation["figures"], []
+    figures, names = report["figures"], []
     for name, panels in PLOTS.items():
-        panels = [panel for panel in panels if panel.measure in figures]
+        panels = [panel for panel in panels if panel.metric in figures]
         if panels:
             rows = math.ceil(len(panels) / COLUMNS)
             figure = Figure(figsize=(5.6 * COLUMNS, 3.6 * rows), layout="constrained")
             grid = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
             for axes, panel in zip(grid, panels):
-                _draw(axes, panel, figures[panel.measure])
+                _draw(axes, panel, figures[panel.metric])
             for axes in grid[len(panels) :]:
                 axes.remove()
             handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -82,7 +91,7 @@ def save_plots(folder: Path, evaluation: dict) -> list[str]:
 
 
 def _draw(axes, panel: Panel, by_candidate: dict[str, dict]) -> None:
-    """Draws a curve and its band for each candidate. Where more than half is not found, a curve breaks off."""
+    """Draw a curve with its interval for each candidate. It has gaps where the value is infinite."""
     curves = {
         name: [_numbers(by_candidate[name][f"{panel.statistic}{end}"]) * panel.scale for end in ("", "_low", "_high")]
         for name in panel.candidates
@@ -101,11 +110,11 @@ def _draw(axes, panel: Panel, by_candidate: dict[str, dict]) -> None:
     if panel.from_zero:
         axes.set_ylim(0, 1.05 * highest or 1)
     axes.set_title(panel.title, fontsize=10)
-    axes.set_xlabel("dreamt frame")
+    axes.set_xlabel("frame of the dream")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _numbers(values: list) -> np.ndarray:
-    """Numbers, "inf" and None -> floats."""
+    """Convert the numbers of a report, "inf" and None to floats."""
     return np.array([np.nan if value is None else float(value) for value in values])

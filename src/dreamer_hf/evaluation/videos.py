@@ -34,8 +34,8 @@ def side_by_side(
 ) -> list[np.ndarray]:
     """Enlarge videos to `height` pixels and put them next to each other under their titles.
 
-    The title of a dream says "(context)" during the first `num_context_frames` frames, which are not dreamt. A counter
-    in the corner is 1 at the first dreamt frame.
+    The title of a dream says "(context)" during the first `num_context_frames` frames, which are real. A counter
+    in the corner is +1 at the first frame of the dream.
 
     Args:
         videos: videos (T, 3, H, W) of one size and length by title.

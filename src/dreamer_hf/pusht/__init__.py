@@ -1,1 +1,1 @@
-"""The PushT task: players, the gym-pusht simulator, and its state read off pictures."""
+"""The PushT task: the gym-pusht simulator, a scripted player, and the state of agent and block found in frames."""

@@ -1,10 +1,12 @@
-"""Where the agent is and how the block lies in pictures of PushT, read off the pixels alone.
+"""Where the agent is and how the block lies in frames of PushT, found from the pixels only.
 
-A dream has no state but its picture; this is how far off it is measured in pixels of the simulator. Every pixel is
-unmixed into the known background, agent and block; the agent is the center of the brightest disc of agent color, the
-block the pose at which a drawn T covers its share best. So both are finer than a pixel, and survive some blur.
+A dream has no other state than its frames, so this is how its errors are measured in pixels of the simulator. Each
+pixel is separated into shares of the known background, agent and block. The agent is the center of the brightest disc
+of its color; the block is the pose at which a drawn T matches its share best. Both are therefore found to a fraction
+of a pixel, and in blurred frames, too.
 
-Units: pixels of the simulator, [0, 512], y downwards; radians. Shapes: F frames, S side of a frame, P side of a patch.
+Units: pixels of the simulator, [0, 512], y points down; radians. Shapes: F frames, S side of a frame, P side of a
+patch.
 """
 
 from dataclasses import dataclass
@@ -14,39 +16,39 @@ import numpy as np
 import torch
 from torch import nn
 
-from .player import GOAL_POSE, TEE_CENTER_OFFSET, WORLD_SIZE
+from .task import GOAL_POSE, TEE_CENTER_OFFSET, WORLD_SIZE
 
 WHITE, WALL, GOAL = (255, 255, 255), (211, 211, 211), (144, 238, 144)
 AGENT = (73, 117, 213)
-"""Mean of the disc's two blues (gym_pusht draws the inside 1.2 times as bright as the edge)."""
+"""Mean of the two blues of the disc (gym_pusht draws the inside 1.2 times as bright as the edge)."""
 BLOCK = (137, 157, 176)
-"""Mean of the T's two slate grays."""
+"""Mean of the two slate grays of the T."""
 AGENT_RADIUS = 15.0
 TEE_BOXES = ((0.0, 15.0, 60.0, 15.0), (0.0, 75.0, 15.0, 45.0))
-"""Center x, y and half sizes of bar and stem in the block's own frame."""
+"""Center x, y and half sizes of bar and stem in the coordinates of the block."""
 TEE_EDGE = 2.0
-"""The drawn outline reaches this far beyond the shape."""
+"""The drawn outline extends this far beyond the shape."""
 AGENT_SHARE, AGENT_LIKENESS = 0.4, 0.7
-"""An agent that shows less than this share of its color, or is less alike to a disc (cosine), counts as not found."""
+"""The agent counts as not found if it shows a smaller share of its color, or is less similar to a disc (cosine)."""
 BLOCK_SHARE, BLOCK_LIKENESS = 0.5, 0.75
-"""A block that covers less than this share of its area, or is less alike to a T (cosine), counts as not found."""
+"""The block counts as not found if it covers a smaller share of its area, or is less similar to a T (cosine)."""
 PATCH = 176.0
-"""Width of the patch that a T is fitted in."""
+"""Width of the patch in which a T is fitted."""
 NUM_ANGLES = 36
 THIRDS = (0.0, 2 * np.pi / 3, -2 * np.pi / 3)
 FIT_STEPS = 6
 CHUNK = 512
-"""Frames at a time."""
+"""Frames processed at a time."""
 
 
 @dataclass(frozen=True)
 class PushTState:
-    """What was found in F pictures; entries of what was not found are NaN.
+    """What was found in F frames; NaN where nothing was found.
 
     Attributes:
-        agent: (F,2) x, y of the agent's middle.
-        block: (F,2) x, y of the T's middle (`data.pusht.tee_center` of its pose).
-        angle: (F,) of the block, in [-pi, pi).
+        agent: (F, 2) x, y of the agent's center.
+        block: (F, 2) x, y of the center of the T (`tee_center` of its pose).
+        angle: (F,) angle of the block, in [-pi, pi).
     """
 
     agent: torch.Tensor
@@ -56,10 +58,10 @@ class PushTState:
 
 @torch.no_grad()
 def find_pusht_state(frames: torch.Tensor) -> PushTState:
-    """Finds agent and block.
+    """Find agent and block.
 
     Args:
-        frames: (F,3,S,S) float in [0, 1], RGB, drawn by gym_pusht at any size from 32 pixels up, or dreamt.
+        frames: (F, 3, S, S) float RGB in [0, 1], of at least 32 pixels, drawn by gym_pusht or generated.
     """
     found = [_find(chunk.float().cpu()) for chunk in frames.split(CHUNK)]
     return PushTState(*(torch.cat(parts) for parts in zip(*found)))
@@ -78,14 +80,14 @@ def _find(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def _unmix(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The shares (F,S,S) in [0, 1] that agent and block have in every pixel.
+    """Return the shares (F, S, S) in [0, 1] of agent and block in each pixel.
 
-    By least squares over the three colors, neither share below zero: else a goal that has faded to white would pass for
-    more block than there is and less agent than none.
+    They are a least-squares fit over the three colors in which neither share is negative. Otherwise a goal that has
+    faded to white would count as additional block and negative agent.
     """
     background = _background(frames.shape[-1])
     colors = torch.stack([torch.tensor(color).div(255).view(3, 1, 1) - background for color in (AGENT, BLOCK)], dim=-1)
-    colors = colors.permute(1, 2, 0, 3)  # (S,S,3,2): from the background to either color
+    colors = colors.permute(1, 2, 0, 3)  # (S, S, 3, 2): from the background to either color
     difference = (frames - background).permute(0, 2, 3, 1)[..., None]
     together = (torch.linalg.pinv(colors) @ difference).squeeze(-1)
     alone = (colors.mT @ difference).squeeze(-1) / colors.square().sum(dim=-2)
@@ -97,22 +99,24 @@ def _unmix(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _background(size: int) -> torch.Tensor:
-    """The scene without agent and block: (3,S,S) in [0, 1]."""
-    picture = np.full((int(WORLD_SIZE), int(WORLD_SIZE), 3), WHITE, np.uint8)
-    cv2.rectangle(picture, (5, 5), (506, 506), WALL, thickness=4)
+    """Return the scene without agent and block: (3, S, S) in [0, 1]."""
+    image = np.full((int(WORLD_SIZE), int(WORLD_SIZE), 3), WHITE, np.uint8)
+    cv2.rectangle(image, (5, 5), (506, 506), WALL, thickness=4)
     x, y, angle = GOAL_POSE
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     for center_x, center_y, half_x, half_y in TEE_BOXES:
         corners = np.array([[-half_x, -half_y], [half_x, -half_y], [half_x, half_y], [-half_x, half_y]])
         corners = (corners + np.array([center_x, center_y])) @ turn.T + np.array([x, y])
-        cv2.fillPoly(picture, [corners.round().astype(np.int32)], GOAL)
-    picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+        cv2.fillPoly(image, [corners.round().astype(np.int32)], GOAL)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
 def _find_disc(share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(F,S,S) -> center (F,2) of the disc that holds the most, and (F,) whether that is an agent: blue enough, and a
-    disc, not a part of something larger."""
+    """Find the disc with the largest share: return its center (F, 2) and (F,) whether it is an agent.
+
+    An agent is blue enough, and a disc, not a part of something larger.
+    """
     scale = WORLD_SIZE / share.shape[-1]
     reach = AGENT_RADIUS + 1.5 * scale
     center = _brightest(share, AGENT_RADIUS + scale)
@@ -127,13 +131,13 @@ def _find_disc(share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _centroid(weight: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(F,P,P) at places (F,P,P,2) -> weighted mean place (F,2) and summed weight (F,)."""
+    """Return the mean (F, 2) of places (F, P, P, 2), weighted by (F, P, P), and the sum of the weights (F,)."""
     total = weight.sum(dim=(1, 2))
     return torch.einsum("fpq,fpqx->fx", weight, places) / total.clamp_min(1e-6)[:, None], total
 
 
 def _brightest(share: torch.Tensor, radius: float) -> torch.Tensor:
-    """(F,S,S) -> (F,2) middle of the disc of `radius` in which the most lies."""
+    """Return the center (F, 2) of the disc of `radius` that contains the largest share."""
     size = share.shape[-1]
     radius = radius * size / WORLD_SIZE
     reach = int(np.ceil(radius))
@@ -145,13 +149,13 @@ def _brightest(share: torch.Tensor, radius: float) -> torch.Tensor:
 
 
 def _place(index: torch.Tensor, size: int) -> torch.Tensor:
-    """Row or column of a picture -> y or x of its middle."""
+    """Return the y or x of the middle of a row or column of a frame."""
     return (index + 0.5) * (WORLD_SIZE / size)
 
 
 def _cut_out(share: torch.Tensor, center: torch.Tensor, width: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The patch (F,P,P) of `width` around the pixel at `center` (F,2), and the places (F,P,P,2) of its pixels; what
-    lies beyond the walls is empty."""
+    """Return the patch (F, P, P) of `width` around the pixel at `center` (F, 2), and the places (F, P, P, 2) of its
+    pixels. Pixels outside of the frame are empty."""
     size = share.shape[-1]
     reach = int(np.ceil(width / 2 * size / WORLD_SIZE))
     middle = (center * size / WORLD_SIZE).floor().long().clamp(0, size - 1)
@@ -164,7 +168,7 @@ def _cut_out(share: torch.Tensor, center: torch.Tensor, width: float) -> tuple[t
 
 
 def _fit_tee(share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(F,S,S) -> middle (F,2) and angle (F,) of the T that covers it best, and (F,) whether that is a block."""
+    """Return center (F, 2) and angle (F,) of the T that matches the share best, and (F,) whether it is a block."""
     softness = WORLD_SIZE / share.shape[-1] / 2
     center, _ = _centroid(*_cut_out(share, _brightest(share, 60), PATCH))
     patch, places = _cut_out(share, center, PATCH)
@@ -179,14 +183,14 @@ def _fit_tee(share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 def _likeness(tee: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
-    """Cosine between pictures (F,P,P), in [0, 1]."""
+    """Return the cosine, in [0, 1], between patches (F, P, P)."""
     return nn.functional.cosine_similarity(tee.flatten(1), patch.flatten(1), dim=1)
 
 
 def _starts(center: torch.Tensor, patch: torch.Tensor, softness: float) -> torch.Tensor:
-    """Poses (3,F,3) to start from: the likeliest angle, and those a third of a turn away.
+    """Return poses (3, F, 3) to start from: at the most similar angle, and a third of a turn away from it.
 
-    Blurred, a T is a blob with three arms: a fit can settle on the wrong one.
+    A blurred T is a blob with three arms, and a fit can settle on the wrong one.
     """
     reach = patch.shape[-1] // 2
     line = torch.arange(-reach, reach + 1) * (2 * softness)
@@ -200,11 +204,11 @@ def _starts(center: torch.Tensor, patch: torch.Tensor, softness: float) -> torch
 
 
 def _draw_tee(pose: torch.Tensor, places: torch.Tensor, softness: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """A T with soft edges, (F,P,P), and its slopes (F,P,P,3) along x, y and angle.
+    """Return a T with soft edges, (F, P, P), and its derivatives (F, P, P, 3) by x, y and angle.
 
     Args:
-        pose: (F,3) middle and angle.
-        places: (F,P,P,2) where to draw.
+        pose: (F, 3) center and angle.
+        places: (F, P, P, 2) where to draw.
         softness: width of the edges.
     """
     x, y = (places - pose[:, None, None, :2]).unbind(-1)
@@ -212,7 +216,8 @@ def _draw_tee(pose: torch.Tensor, places: torch.Tensor, softness: float) -> tupl
     own_x, own_y = cos * x + sin * y, cos * y - sin * x + TEE_CENTER_OFFSET
     outside, slope_x, slope_y = _distance_to_tee(own_x, own_y)
     tee = torch.sigmoid((TEE_EDGE - outside) / softness)
-    steepness = tee * (1 - tee) / softness  # against the distance; the place moves against the pose
+    # A place moves against the pose, and a larger distance makes the T fainter: the signs cancel.
+    steepness = tee * (1 - tee) / softness
     along_x = steepness * (cos * slope_x - sin * slope_y)
     along_y = steepness * (sin * slope_x + cos * slope_y)
     turning = steepness * (slope_y * own_x - slope_x * (own_y - TEE_CENTER_OFFSET))
@@ -220,14 +225,14 @@ def _draw_tee(pose: torch.Tensor, places: torch.Tensor, softness: float) -> tupl
 
 
 def _distance_to_tee(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """How far outside the T (inside: negative) places in its own frame lie, and the slopes of that along x and y."""
+    """Return the distance of places from the T in its coordinates (inside: negative), and the derivatives by x, y."""
     nearest = None
     for center_x, center_y, half_x, half_y in TEE_BOXES:
-        beside_x, beside_y = (x - center_x).abs() - half_x, (y - center_y).abs() - half_y
-        is_x = beside_x > beside_y
+        outside_x, outside_y = (x - center_x).abs() - half_x, (y - center_y).abs() - half_y
+        is_x = outside_x > outside_y
         slope_x = torch.where(is_x, (x - center_x).sign(), 0)
         slope_y = torch.where(is_x, 0, (y - center_y).sign())
-        box = torch.maximum(beside_x, beside_y), slope_x, slope_y
+        box = torch.maximum(outside_x, outside_y), slope_x, slope_y
         if nearest is not None:
             is_nearer = box[0] < nearest[0]
             box = tuple(torch.where(is_nearer, ours, theirs) for ours, theirs in zip(box, nearest))
@@ -236,8 +241,8 @@ def _distance_to_tee(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def _refine(pose: torch.Tensor, patch: torch.Tensor, places: torch.Tensor, softness: float) -> torch.Tensor:
-    """Gauss-Newton (damped) on the squared difference between patch and drawn T, from a pose (F,3)."""
-    unit = torch.tensor([1.0, 1.0, 1 / 50])  # an angle that moves the T's ends by about one pixel
+    """Improve a pose (F, 3) by damped Gauss-Newton steps on the squared difference between patch and drawn T."""
+    unit = torch.tensor([1.0, 1.0, 1 / 50])  # This angle moves the ends of the T by about one pixel.
     for _ in range(FIT_STEPS):
         tee, slopes = _draw_tee(pose, places, softness)
         jacobian = slopes.flatten(1, 2) * unit

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..evaluation.dreams import Clips, dream
-from ..evaluation.metrics import VideoQuality
+from ..evaluation.open_loop import Clips, dream_clips
 from ..evaluation.videos import image_grid, side_by_side
+from ..image_metrics import VideoQuality
 from ..losses import FrameConditions, sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
@@ -52,10 +52,10 @@ class DynamicsEvaluation:
         self._add_flow(latents, batch, generator)
         horizon = min(MAX_HORIZON, pixels.shape[1] // 2)
         real, last = pixels[:, -horizon:], pixels[:, -horizon - 1 : -horizon]
-        clips = Clips(latents, batch["actions"], batch["action_mask"], num_given=pixels.shape[1] - horizon)
+        clips = Clips(latents, batch["actions"], batch["action_mask"], num_context_frames=pixels.shape[1] - horizon)
         # The same noise twice: only the actions differ.
         dreamt = self._dream(clips, generator.clone_state())
-        misled = self._dream(clips.with_actions_of_others(), generator)
+        misled = self._dream(clips.with_other_actions(), generator)
         self.dreamt.add(dreamt, real)
         self.misled.add(misled, real)
         self.repeated.add(last.expand_as(real), real)
@@ -82,9 +82,9 @@ class DynamicsEvaluation:
 
     def _dream(self, clips: Clips, generator: torch.Generator) -> torch.Tensor:
         """The dreamt frames of each window: (B,horizon,3,H,W)."""
-        given = clips.latents[:, : clips.num_given]
-        latents = torch.cat([given.float(), dream(self.dynamics, clips, generator)], dim=1)
-        return self.tokenizer.decode(latents).pixel_values_videos[:, clips.num_given :]
+        given = clips.latents[:, : clips.num_context_frames]
+        latents = torch.cat([given.float(), dream_clips(self.dynamics, clips, generator)], dim=1)
+        return self.tokenizer.decode(latents).pixel_values_videos[:, clips.num_context_frames :]
 
     def values(self) -> dict[str, float]:
         """Flow loss; quality of the first and the last dreamt frame, beside the PSNR of repeating the last real one;

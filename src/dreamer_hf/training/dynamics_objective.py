@@ -11,7 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from ..adapters import save_adapter
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
-from ..evaluation.perceptual import load_perceptual
+from ..image_metrics import load_lpips
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
     FrameConditions,
@@ -72,7 +72,7 @@ class DynamicsObjective:
             elif arguments.torch_compile:
                 compile_layers(self.tokenizer)
         self.stream = BatchStream(source, arguments, process, num_processes, device)
-        self.perceptual = load_perceptual(arguments.lpips_net, device)
+        self.perceptual = load_lpips(arguments.lpips_net, device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
 
     def _new_model(self) -> DreamerDynamicsModel:

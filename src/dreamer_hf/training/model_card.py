@@ -10,12 +10,10 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from ..data import ShardDataset
 from ..data.files import replacing
-from ..evaluation import EVALUATION_NAME, markdown_table, read_evaluation
+from ..evaluation.evaluation_card import CARD_NAME, SECTION_BEGIN, SECTION_END, SECTION_TITLE
+from ..evaluation.report import EVALUATION_NAME, read_report
+from ..evaluation.tables import evaluation_table, markdown_table
 
-CARD_NAME = "README.md"
-EVALUATION_TITLE = "## Measured on held-out episodes"
-EVALUATION_BEGIN, EVALUATION_END = "<!-- evaluation -->", "<!-- end of evaluation -->"
-"""What stands between these is renewed by `update_model_card`."""
 NON_EMA = "non_ema"
 """Variant under which the weights of the last step are saved where those of `from_pretrained` are averages."""
 
@@ -153,7 +151,7 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
         _card_data(facts, kind),
         usage=_usage(config, facts.repo_id),
         usage_text=_usage_text(config, facts),
-        sizes=_table(("", ""), _sizes(config)),
+        sizes=markdown_table(("", ""), _sizes(config)),
         actions=_actions(config.dynamics_config) if kind == "world" else None,
     )
 
@@ -176,7 +174,7 @@ def write_adapter_card(folder: Path, facts: CardFacts, dynamics: PreTrainedModel
         data,
         usage=ADAPTER_USAGE.format(place=place, base=base, action=_middle_action(dynamics.config)),
         usage_text=f"It belongs to the world `{base}`, and `python examples/play.py --model {base} --adapter {place}` plays it.",
-        sizes=_table(("", ""), sizes),
+        sizes=markdown_table(("", ""), sizes),
         actions=_actions(dynamics.config),
     )
 
@@ -191,10 +189,10 @@ def _write(folder: Path, facts: CardFacts, kind: str, card_data: ModelCardData, 
         preview_text=PREVIEWS[kind],
         usage_title="Load it" if kind == "tokenizer" else "Load and play it",
         data=_data(facts),
-        evaluation_title=EVALUATION_TITLE,
-        begin=EVALUATION_BEGIN,
+        evaluation_title=SECTION_TITLE,
+        begin=SECTION_BEGIN,
         metrics=_metrics(folder, facts),
-        end=EVALUATION_END,
+        end=SECTION_END,
         training=facts.training,
         **parts,
     )
@@ -299,7 +297,7 @@ def _actions(config: PreTrainedConfig) -> str:
     names = [f"{name} [{unit}]" if unit else name for name, unit in zip(names, units, strict=True)]
     keys = [key for key in ("mean", "std", "min", "max") if key in config.action_stats]
     rows = [(name, *(f"{config.action_stats[key][i]:.4g}" for key in keys)) for i, name in enumerate(names)]
-    return f"{text}\n\n{_table(('action', *keys), rows)}"
+    return f"{text}\n\n{markdown_table(('action', *keys), rows)}"
 
 
 def _data(facts: CardFacts) -> str:
@@ -316,34 +314,12 @@ def _data(facts: CardFacts) -> str:
     return f"{text} They come from a LeRobot dataset named {name}." if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else text
 
 
-def update_model_card(folder: Path) -> None:
-    """Renews what the card in `folder` says of held-out episodes from the `evaluation.json` beside it.
-
-    The card's text between the two markers is replaced; a card without them gets a new section at its end.
-
-    Raises:
-        FileNotFoundError: the folder has no card or no evaluation.
-        ValueError: a damaged evaluation.
-    """
-    path = folder / CARD_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {CARD_NAME} to update: write one, or leave out --update_card.")
-    text = path.read_text(encoding="utf-8")
-    if EVALUATION_BEGIN not in text or EVALUATION_END not in text:
-        text = f"{text.rstrip()}\n\n{EVALUATION_TITLE}\n\n{EVALUATION_BEGIN}\n{EVALUATION_END}\n"
-    before, rest = text.split(EVALUATION_BEGIN, 1)
-    after = rest.split(EVALUATION_END, 1)[1]
-    table = markdown_table(read_evaluation(folder / EVALUATION_NAME))
-    with replacing(path) as temporary:
-        temporary.write_text(f"{before}{EVALUATION_BEGIN}\n{table}\n{EVALUATION_END}{after}", encoding="utf-8")
-
-
 def _metrics(folder: Path, facts: CardFacts) -> str:
     """The evaluation that lies in the folder, if one does; else the values of the run's last evaluation."""
     if (folder / EVALUATION_NAME).is_file():
-        return markdown_table(read_evaluation(folder / EVALUATION_NAME))
+        return evaluation_table(read_report(folder / EVALUATION_NAME))
     rows = [(_measure(name.removeprefix("eval_")), f"{value:.4g}") for name, value in facts.metrics.items()]
-    return _table(("measure", "value"), rows)
+    return markdown_table(("measure", "value"), rows)
 
 
 def _measure(name: str) -> str:
@@ -351,8 +327,3 @@ def _measure(name: str) -> str:
     stem, step = re.fullmatch(r"(.+?)(?:_(\d+))?", name).groups()
     text = MEASURES.get(stem, stem)
     return f"{text}, at dreamt frame {step}" if step else text
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

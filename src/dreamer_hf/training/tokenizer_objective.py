@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from ..configuration_dreamer import DreamerTokenizerConfig
-from ..evaluation.metrics import VideoQuality
-from ..evaluation.perceptual import load_perceptual
 from ..evaluation.videos import image_grid
+from ..image_metrics import VideoQuality, load_lpips
 from ..losses import TOKENIZER_LOSS_WEIGHTS, ColorPyramid, tokenizer_loss_terms
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..video_processing_dreamer import DreamerVideoProcessor
@@ -52,7 +51,7 @@ class TokenizerObjective:
         self.max_latent_noise = arguments.max_latent_noise
         if self.model.config.max_mask_ratio == 0:
             self.model.encoder.mask_token.requires_grad_(False)  # never used: DDP would wait for its gradient
-        self.perceptual = load_perceptual(arguments.lpips_net, device)
+        self.perceptual = load_lpips(arguments.lpips_net, device)
         self.pyramid = ColorPyramid(frames) if arguments.pyramid_weight > 0 else None
         self.loss_weights = TOKENIZER_LOSS_WEIGHTS | {"pyramid": arguments.pyramid_weight}
 

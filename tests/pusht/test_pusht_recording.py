@@ -1,18 +1,22 @@
+"""Scripted play in the simulator, and recordings of it."""
+
 import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dreamer_hf.pusht.player import PushTPlayer, make_pusht_env, record_pusht, start_options
+from dreamer_hf.pusht.player import PushTPlayer
+from dreamer_hf.pusht.record import record_pusht
+from dreamer_hf.pusht.task import draw_reset_options, make_pusht_env
 
 
 def play(seed, frames=100):
-    """Positions of agent and block and the commands, without pictures."""
+    """Return the positions of agent and block, and the commands, without drawing frames."""
     env = make_pusht_env(16)
     env.obs_type = "state"
     rng = np.random.default_rng(seed)
-    state, _ = env.reset(seed=int(rng.integers(2**31)), options=start_options(rng))
+    state, _ = env.reset(seed=int(rng.integers(2**31)), options=draw_reset_options(rng))
     player = PushTPlayer(rng)
     player.reset(state[:2])
     states, actions = [], []
@@ -30,7 +34,7 @@ def test_play_is_smooth_stays_inside_and_moves_the_block():
     states = np.stack([states for states, _ in episodes])
     actions = np.stack([actions for _, actions in episodes])
     assert actions.min() >= 0 and actions.max() <= 512 and actions.dtype == np.float32
-    assert np.linalg.norm(np.diff(actions, axis=1), axis=-1).max() < 40  # pixels a frame: no jumps
+    assert np.linalg.norm(np.diff(actions, axis=1), axis=-1).max() < 40  # pixels per frame: no jumps
     moving = np.linalg.norm(np.diff(states[..., 2:4], axis=1), axis=-1) > 0.5
     assert 0.15 < moving.mean() < 0.8
     assert (np.ptp(states[..., :2], axis=(0, 1)) > 350).all()  # the agent goes everywhere
@@ -48,5 +52,7 @@ def test_recording_is_a_lerobot_dataset_that_depends_on_the_seed_alone(tmp_path)
     assert info["features"]["observation.image"]["dtype"] == "video"
     assert tables[0] == tables[1]
     np.testing.assert_allclose(tables[0]["observation.state"][3], play([3, 0], 12)[0][3, :2], atol=1e-3)
+    with pytest.raises(ValueError, match="expected a positive int for --episodes, got 0"):
+        record_pusht("tests/pusht", tmp_path / "none", episodes=0)
     with pytest.raises(FileExistsError, match="exists already"):
         record_pusht("tests/pusht", root, episodes=1)

@@ -7,7 +7,7 @@ from dreamer_hf.evaluation.frechet import frechet_by_band, frechet_distance
 NAN, INF = np.nan, np.inf
 
 
-def test_mean_leaves_out_what_is_not_finite_and_median_counts_the_infinite():
+def test_means_ignore_infinite_values_and_medians_count_them():
     values = np.array([[1, NAN, NAN], [3, 2, NAN], [INF, 4, NAN], [INF, NAN, NAN], [5, 6, NAN]], float)
     np.testing.assert_array_equal(mean(values), [3, 4, NAN])
     np.testing.assert_array_equal(median(values), [5, 4, NAN])
@@ -16,7 +16,7 @@ def test_mean_leaves_out_what_is_not_finite_and_median_counts_the_infinite():
     np.testing.assert_allclose(median(random), np.median(random, axis=1))
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_cover_the_truth_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     covered = []
     for seed in range(200):
@@ -34,7 +34,7 @@ def test_differences_are_taken_between_the_same_episodes():
     )
 
 
-def test_interval_of_a_median_that_may_be_infinite_is_told_without_numbers_between():
+def test_the_interval_of_a_median_that_can_be_infinite_is_not_interpolated():
     values = np.where(np.arange(20)[:, None] < 11, 2.0, INF)
     estimate = Bootstrap(20).estimate(median, values)
     assert estimate.value == 2 and estimate.low == 2 and estimate.high == INF

@@ -1,31 +1,30 @@
-"""The finder against the true state of the real simulator. Errors in pixels of the simulator's 512."""
+"""States found in frames against the true state of the simulator. Errors are in pixels of the simulator's 512."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from dreamer_hf.evaluation.dreams import DREAM, REAL, REPEAT
-from dreamer_hf.pusht.errors import is_pusht, pusht_values
-from dreamer_hf.pusht.player import make_pusht_env, tee_center
 from dreamer_hf.pusht.state import find_pusht_state
+from dreamer_hf.pusht.state_errors import is_pusht, state_errors
+from dreamer_hf.pusht.task import make_pusht_env, tee_center
 
 NUM_STATES = 150
 
 
 def draw(states, size=64) -> torch.Tensor:
-    """The simulator's pictures of states (agent x, y, block x, y, angle), and the true ones: (F,3,S,S), (F,5).
+    """Return the simulator's frames (F, 3, S, S) of states (agent x, y, block x, y, angle), and the true ones (F, 5).
 
-    Drawn at 128 pixels and made smaller as the converter does it.
+    They are drawn at 128 pixels and reduced as the converter does it.
     """
     env = make_pusht_env(128)
-    pictures, true = [], []
+    frames, true = [], []
     for state in states:
         observation, _ = env.reset(options={"reset_to_state": state})
-        pictures.append(cv2.resize(observation["pixels"], (size, size), interpolation=cv2.INTER_AREA))
+        frames.append(cv2.resize(observation["pixels"], (size, size), interpolation=cv2.INTER_AREA))
         true.append([*env.agent.position, *env.block.position, env.block.angle])
     env.close()
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255, np.array(true)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255, np.array(true)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +33,13 @@ def scenes():
     states = np.concatenate(
         [rng.uniform(30, 480, (400, 2)), rng.uniform(90, 420, (400, 2)), rng.uniform(-np.pi, np.pi, (400, 1))], axis=1
     )
-    # The simulator draws an agent inside the block if told to, but never gets there by itself.
+    # On request, the simulator draws an agent inside the block, but it never gets there by itself.
     apart = [state for state in states if np.linalg.norm(state[:2] - tee_center(state[2:])) > 95]
     return draw(apart[:NUM_STATES])
 
 
 def errors(state, true):
-    """Distances of agents and blocks (pixels) and angles (degrees)."""
+    """Return the distances of agents and blocks (pixels) and angles (degrees)."""
     centers = np.array([tee_center(pose) for pose in true[:, 2:]])
     turn = (state.angle.numpy() - true[:, 4] + np.pi) % (2 * np.pi) - np.pi
     agent, block = (np.linalg.norm(a - b, axis=1) for a, b in ((state.agent, true[:, :2]), (state.block, centers)))
@@ -48,12 +47,12 @@ def errors(state, true):
 
 
 def blurred(frames, deviation):
-    pictures = [cv2.GaussianBlur(frame.permute(1, 2, 0).numpy(), (0, 0), deviation) for frame in frames]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    images = [cv2.GaussianBlur(frame.permute(1, 2, 0).numpy(), (0, 0), deviation) for frame in frames]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def test_real_states_are_found_to_a_fraction_of_a_picture_pixel(scenes):
-    """A pixel of these pictures is eight of the simulator's."""
+def test_real_states_are_found_to_a_fraction_of_a_pixel(scenes):
+    """A pixel of these frames is eight of the simulator's."""
     agent, block, angle = errors(find_pusht_state(scenes[0]), scenes[1])
     assert np.median(agent) < 1.5 and agent.max() < 6
     assert np.median(block) < 1.5 and block.max() < 6
@@ -70,13 +69,13 @@ def test_blur_and_noise_as_in_dreams_cost_little(scenes):
 
 
 @pytest.mark.parametrize("size", [32, 96])
-def test_other_picture_sizes(size):
+def test_other_frame_sizes(size):
     frames, true = draw([[100, 120, 300, 200, 0.3], [400, 420, 150, 300, -2.0]], size)
     agent, block, angle = errors(find_pusht_state(frames), true)
     assert agent.max() < 5 and block.max() < 5 and angle.max() < 5
 
 
-def test_what_has_faded_is_not_found(scenes):
+def test_faded_things_are_not_found(scenes):
     frames, true = draw([[100, 120, 300, 200, 0.3]])
     without_agent, _ = draw([[100, 120, 300, 200, 0.3]])
     without_agent[:, :, 10:20, 7:18] = 1.0
@@ -85,30 +84,34 @@ def test_what_has_faded_is_not_found(scenes):
     assert torch.isnan(find_pusht_state(without_block).block).all()
     faded = 0.25 * frames + 0.75 * without_agent
     state = find_pusht_state(faded)
-    assert torch.isnan(state.agent).all() and errors(state, true)[1] < 3, "a quarter of an agent is none"
+    assert torch.isnan(state.agent).all() and errors(state, true)[1] < 3, "a quarter of an agent does not count"
     bluish = torch.tensor([73, 117, 213]).div(255).view(3, 1, 1).expand(1, 3, 64, 64)
     assert torch.isnan(find_pusht_state(bluish).agent).all() and torch.isnan(find_pusht_state(bluish).block).all()
 
 
-def test_errors_moves_and_what_is_not_found():
-    """One video in which the block is moved by 60 pixels at the third frame, and dreams of it."""
+def test_errors_moves_and_things_that_are_not_found():
+    """In a video, the block is moved by 60 pixels at the third frame; in a dream of it, one frame later."""
     at_rest, moved = [100, 120, 300, 200, 0.3], [130, 120, 360, 200, 0.3]
     real, _ = draw([at_rest, at_rest, moved, moved])
     late, _ = draw([at_rest, at_rest, at_rest, moved])
     late[1, :, 10:22, 6:20] = 1.0  # the dream loses the agent once
-    values = pusht_values({REAL: real[None], DREAM: late[None], REPEAT: real[None]}, real[:1])
-    assert values["block_moved"][REAL].tolist() == [[0, 0, 1, 1]]
-    np.testing.assert_allclose(values["block_error"][DREAM][0], [0, 0, 60 / 5.12, 0], atol=0.4)
-    np.testing.assert_allclose(values["block_error"][REPEAT][0], [0, 0, 60 / 5.12, 60 / 5.12], atol=0.4)
-    assert values["agent_found"][DREAM].tolist() == [[1, 0, 1, 1]]
-    np.testing.assert_allclose(values["agent_error"][DREAM][0], [0, np.inf, 30 / 5.12, 0], atol=0.4)
-    assert values["angle_error"][DREAM].max() < 2
+    values, moved = state_errors({"dream": late[None], "still": real[None, :1]}, real[None], real[:1])
+    assert moved.tolist() == [[0, 0, 1, 1]]
+    np.testing.assert_allclose(values["block_error"]["dream"][0], [0, 0, 60 / 5.12, 0], atol=0.4)
+    np.testing.assert_allclose(values["block_error"]["still"][0], [0, 0, 60 / 5.12, 60 / 5.12], atol=0.4)
+    assert values["agent_found"]["dream"].tolist() == [[1, 0, 1, 1]]
+    np.testing.assert_allclose(values["agent_error"]["dream"][0], [0, np.inf, 30 / 5.12, 0], atol=0.4)
+    assert values["angle_error"]["dream"].max() < 2
     nothing = torch.ones_like(real)
-    unknown = pusht_values({REAL: nothing[None], DREAM: late[None]}, nothing[:1])
-    assert np.isnan(unknown["block_error"][DREAM]).all() and np.isnan(unknown["agent_found"][DREAM]).all()
+    unknown, moved = state_errors({"dream": late[None]}, nothing[None], nothing[:1])
+    assert (
+        np.isnan(moved).all()
+        and np.isnan(unknown["block_error"]["dream"]).all()
+        and np.isnan(unknown["agent_found"]["dream"]).all()
+    )
 
 
-def test_pusht_is_told_from_other_pictures(scenes):
+def test_pusht_is_distinguished_from_other_frames(scenes):
     assert is_pusht((scenes[0] * 255).round().byte())
     assert not is_pusht(
         torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

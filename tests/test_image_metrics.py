@@ -2,8 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from dreamer_hf.evaluation.metrics import VideoQuality, psnr, ssim
+from dreamer_hf.image_metrics import VideoQuality, psnr, ssim
 
 
 def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:

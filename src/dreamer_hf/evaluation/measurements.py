@@ -1,0 +1,165 @@
+"""Measuring a world on held-out episodes. Every metric is kept for each episode and step; nothing is averaged here.
+
+Shapes: B episodes of a batch, E all episodes, T frames, C context frames, F dream frames, N latent tokens, d latent
+channels, H, W pixels, a action components.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..action_space import ActionSpace
+from ..data import ShardDataset
+from ..image_metrics import frame_scores
+from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..pusht.state_errors import is_pusht, state_errors
+from .evaluation_options import Protocol
+from .open_loop import (
+    CANDIDATES,
+    DREAM,
+    OTHERS,
+    REAL,
+    REPEAT,
+    TOKENIZER,
+    ZEROED,
+    decode_latents,
+    dream_clips,
+    encode_frames,
+    held_out_clips,
+)
+
+Values = dict[str, dict[str, np.ndarray]]
+"""Arrays (E, F) by metric and candidate; NaN where there is no value."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The values of all metrics for each episode and step.
+
+    Attributes:
+        values: `mse`, `ssim` and perhaps `lpips` of each candidate against the real frames; `reencoding` of the
+        latents
+            that the dreams and the tokenizer decoded (see `reencoding_distance`); for PushT, those of `state_errors`
+            and `block_moved` of the real frames.
+        features: latents of all frames, (E, F, N*d) by "real" and candidate.
+        videos: for the first episodes, (T, 3, H, W) by "real" and candidate.
+        is_relative: (a,) bool, the action components that were zeroed as 0; the others kept their last value.
+        num_episodes: E.
+    """
+
+    values: Values
+    features: dict[str, np.ndarray]
+    videos: list[dict[str, torch.Tensor]]
+    is_relative: torch.Tensor
+    num_episodes: int
+
+
+@torch.no_grad()
+def measure_world(
+    world: DreamerWorldModel, data: ShardDataset, protocol: Protocol, perceptual: nn.Module | None = None
+) -> Measurements:
+    """Dream held-out episodes from their first frames and compare the dreams with the real frames.
+
+    With a single episode there is no other one to take actions from; that baseline is then omitted.
+
+    Args:
+        world: the model, in eval mode.
+        data: held-out episodes of frames that fit the world (see `check_data_fits`).
+        protocol: what to dream.
+        perceptual: an `lpips.LPIPS` on the world's device, or None.
+
+    Raises:
+        ValueError: no episode is long enough.
+    """
+    context, num_steps = protocol.num_context_frames, protocol.num_dream_frames
+    frames, real = held_out_clips(world.tokenizer, data, context, num_steps, protocol.num_episodes)
+    is_relative = torch.from_numpy(ActionSpace.from_config(world.config.dynamics_config).relative)
+    clips = {DREAM: real, ZEROED: real.with_zeroed_actions(is_relative)}
+    if len(frames) > 1:
+        clips[OTHERS] = real.with_other_actions()
+    shows_pusht = is_pusht(frames[:, context - 1])
+    values, features, videos = [], [], []
+    batches = range(0, len(frames), protocol.batch_size)
+    with tqdm(total=len(batches) * len(clips) * num_steps, desc="dreaming", unit="frame") as progress:
+        for start in batches:
+            rows = slice(start, start + protocol.batch_size)
+            progress.set_description("dreaming")
+            noise = torch.Generator().manual_seed(protocol.seed + start)
+            dreams = {
+                name: dream_clips(world.dynamics, each.rows(rows), noise.clone_state(), progress.update)
+                for name, each in clips.items()
+            }
+            progress.set_description("comparing")
+            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], dreams, context)
+            values.append(_compare(views, context, perceptual, shows_pusht))
+            features.append({name: view.encoded[:, context:].flatten(2).numpy() for name, view in views.items()})
+            for row in range(min(len(dreams[DREAM]), protocol.num_videos - len(videos))):
+                videos.append({name: view.frames[row] for name, view in views.items()})
+    joined = {metric: _concatenate([batch[metric] for batch in values]) for metric in values[0]}
+    return Measurements(joined, _concatenate(features), videos, is_relative, len(frames))
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a candidate, or "real", shows: frames (B, T, 3, H, W) in [0, 1] and their latents (B, T, N, d); and, if the
+    frames were decoded from latents, those."""
+
+    frames: torch.Tensor
+    encoded: torch.Tensor
+    decoded_from: torch.Tensor | None = None
+
+
+def _all_views(
+    tokenizer: DreamerTokenizerModel,
+    frames: torch.Tensor,
+    latents: torch.Tensor,
+    dreams: dict[str, torch.Tensor],
+    context: int,
+) -> dict[str, _View]:
+    """Decode the dreams and encode all frames; return the views of "real" and of every candidate."""
+    real = frames.float() / 255
+    last = real[:, context - 1 : context].expand_as(real[:, context:])
+    repeated = torch.cat([real[:, :context], last], dim=1)
+    views = {REAL: _View(real, latents), REPEAT: _View(repeated, encode_frames(tokenizer, repeated))}
+    for name, future in (dreams | {TOKENIZER: latents[:, context:]}).items():
+        whole = torch.cat([latents[:, :context], future.to(latents)], dim=1)
+        decoded = decode_latents(tokenizer, whole)
+        views[name] = _View(decoded, encode_frames(tokenizer, decoded), whole)
+    return {name: views[name] for name in (REAL, *CANDIDATES) if name in views}
+
+
+def reencoding_distance(latents: torch.Tensor, reencoded: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square difference (B, T) of latents (B, T, N, d) to the same after decoding and encoding.
+
+    Latents that a tokenizer made itself return almost unchanged. Those that lie between them, and that no frame has,
+    do not: the more a dream hallucinates, the larger the difference.
+    """
+    return (latents - reencoded).float().square().mean(dim=(2, 3)).sqrt().double().cpu()
+
+
+def _compare(views: dict[str, _View], context: int, perceptual: nn.Module | None, shows_pusht: bool) -> Values:
+    future = {name: view.frames[:, context:] for name, view in views.items()}
+    real = future.pop(REAL)
+    values: Values = {"reencoding": {}}
+    for name, video in future.items():
+        for metric, scores in frame_scores(video, real, perceptual).items():
+            values.setdefault(metric, {})[name] = scores.numpy()
+        if views[name].decoded_from is not None:
+            distance = reencoding_distance(views[name].decoded_from, views[name].encoded)
+            values["reencoding"][name] = distance[:, context:].numpy()
+    if shows_pusht:
+        future[REPEAT] = future[REPEAT][:, :1]  # The same image at every step: its state is looked for once.
+        errors, moved = state_errors(future, real, views[REAL].frames[:, context - 1])
+        values |= errors | {"block_moved": {REAL: moved}}
+    return values
+
+
+def _concatenate(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+__all__ = ["Measurements", "Values", "measure_world", "reencoding_distance"]

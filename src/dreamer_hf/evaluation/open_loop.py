@@ -1,0 +1,162 @@
+"""Open-loop dreams of held-out episodes, under the recorded actions and under wrong ones.
+
+Shapes: B episodes, T frames, C context frames, F dream frames, N latent tokens, d latent channels, H, W pixels, a
+action components.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..data import ShardDataset
+from ..modeling_dreamer_dynamics import DreamerDynamicsModel
+from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+
+REAL = "real"
+DREAM, REPEAT, OTHERS, ZEROED, TOKENIZER = "dream", "repeat", "other_actions", "zeroed_actions", "tokenizer"
+CANDIDATES = {
+    DREAM: "dream",
+    REPEAT: "repeat the last frame",
+    OTHERS: "another episode's actions",
+    ZEROED: "actions zeroed",
+    TOKENIZER: "tokenizer alone",
+}
+"""Titles of what is compared with the real frames: the dream, its baselines, and its upper bound."""
+TOKENIZER_BATCH = 8
+"""Clips that the tokenizer processes at a time: its memory grows with clips times frames times patches."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of real episodes in latent space. The first frames are context, the others are to be dreamed.
+
+    Attributes:
+        latents: (B, T, N, d) clean latents of all frames.
+        actions: (B, T, a) raw actions; `actions[:, i]` belongs to frame i.
+        action_mask: (B, T) bool, False where a frame has no action.
+        num_context_frames: C; F is T - C.
+    """
+
+    latents: torch.Tensor
+    actions: torch.Tensor
+    action_mask: torch.Tensor
+    num_context_frames: int
+
+    def rows(self, rows: slice) -> "Clips":
+        """Return some of the clips."""
+        return replace(
+            self, latents=self.latents[rows], actions=self.actions[rows], action_mask=self.action_mask[rows]
+        )
+
+    def with_other_actions(self) -> "Clips":
+        """Return the same clips, to be dreamed under the actions of the next clip (for the last clip: of the first).
+
+        A permutation in time would not do: it keeps the sum of relative actions, and with it where the agent ends up.
+        """
+        return self._with_future(self.actions.roll(-1, 0), self.action_mask.roll(-1, 0))
+
+    def with_zeroed_actions(self, is_relative: torch.Tensor) -> "Clips":
+        """Return the same clips, to be dreamed under actions that change nothing.
+
+        Args:
+            is_relative: (a,) bool. A relative component becomes 0. An absolute one, for which 0 is a position like any
+                other, keeps its last value in the context.
+        """
+        last = self.actions[:, self.num_context_frames - 1 : self.num_context_frames].expand_as(self.actions)
+        return self._with_future(torch.where(is_relative, 0.0, last), self.action_mask)
+
+    def _with_future(self, actions: torch.Tensor, mask: torch.Tensor) -> "Clips":
+        context = self.num_context_frames
+        return replace(
+            self,
+            actions=torch.cat([self.actions[:, :context], actions[:, context:]], dim=1),
+            action_mask=torch.cat([self.action_mask[:, :context], mask[:, context:]], dim=1),
+        )
+
+
+def dream_clips(
+    dynamics: DreamerDynamicsModel,
+    clips: Clips,
+    generator: torch.Generator,
+    on_frame: Callable[[], object] | None = None,
+) -> torch.Tensor:
+    """Dream what follows the context frames, in open loop: (B, F, N, d) latents.
+
+    Args:
+        dynamics: the model.
+        clips: the context frames, and the actions to dream under.
+        generator: source of all noise. In the same state it gives the same noise, so that only the actions differ.
+        on_frame: called after every frame, for example to update a progress bar.
+    """
+    context = slice(0, clips.num_context_frames)
+    rollout = dynamics.start_rollout(
+        clips.latents[:, context], clips.actions[:, context], clips.action_mask[:, context], generator=generator
+    )
+    frames = []
+    for index in range(clips.num_context_frames, clips.latents.shape[1]):
+        frames.append(rollout.step(clips.actions[:, index], clips.action_mask[:, index]).latents)
+        if on_frame is not None:
+            on_frame()
+    return torch.stack(frames, dim=1)
+
+
+def held_out_clips(
+    tokenizer: DreamerTokenizerModel, data: ShardDataset, num_context_frames: int, num_dream_frames: int, count: int
+) -> tuple[torch.Tensor, Clips]:
+    """Return the first frames of the first `count` episodes that are long enough.
+
+    Args:
+        tokenizer: encodes the frames.
+        data: episodes of frames that fit the world (see `check_data_fits`).
+        num_context_frames, num_dream_frames: C and F.
+        count: maximum number of episodes.
+
+    Returns:
+        Frames (B, T, 3, H, W) uint8, and the clips.
+
+    Raises:
+        ValueError: no episode has C + F frames.
+    """
+    num_frames = num_context_frames + num_dream_frames
+    long_enough = [position for position, length in enumerate(data.episode_lengths) if length >= num_frames]
+    if not long_enough:
+        raise ValueError(
+            f"no held-out episode has {num_frames} frames, the longest has {max(data.episode_lengths)}: "
+            "choose a smaller --num_context_frames or --num_dream_frames."
+        )
+    items = [data.window(position, 0, num_frames) for position in long_enough[:count]]
+    frames, actions, mask = (torch.stack([item[key] for item in items]) for key in items[0])
+    return frames, Clips(encode_frames(tokenizer, frames), actions, mask, num_context_frames)
+
+
+def encode_frames(tokenizer: DreamerTokenizerModel, frames: torch.Tensor) -> torch.Tensor:
+    """Encode frames (B, T, 3, H, W), uint8 or float in [0, 1], to latents (B, T, N, d), float32 on the CPU."""
+    parts = []
+    for chunk in frames.split(TOKENIZER_BATCH):
+        pixels = chunk.to(tokenizer.device)
+        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        parts.append(tokenizer.encode(pixels).latents.float().cpu())
+    return torch.cat(parts)
+
+
+def decode_latents(tokenizer: DreamerTokenizerModel, latents: torch.Tensor) -> torch.Tensor:
+    """Decode latents (B, T, N, d) to frames (B, T, 3, H, W) in [0, 1], on the CPU."""
+    chunks = latents.split(TOKENIZER_BATCH)
+    return torch.cat([tokenizer.decode(chunk.to(tokenizer.device)).pixel_values_videos.cpu() for chunk in chunks])
+
+
+__all__ = [
+    "CANDIDATES",
+    "DREAM",
+    "OTHERS",
+    "REAL",
+    "REPEAT",
+    "TOKENIZER",
+    "ZEROED",
+    "Clips",
+    "decode_latents",
+    "dream_clips",
+    "encode_frames",
+    "held_out_clips",
+]

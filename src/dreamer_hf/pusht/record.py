@@ -1,0 +1,131 @@
+"""Recording scripted play in PushT as a LeRobotDataset. Needs the extras `lerobot` and `pusht`."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .player import PushTPlayer
+from .task import FPS, draw_reset_options, make_pusht_env
+
+VIDEO_QUALITY = 8
+"""CRF of the AV1 video. LeRobot's default of 30 turns the agent, which is a few pixels wide, gray."""
+
+
+def record_pusht(
+    repo_id: str,
+    root: str | Path,
+    episodes: int = 160,
+    frames_per_episode: int = 80,
+    seed: int = 0,
+    image_size: int = 128,
+    video_quality: int | None = VIDEO_QUALITY,
+) -> Path:
+    """Record play in PushT as a LeRobotDataset v3.0 with AV1 video.
+
+    Frame t is what was seen before command t, together with command t: the absolute target position, (2,) float32 in
+    [0, 512].
+
+    Args:
+        repo_id: name of the dataset.
+        root: folder to write. It must not exist.
+        episodes: number of episodes.
+        frames_per_episode: frames of each episode, at 10 per second.
+        seed: seed of the play. Episode e depends on (seed, e) only.
+        image_size: side of the frames in pixels.
+        video_quality: CRF of the video; None for LeRobot's default.
+
+    Returns:
+        `root`.
+
+    Raises:
+        FileExistsError: `root` exists.
+        ValueError: a count is not positive.
+    """
+    for name, value in (
+        ("episodes", episodes),
+        ("frames_per_episode", frames_per_episode),
+        ("image_size", image_size),
+    ):
+        if value < 1:
+            raise ValueError(f"expected a positive int for --{name}, got {value}.")
+    root = Path(root)
+    if root.exists():
+        raise FileExistsError(f"{root} exists already: choose another --root, or remove it first.")
+    _quiet_third_parties()
+    from lerobot.configs.video import RGBEncoderConfig
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset.create(
+        repo_id,
+        fps=FPS,
+        features=_features(image_size),
+        root=root,
+        robot_type="pusht",
+        streaming_encoding=True,
+        rgb_encoder=None if video_quality is None else RGBEncoderConfig(crf=video_quality),
+    )
+    env = make_pusht_env(image_size)
+    with tqdm(total=episodes * frames_per_episode, desc="recording PushT", unit="frame") as progress:
+        for episode in range(episodes):
+            _record_episode(dataset, env, frames_per_episode, np.random.default_rng([seed, episode]), progress)
+    dataset.finalize()
+    env.close()
+    return root
+
+
+def _features(image_size: int) -> dict:
+    """Return the LeRobot features of a recording. `names` label the components for players and plots."""
+    return {
+        "observation.image": {
+            "dtype": "video",
+            "shape": (image_size, image_size, 3),
+            "names": ["height", "width", "channels"],
+        },
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": ["agent_x", "agent_y"]},
+        "observation.environment_state": {
+            "dtype": "float32",
+            "shape": (3,),
+            "names": ["block_x", "block_y", "block_angle"],
+        },
+        "action": {"dtype": "float32", "shape": (2,), "names": ["target_x", "target_y"], "units": "px of 512"},
+    }
+
+
+def _quiet_third_parties() -> None:
+    """Keep the terminal free for one progress bar.
+
+    SVT-AV1 and `datasets` report on every episode, and lerobot warns at length that torchcodec does not find FFmpeg
+    (it then uses PyAV, which is as good).
+    """
+    os.environ.setdefault("SVT_LOG", "1")
+    logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
+    import datasets
+
+    datasets.disable_progress_bars()
+
+
+def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, progress: tqdm) -> None:
+    observation, _ = env.reset(seed=int(rng.integers(2**31)), options=draw_reset_options(rng))
+    player = PushTPlayer(rng)
+    player.reset(observation["agent_pos"])
+    for _ in range(num_frames):
+        block_pose = np.array([*env.block.position, env.block.angle % (2 * np.pi)])
+        action = player.act(observation["agent_pos"], block_pose)
+        dataset.add_frame(
+            {
+                "observation.image": observation["pixels"],
+                "observation.state": observation["agent_pos"].astype(np.float32),
+                "observation.environment_state": block_pose.astype(np.float32),
+                "action": action,
+                "task": "Play with the block.",
+            }
+        )
+        observation, *_ = env.step(action)
+        progress.update()
+    dataset.save_episode()
+
+
+__all__ = ["record_pusht"]
