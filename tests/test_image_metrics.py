@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from dreamer_hf.image_metrics import VideoQuality, psnr, ssim
 
 

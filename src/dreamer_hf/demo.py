@@ -85,11 +85,13 @@ def _steer(
     import torch
     from tqdm import tqdm
 
-    context = starts.pixel_values_videos / 255
-    rollout = world.start_rollout(context, starts.actions, starts.action_mask, generator=generator)
+    from .frame_inputs import to_unit_range
+
+    rollout = world.start_rollout(starts, generator=generator)
     actions = SPEED * torch.tensor(list(DIRECTIONS.values()))
     frames = [rollout.step(actions).pixel_values for _ in tqdm(range(num_frames), "dreaming", unit="frame")]
-    return dict(zip(DIRECTIONS, torch.cat([context, torch.stack(frames, dim=1)], dim=1), strict=True))
+    videos = torch.cat([to_unit_range(starts.pixel_values_videos), torch.stack(frames, dim=1)], dim=1)
+    return dict(zip(DIRECTIONS, videos, strict=True))
 
 
 __all__ = ["DemoOptions", "run_demo"]

@@ -60,6 +60,7 @@ def test_other_worlds_are_refused(tmp_path):
             reach(ReachOptions(model=str(tmp_path / name)))
 
 
+@pytest.mark.slow
 def test_the_script_refuses_positions_off_the_table():
     done = subprocess.run([sys.executable, SCRIPT, "--model", "x", "--to", "9", "600"], capture_output=True, text=True)
     assert done.returncode == 2 and "expected a position in 0 to 512 for --to, got 9.0 600.0" in done.stderr

@@ -32,8 +32,8 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
         # Some writers store pairs that are shifted already; reading shifts them once more.
         "action_offset": (dynamics.action_offset, data.action_offset + data.metadata.action_offset),
     }
-    if dynamics.fps is not None and data.fps is not None:
-        pairs["frame rate"] = (float(dynamics.fps), float(data.fps))
+    if data.fps is not None:
+        pairs["frame rate"] = (dynamics.fps, float(data.fps))
     differences = [
         f"{name} {ours} but the data has {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs
     ]

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ..adapters import load_adapter
 from ..data import ShardDataset
 from ..data.files import new_output_folder
+from ..frame_inputs import to_unit_range
 from ..image_metrics import load_lpips
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..worlds import resolve_model
@@ -58,7 +59,7 @@ def evaluate(options: EvaluationOptions) -> str:
         (output / "evaluation.md").write_text(f"{table}\n", encoding="utf-8")
         save_plots(output, report)
         videos = [{name: video[name] for name in (REAL, DREAM)} for video in measurements.videos]
-        save_videos(output, videos, protocol.num_context_frames, data.fps or 10.0)
+        save_videos(output, videos, protocol.num_context_frames, world.config.dynamics_config.fps)
     if options.update_card:
         write_report(folder / EVALUATION_NAME, report)
         update_model_card(folder)
@@ -84,8 +85,8 @@ def save_dreams(options: DreamOptions) -> str:
         with tqdm(total=num_steps, desc="dreaming", unit="frame") as progress:
             dreams = dream_clips(world.dynamics, clips, torch.Generator().manual_seed(options.seed), progress.update)
         dreams = decode_latents(world.tokenizer, torch.cat([clips.latents[:, :context], dreams.cpu()], dim=1))
-        videos = [{REAL: real.float() / 255, DREAM: dream} for real, dream in zip(frames, dreams, strict=True)]
-        save_videos(output, videos, context, world.config.dynamics_config.fps or 10.0)
+        videos = [{REAL: to_unit_range(real), DREAM: dream} for real, dream in zip(frames, dreams, strict=True)]
+        save_videos(output, videos, context, world.config.dynamics_config.fps)
     return f"{options.output_dir}/dream.mp4 and dream.gif show the dreams of {len(videos)} held-out episodes."
 
 

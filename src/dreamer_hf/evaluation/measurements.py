@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..action_space import ActionSpace
 from ..data import ShardDataset
+from ..frame_inputs import to_unit_range
 from ..image_metrics import frame_scores
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..modeling_dreamer_world import DreamerWorldModel
@@ -121,7 +122,7 @@ def _all_views(
     context: int,
 ) -> dict[str, _View]:
     """Decode the dreams and encode all frames; return the views of "real" and of every candidate."""
-    real = frames.float() / 255
+    real = to_unit_range(frames)
     last = real[:, context - 1 : context].expand_as(real[:, context:])
     repeated = torch.cat([real[:, :context], last], dim=1)
     views = {REAL: _View(real, latents), REPEAT: _View(repeated, encode_frames(tokenizer, repeated))}

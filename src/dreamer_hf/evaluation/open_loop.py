@@ -132,12 +132,7 @@ def held_out_clips(
 
 def encode_frames(tokenizer: DreamerTokenizerModel, frames: torch.Tensor) -> torch.Tensor:
     """Encode frames (B, T, 3, H, W), uint8 or float in [0, 1], to latents (B, T, N, d), float32 on the CPU."""
-    parts = []
-    for chunk in frames.split(TOKENIZER_BATCH):
-        pixels = chunk.to(tokenizer.device)
-        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        parts.append(tokenizer.encode(pixels).latents.float().cpu())
-    return torch.cat(parts)
+    return torch.cat([tokenizer.encode(chunk).latents.float().cpu() for chunk in frames.split(TOKENIZER_BATCH)])
 
 
 def decode_latents(tokenizer: DreamerTokenizerModel, latents: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ class RealPushT:
         if height != width:
             raise ValueError(f"PushT has square frames but the world's are {height}x{width}: choose a world of PushT.")
         relative = ActionSpace.from_config(config).is_relative if relative is None else relative
-        self.simulator = PushTSimulator(height, relative, config.fps or 10.0, config.action_offset)
+        self.simulator = PushTSimulator(height, relative, config.fps, config.action_offset)
         self._first_seed = seed
         starts = [self.simulator.reset(seed + index, CONTEXT_FRAMES) for index in range(num_starts)]
         self.starts = StartFrames(

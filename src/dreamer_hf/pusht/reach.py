@@ -53,7 +53,7 @@ def reach(options: ReachOptions) -> str:
         seed=options.seed,
     )
     episode = _real_episode(world, planner, options) if options.real else _dream_episode(world, planner, options)
-    video = VideoWriter(options.record, world.config.dynamics_config.fps or 10.0) if options.record else None
+    video = VideoWriter(options.record, world.config.dynamics_config.fps) if options.record else None
     distances = []
     for frame, distance in tqdm(episode, total=options.steps + 1, desc="planning", unit="step"):
         distances.append(distance)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..frame_inputs import to_unit_range
 from .state import PushTState, find_pusht_state
 from .task import WORLD_SIZE
 
@@ -25,7 +26,7 @@ def is_pusht(frames: torch.Tensor) -> bool:
     """Return whether real frames (B, 3, H, W), uint8, show the PushT simulator."""
     if min(frames.shape[-2:]) < MIN_SIDE or frames.shape[-1] != frames.shape[-2]:
         return False
-    state = find_pusht_state(frames.float() / 255)
+    state = find_pusht_state(to_unit_range(frames))
     is_found = ~torch.isnan(state.agent[:, 0]) & ~torch.isnan(state.angle)
     return is_found.float().mean().item() >= PUSHT_FRACTION
 
