@@ -27,7 +27,6 @@ from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
 from dreamer_hf.losses import FrameConditions, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
-from dreamer_hf.training.batches import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.optimizers import build_optimizers, compile_layers
 from measuring import (
@@ -260,7 +259,7 @@ def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | N
         with torch.autocast(device_type, dtype) if dtype else contextlib.nullcontext():
             if source == "pixels":
                 with torch.no_grad():
-                    latents = encode(as_pixels(pixels)).float()
+                    latents = encode(pixels).float()
             return loss_of(model, latents, *conditions)
 
     if form == "compiled":  # begins as training does, without coarse steps, so that this shape gets code of its own

@@ -36,13 +36,7 @@ def action_of(dream, step):
 
 def alone(world, starts, start, seed):
     """The plain rollout that a dream has to equal."""
-    given = starts[start]
-    return world.start_rollout(
-        given.pixel_values_videos / 255,
-        given.actions,
-        given.action_mask,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    return world.start_rollout(starts[start], generator=torch.Generator().manual_seed(seed))
 
 
 def frames_alone(world, starts, start, seed, actions):
@@ -79,7 +73,7 @@ def test_a_dream_begins_with_the_last_start_frame_and_action(dreams, world, star
         np.testing.assert_array_equal(second.action, starts.actions[1, -1])
         np.testing.assert_array_equal(first.action, dreams.space.rest)
         with torch.no_grad():
-            latents = world.tokenizer.encode(starts.pixel_values_videos / 255).latents[:, -1]
+            latents = world.tokenizer.encode(starts).latents[:, -1]
         torch.testing.assert_close(torch.stack([first.latents, second.latents]), latents)
         assert [(member.start, member.seed, member.step) for member in members] == [(0, 5, 0), (1, 6, 0)]
         dreams.step(members, [action_of(0, 0)] * 2)

@@ -18,9 +18,7 @@ def world():
 def rollout(world):
     start = make_starts()[0]
     generator = torch.Generator().manual_seed(0)
-    rollout = world.start_rollout(
-        start.pixel_values_videos / 255, start.actions, start.action_mask, generator=generator
-    )
+    rollout = world.start_rollout(start, generator=generator)
     rollout.step(torch.full((1, 2), 250.0))
     return rollout
 

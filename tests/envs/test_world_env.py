@@ -64,9 +64,7 @@ def test_frames_are_those_of_the_plain_rollout(env, world):
     start = make_starts(num_starts=4)[int(rng.random() * 4)]
     np.testing.assert_array_equal(frames[0], start.pixel_values_videos[0, -1].permute(1, 2, 0))
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    rollout = world.start_rollout(
-        start.pixel_values_videos / 255, start.actions, start.action_mask, generator=generator
-    )
+    rollout = world.start_rollout(start, generator=generator)
     for frame, action in zip(frames[1:], ACTIONS):
         pixels = rollout.step(torch.from_numpy(action)[None]).pixel_values[0]
         np.testing.assert_array_equal(frame, (pixels * 255).round().byte().permute(1, 2, 0))
@@ -153,7 +151,7 @@ def test_latents_beside_the_frames(world_folder, world):
     _, info = env.reset(options={"start_index": 1})
     start = make_starts(num_starts=4)[1]
     with torch.no_grad():
-        latents = world.tokenizer.encode(start.pixel_values_videos / 255).latents
+        latents = world.tokenizer.encode(start).latents
     np.testing.assert_allclose(info["latents"], latents[0, -1].numpy(), atol=1e-5)
     *_, info = env.step(ACTIONS[0])
     assert info["latents"].shape == (4, 8) and info["latents"].dtype == np.float32

@@ -61,12 +61,7 @@ def test_without_a_context_action_it_begins_at_rest(world, starts):
 def test_frames_are_those_of_the_plain_rollout(session, world, starts):
     frames = advance(session, 6)
     assert frames[0].shape == (IMAGE_SIZE, IMAGE_SIZE, 3) and frames[0].dtype == np.uint8
-    rollout = world.start_rollout(
-        starts[0].pixel_values_videos / 255,
-        actions=starts[0].actions,
-        action_mask=starts[0].action_mask,
-        generator=torch.Generator().manual_seed(0),
-    )
+    rollout = world.start_rollout(starts[0], generator=torch.Generator().manual_seed(0))
     for step, frame in enumerate(frames):
         pixels = rollout.step(torch.from_numpy(session.source.action(step))[None]).pixel_values[0]
         np.testing.assert_array_equal(frame, (pixels * 255).round().byte().permute(1, 2, 0))

@@ -118,10 +118,4 @@ def say(socket, **message):
 
 def alone(world, starts, start, seed):
     """The rollout that a user would start."""
-    given = starts[start]
-    return world.start_rollout(
-        given.pixel_values_videos / 255,
-        given.actions,
-        given.action_mask,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    return world.start_rollout(starts[start], generator=torch.Generator().manual_seed(seed))

@@ -36,7 +36,7 @@ def test_latent_windows_stand_for_the_same_frames(latent_dir, data_dir, tokenize
         for index in (0, 7, len(frames) - 1):
             for key in ("actions", "action_mask"):
                 assert torch.equal(frames[index][key], latents[index][key])
-        episode = frames.episode(0)["pixel_values_videos"].float()[None] / 255
+        episode = frames.episode(0)["pixel_values_videos"][None]
         expected = tokenizer.encode(episode).latents[0]
         torch.testing.assert_close(latents.episode(0)["latents"].float(), expected, atol=1e-3, rtol=0)
 
@@ -45,7 +45,7 @@ def test_dynamics_learn_from_latents_and_leave_a_world(latent_dir, configs, toke
     argv = ["--config", configs["dynamics"], "--data_dir", latent_dir, "--output_dir", tmp_path / "run"]
     train("dynamics", *argv, "--tokenizer", tokenizer_run)
     world, starts = DreamerWorldModel.from_pretrained(tmp_path / "run"), load_start_frames(tmp_path / "run")
-    rollout = world.start_rollout(starts.pixel_values_videos / 255, starts.actions, starts.action_mask)
+    rollout = world.start_rollout(starts)
     assert rollout.step(torch.zeros(len(starts), 2)).pixel_values.shape == (len(starts), 3, 16, 16)
 
 

@@ -5,7 +5,6 @@ from accelerate.state import AcceleratorState
 from dreamer_hf import DreamerTokenizerModel
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
-from dreamer_hf.training.batches import as_pixels
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.latents import LatentDataset
 from dreamer_hf.training.runs import make_accelerator
@@ -19,9 +18,7 @@ def test_cached_latents_are_those_of_the_whole_episode(tmp_path, tokenizer_run):
     cached = LatentDataset(data, tokenizer, progress=False)
     assert len(cached) == len(data)
     with torch.no_grad():
-        episodes = [
-            tokenizer.encode(as_pixels(data.episode(i)["pixel_values_videos"])[None]).latents[0] for i in (0, 1)
-        ]
+        episodes = [tokenizer.encode(data.episode(i)["pixel_values_videos"][None]).latents[0] for i in (0, 1)]
     per_episode = len(data) // 2
     for index in (0, 7, per_episode - 1, per_episode, len(data) - 1):
         episode, window = divmod(index, per_episode)

@@ -64,7 +64,7 @@ def test_dynamics_run_leaves_a_world_that_dreams(dynamics_run, tokenizer_run):
     assert (world.dynamics.config.fps, world.dynamics.config.action_offset) == (10.0, 1)
     assert world.dynamics.latent_head.weight.abs().sum() > 0  # starts at zero: it has learned
     starts = load_start_frames(dynamics_run)
-    rollout = world.start_rollout(starts.pixel_values_videos[:1] / 255, starts.actions[:1], starts.action_mask[:1])
+    rollout = world.start_rollout(starts[0])
     assert rollout.step(torch.ones(1, 2)).pixel_values.shape == (1, 3, 16, 16)
     measured = {"eval_flow_loss", "eval_psnr_1", "eval_ssim_3", "eval_repeat_psnr_3", "eval_action_shuffle_ratio"}
     assert {"flow_loss", "bootstrap_loss", *measured} <= read_metrics(dynamics_run)[-1].keys()
@@ -166,7 +166,7 @@ def test_frames_need_not_be_square(tmp_path, configs):
     world = DreamerWorldModel.from_pretrained(tmp_path / "world")
     assert world.config.tokenizer_config.image_size == [16, 32]
     start = load_start_frames(tmp_path / "world")[0]
-    rollout = world.start_rollout(start.pixel_values_videos / 255, start.actions, start.action_mask)
+    rollout = world.start_rollout(start)
     assert rollout.step([[1.0, 0.0]]).pixel_values.shape == (1, 3, 16, 32)
     assert AutoVideoProcessor.from_pretrained(tmp_path / "world").size == {"height": 16, "width": 32}
     assert "16 x 32 pixels" in (tmp_path / "world" / "README.md").read_text()

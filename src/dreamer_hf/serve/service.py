@@ -34,7 +34,7 @@ class Service:
     def __init__(self, world: DreamerWorldModel, starts: StartFrames, options: ServeOptions):
         options.check()
         self.options = options
-        self.fps = float(world.config.dynamics_config.fps or 10.0)
+        self.fps = world.config.dynamics_config.fps
         self.metrics = Metrics()
         self.dreams = Dreams(world, starts, options.num_inference_steps)
         self.engine = Engine(self.dreams, self.fps, self.metrics)

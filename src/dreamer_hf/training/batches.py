@@ -220,8 +220,3 @@ def sample_frames(dataset: ShardDataset, count: int) -> torch.Tensor:
     windows = dataset.with_window(1)
     batches = fixed_windows(windows, count, batch_size=count)
     return batches[0]["pixel_values_videos"].flatten(0, 1)
-
-
-def as_pixels(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 frames -> float32 in [0, 1]."""
-    return frames.contiguous().float() / 255

@@ -29,7 +29,7 @@ from ..scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, signal_level_id
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import DynamicsArguments
-from .batches import BatchStream, as_pixels, fixed_windows, open_splits
+from .batches import BatchStream, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .finetune import TOKENIZER, has_adapter, load_model, load_to_adapt
 from .latents import LatentDataset
@@ -145,7 +145,7 @@ class DynamicsObjective:
         if "latents" in batch:
             return batch["latents"].float()
         with torch.no_grad(), self.autocast():
-            return self.tokenizer.encode(as_pixels(batch["pixel_values_videos"])).latents.float()
+            return self.tokenizer.encode(batch["pixel_values_videos"]).latents.float()
 
     def _draw(self, shape: torch.Size, past_length: int, is_bootstrap: bool, generator: torch.Generator):
         """Signal levels (T,), step sizes (T,), whether they are those of the past (T,), and noise (T,N,C) of one row."""

@@ -17,7 +17,6 @@ from ..data.shard_writer import write_shard
 from ..data.shards import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
 from ..data.windows import EpisodeWindows
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from .batches import as_pixels
 
 ENCODED_FRAMES = 64
 """Frames that go through the encoder together."""
@@ -57,7 +56,7 @@ def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> to
     """uint8 frames (T,3,H,W) of a whole episode -> its latents (T,N,C), float16 on the CPU."""
     cache = tokenizer.new_encoder_cache()
     chunks = frames.split(ENCODED_FRAMES)
-    latents = [tokenizer.encode(as_pixels(chunk.to(tokenizer.device))[None], cache).latents[0] for chunk in chunks]
+    latents = [tokenizer.encode(chunk[None], cache).latents[0] for chunk in chunks]
     return torch.cat(latents).to("cpu", torch.float16)
 
 

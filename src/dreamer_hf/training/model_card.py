@@ -104,7 +104,7 @@ from transformers import AutoModel
 world = AutoModel.from_pretrained("{place}", trust_remote_code=True)
 start = load_file({start})  # held-out frames to begin from
 start = {{name: rows[:1] for name, rows in start.items()}}
-rollout = world.start_rollout(start["pixel_values_videos"] / 255, start["actions"], start["action_mask"])
+rollout = world.start_rollout(**start)
 frame = rollout.step([{action}]).pixel_values  # (1, 3, {size}) in [0, 1]; again and again"""
 
 ADAPTER_USAGE = """from dreamer_hf import DreamerWorldModel
@@ -114,7 +114,7 @@ from dreamer_hf.start_frames import load_start_frames
 world = DreamerWorldModel.from_pretrained("{base}").eval()
 load_adapter(world, "{place}")
 start = load_start_frames("{place}")[0]  # held-out frames to begin from
-rollout = world.start_rollout(start.pixel_values_videos / 255, start.actions, start.action_mask)
+rollout = world.start_rollout(start)
 frame = rollout.step([{action}]).pixel_values  # again and again"""
 
 

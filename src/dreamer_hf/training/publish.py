@@ -72,7 +72,7 @@ def _facts(folder: Path, run: FinishedRun) -> CardFacts:
         metrics=run.evaluation.values,
         training=run.training,
         ema_decay=run.arguments.ema_decay,
-        preview=_save_preview(folder, run.evaluation, run.objective.train_data.fps or 10),
+        preview=_save_preview(folder, run),
     )
 
 
@@ -83,10 +83,11 @@ def _add_unaveraged(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     model.save_pretrained(folder, variant=NON_EMA)
 
 
-def _save_preview(folder: Path, evaluation: "Evaluation", fps: float) -> str | None:
-    """Writes the film of the evaluation, or else its first picture; returns the name of the file."""
-    if evaluation.film:
-        save_gif(folder / "preview.gif", evaluation.film, fps)
+def _save_preview(folder: Path, run: "FinishedRun") -> str | None:
+    """Write the video of the evaluation, or else its first image, and return the file's name."""
+    evaluation = run.evaluation
+    if evaluation.film:  # of a dynamics model
+        save_gif(folder / "preview.gif", evaluation.film, run.objective.model.config.fps)
         return "preview.gif"
     if evaluation.pictures:
         save_image(folder / "preview.png", next(iter(evaluation.pictures.values())))
