@@ -9,11 +9,11 @@ from torch import nn
 
 from ..evaluation.open_loop import Clips, dream_clips
 from ..evaluation.videos import image_grid, side_by_side
+from ..frame_inputs import to_unit_range
 from ..image_metrics import VideoQuality
 from ..losses import FrameConditions, sample_training_row, shortcut_forcing_loss
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
-from .batches import as_pixels
 
 MAX_HORIZON = 8
 
@@ -47,7 +47,7 @@ class DynamicsEvaluation:
             latents = batch["latents"].float()
             pixels = self.tokenizer.decode(latents).pixel_values_videos
         else:
-            pixels = as_pixels(batch["pixel_values_videos"])
+            pixels = to_unit_range(batch["pixel_values_videos"])
             latents = self.tokenizer.encode(pixels).latents
         self._add_flow(latents, batch, generator)
         horizon = min(MAX_HORIZON, pixels.shape[1] // 2)

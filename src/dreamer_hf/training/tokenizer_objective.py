@@ -9,12 +9,13 @@ from torch import nn
 
 from ..configuration_dreamer import DreamerTokenizerConfig
 from ..evaluation.videos import image_grid
+from ..frame_inputs import to_unit_range
 from ..image_metrics import VideoQuality, load_lpips
 from ..losses import TOKENIZER_LOSS_WEIGHTS, ColorPyramid, tokenizer_loss_terms
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import TokenizerArguments
-from .batches import BatchStream, as_pixels, fixed_windows, open_splits, sample_frames
+from .batches import BatchStream, fixed_windows, open_splits, sample_frames
 from .finetune import TOKENIZER, load_for_finetuning
 from .randomness import RowNumbers, seeded_generator
 from .trainer import Batch, Evaluation, Scalars
@@ -44,7 +45,7 @@ class TokenizerObjective:
                 f"{arguments.data_dir} holds latents: give the folder of frames that they were made from."
             )
         self.stream = BatchStream(self.train_data, arguments, process, num_processes, device)
-        frames = as_pixels(sample_frames(self.train_data, count=256))
+        frames = to_unit_range(sample_frames(self.train_data, count=256))
         self.mean_image = frames.mean(dim=0).to(device)
         self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
         self.model = self._new_model(arguments, frames)
@@ -74,7 +75,7 @@ class TokenizerObjective:
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         """See `Objective`; the terms are `mse`, where its weights are at hand `lpips`, and `pyramid` if asked for."""
-        pixels = as_pixels(batch["pixel_values_videos"])
+        pixels = to_unit_range(batch["pixel_values_videos"])
         mask, noise = self._corruption(rows, pixels.shape[1])
         reconstruction = model(pixels, patch_mask=mask, latent_noise=noise).reconstruction
         return tokenizer_loss_terms(reconstruction, pixels, self.perceptual, self.pyramid), {}
@@ -101,7 +102,7 @@ class TokenizerObjective:
         masked patches, their reconstructions, and the frames."""
         quality, floor = VideoQuality(self.perceptual), VideoQuality()
         for batch in self.eval_batches:
-            pixels = as_pixels(batch["pixel_values_videos"].to(self.device))
+            pixels = to_unit_range(batch["pixel_values_videos"].to(self.device))
             quality.add(model(pixels).reconstruction.clamp(0, 1), pixels)
             floor.add(self.mean_image.expand_as(pixels), pixels)
         values = {f"eval_{name}": value for name, value in quality.values().items()}
@@ -109,7 +110,7 @@ class TokenizerObjective:
         return Evaluation(values, {"masked_reconstructed_real": self._picture(model)})
 
     def _picture(self, model: DreamerTokenizerModel) -> np.ndarray:
-        pixels = as_pixels(self.eval_batches[0]["pixel_values_videos"].to(self.device))
+        pixels = to_unit_range(self.eval_batches[0]["pixel_values_videos"].to(self.device))
         mask = model.sample_patch_mask(*pixels.shape[:2], seeded_generator(self.device, 0))
         reconstruction = model(pixels, patch_mask=mask).reconstruction
         hidden = mask.unflatten(2, model.config.grid_size).repeat_interleave(model.config.patch_size, 2)
