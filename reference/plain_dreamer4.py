@@ -75,7 +75,7 @@ class PlainAttention(nn.Module):
         if self.query_scale is not None:
             query = F.normalize(query, dim=-1) * self.query_scale[:, None, None]
             key = F.normalize(key, dim=-1)
-        query, key = (rotate(x, positions, config.rope_theta) for x in (query, key))
+        query, key = (rotate(x, positions, config.rope_parameters["rope_theta"]) for x in (query, key))
         if past is not None:
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
         return self.o_proj(self._attend(query, key, value, visible).transpose(1, 2).flatten(2)), (key, value)

@@ -1,4 +1,4 @@
-"""Configurations of the Dreamer 4 tokenizer, the dynamics model and the world that joins them.
+"""Configurations of the Dreamer 4 tokenizer, the dynamics model, and the world that joins them.
 
 Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (dynamics), 3.4 (transformer) and the appendix.
 """
@@ -6,22 +6,68 @@ Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (dynamics), 3.4 (transfo
 import math
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
+DIGESTS_KEY = "weights_sha256"
+"""Where `config.json` holds the digests of the weight files; they belong to the folder, not to the config."""
 
-class DreamerSharedConfigMixin:
-    """What a saved config says about its surroundings is true of the folder that it is saved to, and only a config of its
-    own kind is read: the base class reads any, with a warning, and a model then gets random weights."""
+LARGEST = 1e30
+"""Numbers beyond this are refused: they would overflow in float32."""
+
+
+def check_integers(config: PreTrainedConfig, largest: dict[str, int], smallest: int = 1) -> None:
+    """Check that fields of a config are integers from `smallest` to the given largest values.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, limit in largest.items():
+        value = getattr(config, name)
+        if not smallest <= value <= limit:
+            raise ValueError(f"expected {name} to be an int from {smallest} to {limit}, got {value}.")
+
+
+def check_positive(name: str, *values: float | None) -> None:
+    """Check that numbers are positive and finite; None is left out.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for value in values:
+        if value is not None and not 0 < value < LARGEST:
+            raise ValueError(f"expected {name} to be positive and finite, got {value}.")
+
+
+def check_finite(name: str, values: list[float | int]) -> None:
+    """Check that numbers are finite.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    if not all(-LARGEST < value < LARGEST for value in values):
+        raise ValueError(f"expected {name} to be finite numbers, got {values}.")
+
+
+class DreamerConfigMixin:
+    """Reading and writing of configs: refuse what is no config of the class, and save nothing that names its folder."""
+
+    keys_to_ignore_at_inference = ["past_key_values"]
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
-        """As the base class.
+        """Read `config.json`; see the base class, which reads that of any model and then gives it random weights.
 
         Raises:
-            ValueError: what is there is another kind of model.
+            ValueError: if it is the config of another kind of model, or no config.
         """
-        values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        found = values.get("model_type", cls.model_type)
+        try:
+            values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+            found = values.get("model_type", cls.model_type)
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"config.json of {pretrained_model_name_or_path} does not hold a JSON object: save the model again."
+            ) from error
         if found != cls.model_type:
             hint = f"give the folder or repository of a {cls.model_type}"
             if found == "dreamer_world":
@@ -30,9 +76,34 @@ class DreamerSharedConfigMixin:
             raise ValueError(f"{pretrained_model_name_or_path} holds a {found}, not a {cls.model_type}: {hint}.")
         return values, kwargs
 
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """Make a config from a dictionary; see the base class.
+
+        Raises:
+            ValueError: if a value is invalid.
+        """
+        values = {name: value for name, value in config_dict.items() if name != DIGESTS_KEY}
+        try:
+            return super().from_dict(values, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"invalid {cls.model_type} config: {error.__cause__ or error}") from error
+
+    def __post_init__(self, **kwargs):
+        dtype = kwargs.get("torch_dtype") if self.dtype is None else self.dtype
+        if isinstance(dtype, str):
+            import torch
+
+            if not isinstance(getattr(torch, dtype, None), torch.dtype):
+                raise ValueError(f"expected dtype to be the name of a torch dtype such as 'float32', got {dtype!r}.")
+        super().__post_init__(**kwargs)
+
     def to_dict(self) -> dict:
-        """As the base class, without the path that the config was loaded from (transformers would write those of a
-        world's parts), and without `auto_map` where no code is saved: one that was loaded names files left behind."""
+        """Return the values as a dictionary; see the base class.
+
+        The path that the config was loaded from is left out (transformers would write those of a world's parts), and so
+        is `auto_map` unless code is saved, because the files that it names stayed behind.
+        """
         values = super().to_dict()
         values.pop("_name_or_path", None)
         auto_map = values.pop("auto_map", None)
@@ -44,27 +115,39 @@ class DreamerSharedConfigMixin:
 
 
 @strict
-class DreamerTransformerConfig(DreamerSharedConfigMixin, PreTrainedConfig):
+class DreamerTransformerConfig(DreamerConfigMixin, PreTrainedConfig):
     r"""
-    What the tokenizer and the dynamics model have in common: one space-time transformer (section 3.4).
+    Fields that the tokenizer and the dynamics model share: one space-time transformer (section 3.4).
 
-    Layers come in groups of `time_every`: the last layer of a group attends over time (causal, the last
-    `context_length` frames, the current one included), the others attend over the tokens of one frame.
+    Layers come in groups of `time_every`: the last layer of a group attends over time (causal, within the last
+    `context_length` frames), the others attend over the tokens of one frame.
 
     Args:
-        hidden_size (`int`): Width D of a token.
-        intermediate_size (`int`, *optional*): Width of the SwiGLU layer; `floor(8 * hidden_size / 3)` if not given.
-        num_attention_heads (`int`): Query heads; `hidden_size` must be a multiple of it, with an even quotient (RoPE).
-        num_key_value_heads (`int`, *optional*): Key-value heads (grouped-query attention); the query heads if not given.
-        context_length (`int`): Frames that a time layer sees, the current one included.
-        time_every (`int`): Length of a group of layers; its last layer is the time layer.
-        rms_norm_eps (`float`): Epsilon of RMSNorm. The published checkpoints use float32's machine epsilon.
-        rope_theta (`float`): Base of the rotary position embedding, in space and in time.
-        qk_norm (`bool`): L2-normalize queries and keys per head, with one learned scale per query head.
-        attn_logit_softcapping (`float`, *optional*): `cap * tanh(logits / cap)` on the attention logits. SDPA has no
-            such thing: attention then runs in `eager`.
-        initializer_range (`float`, *optional*): Standard deviation of new linear weights; `1 / sqrt(fan_in)` if not
-            given. Residual outputs and the last projection start at zero either way (docs/decisions/0001).
+        hidden_size (`int`, *optional*, defaults to 512):
+            Width D of a token.
+        intermediate_size (`int`, *optional*, defaults to `floor(8 * hidden_size / 3)`):
+            Width of the SwiGLU layer.
+        num_attention_heads (`int`, *optional*, defaults to 8):
+            Number of query heads; `hidden_size` must be a multiple of it, with an even quotient (RoPE).
+        num_key_value_heads (`int`, *optional*, defaults to `num_attention_heads`):
+            Number of key-value heads (grouped-query attention); a divisor of the number of query heads.
+        context_length (`int`, *optional*, defaults to 32):
+            Number of frames that a time layer sees, including the current one.
+        time_every (`int`, *optional*, defaults to 4):
+            Number of layers in a group, whose last one is the time layer; at least 2.
+        rms_norm_eps (`float`, *optional*, defaults to 1.1920929e-07):
+            Epsilon of RMSNorm. The default is float32's machine epsilon, as in the published checkpoints.
+        rope_parameters (`dict`, *optional*, defaults to `{"rope_type": "default", "rope_theta": 10000.0}`):
+            Base of the rotary position embedding, in space and in time; `"default"` is the only supported type. A
+            `rope_theta` given by itself, as in configs saved before version 0.2.0, goes in here.
+        qk_norm (`bool`, *optional*, defaults to `False`):
+            Whether to L2-normalize queries and keys per head, with one learned scale per query head.
+        attn_logit_softcapping (`float`, *optional*):
+            Cap of the attention logits, `cap * tanh(logits / cap)`; not capped by default. Such a model runs in `eager`
+            attention, because SDPA cannot cap logits.
+        initializer_range (`float`, *optional*):
+            Standard deviation of new linear weights; `1 / sqrt(fan_in)` by default. Residual outputs and the last
+            projection start at zero either way (docs/decisions/0001).
     """
 
     hidden_size: int = 512
@@ -74,10 +157,10 @@ class DreamerTransformerConfig(DreamerSharedConfigMixin, PreTrainedConfig):
     context_length: int = 32
     time_every: int = 4
     rms_norm_eps: float = 1.1920929e-07
-    rope_theta: float = 10000.0
+    rope_parameters: dict | None = None
     qk_norm: bool = False
-    attn_logit_softcapping: float | None = None
-    initializer_range: float | None = None
+    attn_logit_softcapping: float | int | None = None
+    initializer_range: float | int | None = None
 
     def __post_init__(self, **kwargs):
         if self.intermediate_size is None:
@@ -92,29 +175,43 @@ class DreamerTransformerConfig(DreamerSharedConfigMixin, PreTrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
     def validate_architecture(self):
-        """Checks what one field alone cannot tell.
+        """Check sizes, positive numbers, and what one field alone cannot tell.
 
         Raises:
-            ValueError: a combination that no model can have; the sentence says what would be valid.
+            ValueError: if no model can have these values; the sentence says what would be valid.
         """
+        check_integers(self, {"hidden_size": 2**16, "intermediate_size": 2**18, "context_length": 2**16})
+        check_integers(self, {"num_attention_heads": 1024, "num_key_value_heads": 1024})
+        check_integers(self, {"time_every": 1024}, smallest=2)
+        check_positive("rms_norm_eps", self.rms_norm_eps)
+        check_positive("attn_logit_softcapping", self.attn_logit_softcapping)
+        if self.initializer_range is not None and not 0 <= self.initializer_range < LARGEST:
+            raise ValueError(f"expected initializer_range to be at least 0, got {self.initializer_range}.")
+        self._check_rope()
         if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
             raise ValueError(
-                f"hidden_size={self.hidden_size} over num_attention_heads={self.num_attention_heads} does not give "
-                "heads of an even width: choose hidden_size as a multiple of twice the number of heads."
+                f"hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads} do not give heads of "
+                "an even width: choose hidden_size as a multiple of twice the number of heads."
             )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads={self.num_attention_heads} cannot share "
                 f"num_key_value_heads={self.num_key_value_heads}: choose a divisor of the number of heads."
             )
-        if self.time_every < 2 or self.context_length < 1:
+
+    def _check_rope(self) -> None:
+        parameters = self.rope_parameters
+        if set(parameters) != {"rope_type", "rope_theta"} or parameters["rope_type"] != "default":
             raise ValueError(
-                f"time_every={self.time_every} and context_length={self.context_length} leave no transformer: "
-                "choose at least 2 layers a group and at least 1 frame."
+                f"expected rope_parameters to be {{'rope_type': 'default', 'rope_theta': a number}}, got {parameters}."
             )
+        if not isinstance(parameters["rope_theta"], (int, float)):
+            raise ValueError(f"expected rope_theta to be a number, got {parameters['rope_theta']!r}.")
+        check_positive("rope_theta", parameters["rope_theta"])
 
     def _check_layers(self, field: str) -> None:
-        if getattr(self, field) % self.time_every or getattr(self, field) < self.time_every:
+        check_integers(self, {field: 1024})
+        if getattr(self, field) % self.time_every:
             raise ValueError(
                 f"{field}={getattr(self, field)} is not a whole number of groups: "
                 f"choose a multiple of time_every={self.time_every}."
@@ -124,27 +221,58 @@ class DreamerTransformerConfig(DreamerSharedConfigMixin, PreTrainedConfig):
 @strict
 class DreamerTokenizerConfig(DreamerTransformerConfig):
     r"""
-    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are those of
-    the published 400M tokenizers.
+    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are those of the published
+    400M tokenizers. The fields of [`DreamerTransformerConfig`] belong to it, too.
 
     Args:
-        image_size (`int` or `list[int]`): Side of a square frame in pixels, or `[height, width]`.
-        patch_size (`int`): Height and width of a patch in pixels.
-        num_channels (`int`): Color channels of a frame.
-        num_encoder_layers (`int`): Layers of the encoder, a multiple of `time_every`.
-        num_decoder_layers (`int`): Layers of the decoder, a multiple of `time_every`.
-        num_latent_tokens (`int`): Latent tokens of a frame, N_z.
-        latent_dim (`int`): Channels of a latent token, d_z; each lies in (-1, 1).
-        latent_group_size (`int`): Tokens of the bottleneck that make up one latent token, joined along its channels. The
-            paper's Minecraft model has a bottleneck of 512 tokens of 16 channels and hands on 256 of 32: 2.
-        spatial_latents (`bool`): Tokens of the bottleneck stand for the cells of a grid over the frame, in rows from the
-            top left: in the encoder each sees the patches of its own cell alone, in the decoder a patch sees the token of
-            its cell alone; patches see one another as ever. Not in the paper, where every token sees the whole frame:
-            small tokenizers then find small things in minutes (docs/decisions/0003).
-        max_mask_ratio (`float`): In training, the probability that a patch is masked is drawn per frame from
-            U(0, max_mask_ratio); 0 trains a plain autoencoder.
-        image_mean (`list[float]`), image_std (`list[float]`): Pixels in [0, 1] enter the network as
-            `(pixel - mean) / std` per channel and leave it the inverse way.
+        hidden_size (`int`, *optional*, defaults to 1024):
+            Width D of a token.
+        num_attention_heads (`int`, *optional*, defaults to 16):
+            Number of query heads.
+        image_size (`int` or `list[int]`, *optional*, defaults to 256):
+            Side of a square frame in pixels, or `[height, width]`; a multiple of `patch_size`.
+        patch_size (`int`, *optional*, defaults to 16):
+            Side of a square patch in pixels.
+        num_channels (`int`, *optional*, defaults to 3):
+            Number of color channels.
+        num_encoder_layers (`int`, *optional*, defaults to 16):
+            Number of layers of the encoder, a multiple of `time_every`.
+        num_decoder_layers (`int`, *optional*, defaults to 16):
+            Number of layers of the decoder, a multiple of `time_every`.
+        num_latent_tokens (`int`, *optional*, defaults to 256):
+            Number of latent tokens of a frame, N_z.
+        latent_dim (`int`, *optional*, defaults to 32):
+            Number of channels of a latent token, d_z; each lies in (-1, 1).
+        latent_group_size (`int`, *optional*, defaults to 1):
+            Number of tokens of the bottleneck that make up one latent token, joined along its channels. In the paper,
+            the Minecraft model has a bottleneck of 512 tokens of 16 channels, which become 256 latents of 32: 2.
+        spatial_latents (`bool`, *optional*, defaults to `False`):
+            Whether the tokens of the bottleneck stand for the cells of a grid over the frame, in rows from the top
+            left. In the encoder each one then sees only the patches of its own cell, and in the decoder a patch sees
+            only the token of its cell; patches see one another either way. Not in the paper, where every token sees the
+            whole frame: small tokenizers then learn small objects in minutes (docs/decisions/0003).
+        max_mask_ratio (`float`, *optional*, defaults to 0.9):
+            In training, each frame draws the probability that a patch is masked from U(0, max_mask_ratio); 0 trains a
+            plain autoencoder.
+        image_mean (`list[float]`, *optional*, defaults to 0.5 for every channel):
+            Pixels in [0, 1] enter the network as `(pixel - mean) / std` per channel, and leave it the inverse way.
+        image_std (`list[float]`, *optional*, defaults to 0.5 for every channel):
+            See `image_mean`.
+
+    Example:
+
+    ```python
+    >>> from dreamer_hf import DreamerTokenizerConfig, DreamerTokenizerModel
+
+    >>> # A tokenizer of 64 x 64 frames
+    >>> config = DreamerTokenizerConfig(image_size=64, hidden_size=256, num_attention_heads=8, num_latent_tokens=16)
+
+    >>> # A model with random weights
+    >>> model = DreamerTokenizerModel(config)
+
+    >>> # The config of a model
+    >>> config = model.config
+    ```
     """
 
     model_type = "dreamer_tokenizer"
@@ -167,14 +295,14 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     def __post_init__(self, **kwargs):
         self.image_mean = [0.5] * self.num_channels if self.image_mean is None else self.image_mean
         self.image_std = [0.5] * self.num_channels if self.image_std is None else self.image_std
-        if not isinstance(self.image_size, int):  # one way to write each size, so that sizes can be compared
+        if not isinstance(self.image_size, int):  # every size is written in one way, so that sizes can be compared
             sides = list(self.image_size)
             self.image_size = sides[0] if len(set(sides)) == 1 and len(sides) == 2 else sides
         super().__post_init__(**kwargs)
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers of encoder and decoder together."""
+        """Number of layers of encoder and decoder together."""
         return self.num_encoder_layers + self.num_decoder_layers
 
     @property
@@ -184,42 +312,46 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
 
     @property
     def grid_size(self) -> tuple[int, int]:
-        """Rows and columns of patches of one frame."""
+        """Number of rows and columns of patches of one frame."""
         height, width = self.frame_size
         return height // self.patch_size, width // self.patch_size
 
     @property
     def num_patches(self) -> int:
-        """Patches of one frame, N_p."""
+        """Number of patches of one frame, N_p."""
         rows, columns = self.grid_size
         return rows * columns
 
     @property
     def bottleneck_shape(self) -> tuple[int, int]:
-        """Tokens of the bottleneck and their channels: N_z d_z numbers a frame, as the latents."""
+        """Number of tokens of the bottleneck and of their channels: N_z d_z numbers per frame, as in the latents."""
         return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
 
     @property
     def cell_size(self) -> int | None:
-        """Patches along the side of a square cell, one for each token of the bottleneck; None where no cells fit."""
+        """Patches along the side of the square cell of a token of the bottleneck; None if no cells fit."""
         (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0]
         side = math.isqrt(self.num_patches // tokens)
         fits = tokens * side**2 == self.num_patches and rows % side == 0 and columns % side == 0
         return side if fits else None
 
     def validate_architecture(self):
-        """See the base class; also: whole patches, whole groups, one statistic per channel, a possible mask ratio."""
+        """Check also whole patches and groups, one statistic per channel, and the mask ratio; see the base class."""
         super().validate_architecture()
         self._check_layers("num_encoder_layers")
         self._check_layers("num_decoder_layers")
+        largest = {"patch_size": 2**12, "num_channels": 64, "num_latent_tokens": 2**16, "latent_dim": 2**16}
+        check_integers(self, largest | {"latent_group_size": 2**16})
         if len(self.frame_size) != 2:
-            raise ValueError(f"image_size={self.image_size} is no size: give one side, or [height, width].")
+            raise ValueError(f"expected image_size to be one side or [height, width], got {self.image_size}.")
         if any(side < self.patch_size or side % self.patch_size for side in self.frame_size):
             raise ValueError(
                 f"image_size={self.image_size} is not a whole number of patches: "
                 f"choose a multiple of patch_size={self.patch_size}."
             )
-        if self.latent_group_size < 1 or self.latent_dim % self.latent_group_size:
+        if self.num_patches > 2**16:
+            raise ValueError(f"expected at most {2**16} patches, got {self.num_patches}: choose a larger patch_size.")
+        if self.latent_dim % self.latent_group_size:
             raise ValueError(
                 f"latent_dim={self.latent_dim} cannot be shared by latent_group_size={self.latent_group_size} tokens: "
                 "choose a divisor."
@@ -228,48 +360,84 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
             tokens, (rows, columns) = self.bottleneck_shape[0], self.grid_size
             raise ValueError(
                 f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not divide "
-                f"{rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} or a grid of whole cells."
+                f"{rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} or a grid "
+                "of whole cells."
             )
         if not 0 <= self.max_mask_ratio < 1:
-            raise ValueError(f"max_mask_ratio={self.max_mask_ratio} is no ratio: choose at least 0 and below 1.")
+            raise ValueError(f"expected max_mask_ratio to be at least 0 and below 1, got {self.max_mask_ratio}.")
         for name in ("image_mean", "image_std"):
             if len(getattr(self, name)) != self.num_channels:
                 raise ValueError(
                     f"{name} has {len(getattr(self, name))} values: give one for each of {self.num_channels} channels."
                 )
-        if min(self.image_std) <= 0:
-            raise ValueError(f"image_std={self.image_std} cannot scale pixels: give values above 0.")
+        check_finite("image_mean", self.image_mean)
+        check_positive("image_std", *self.image_std)
 
 
 @strict
 class DreamerDynamicsConfig(DreamerTransformerConfig):
     r"""
-    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are those
-    of the published 110M PushT model.
+    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are those of the
+    published 110M PushT model. The fields of [`DreamerTransformerConfig`] belong to it, too.
 
     Args:
-        num_hidden_layers (`int`): Layers, a multiple of `time_every`.
-        num_latent_tokens (`int`): Latent tokens of a frame, N_z, as the tokenizer's.
-        latent_dim (`int`): Channels of a latent token, d_z, as the tokenizer's.
-        num_register_tokens (`int`): Learned extra tokens of a frame.
-        num_action_tokens (`int`): Tokens that carry the action of a frame.
-        action_dim (`int`): Width of a raw action vector.
-        action_num_classes (`list[int]`, *optional*): Per action component: 0 for a continuous one, otherwise the number
-            of classes of a categorical one, 2 for a binary one (values 0, 1, ...). All continuous if not given.
-        num_signal_levels (`int`): Signal levels K_max of the training grid, a power of two.
-        prediction (`str`): What the last projection gives: `"x"`, the clean latents (the paper), or `"v"`, the velocity
-            `z - noise`, from which the model makes clean latents. `forward` returns clean latents either way.
-        step_size_conditioning (`bool`): Whether the step size is an input. False for a model of plain flow matching,
-            which has learned the finest step alone: it then takes every step as one of those.
-        action_offset (`int`): 1: the action token of frame t holds the command that led from frame t-1 to t. 0: the
-            action recorded beside frame t (the published checkpoints).
-        action_stats (`dict[str, list[float]]`, *optional*): `mean`, `std`, `min` and `max` of every action component,
-            in the data's units. Continuous components enter the network as `(action - mean) / std`; raw if not given.
-        action_names (`list[str]`, *optional*): Name of every action component.
-        action_units (`list[str]`, *optional*): Unit of every action component, for people; `""` where it has none.
-        relative_actions (`list[bool]`, *optional*): Per action component: True if it is a displacement, so that 0 means
-            no motion; False if it is an absolute value. None if unknown.
-        fps (`float`, *optional*, defaults to 10.0): Frames per second of the data.
+        hidden_size (`int`, *optional*, defaults to 768):
+            Width D of a token.
+        num_attention_heads (`int`, *optional*, defaults to 12):
+            Number of query heads.
+        num_hidden_layers (`int`, *optional*, defaults to 16):
+            Number of layers, a multiple of `time_every`.
+        num_latent_tokens (`int`, *optional*, defaults to 256):
+            Number of latent tokens of a frame, N_z, as in the tokenizer.
+        latent_dim (`int`, *optional*, defaults to 32):
+            Number of channels of a latent token, d_z, as in the tokenizer.
+        num_register_tokens (`int`, *optional*, defaults to 4):
+            Number of learned extra tokens of a frame.
+        num_action_tokens (`int`, *optional*, defaults to 1):
+            Number of tokens that carry the action of a frame.
+        action_dim (`int`, *optional*, defaults to 2):
+            Width of a raw action vector.
+        action_num_classes (`list[int]`, *optional*):
+            For each action component, 0 if it is continuous, or the number of classes if it is categorical, which is 2
+            for a binary one (values 0, 1, ...). All components are continuous by default.
+        num_signal_levels (`int`, *optional*, defaults to 128):
+            Number of signal levels of the training grid, K_max; a power of two.
+        prediction (`str`, *optional*, defaults to `"x"`):
+            Output of the last projection: `"x"`, the clean latents (as in the paper), or `"v"`, the velocity
+            `z - noise`, from which the model computes clean latents. `forward` returns clean latents either way.
+        step_size_conditioning (`bool`, *optional*, defaults to `True`):
+            Whether the step size is an input. False is for a model of plain flow matching, which has learned only the
+            finest step and takes every step as such.
+        action_offset (`int`, *optional*, defaults to 1):
+            1: the action of frame t is the command that led from frame t-1 to t. 0: it is the action recorded with
+            frame t (the published checkpoints).
+        action_stats (`dict[str, list[float]]`, *optional*):
+            `mean`, `std`, `min` and `max` of every action component, in the data's units. Continuous components enter
+            the network as `(action - mean) / std`; raw by default.
+        action_names (`list[str]`, *optional*):
+            Name of every action component.
+        action_units (`list[str]`, *optional*):
+            Unit of every action component, for people; `""` for none.
+        relative_actions (`list[bool]`, *optional*):
+            For each action component, True if it is a displacement, so that 0 means no motion, or False if it is an
+            absolute value. Unknown by default.
+        fps (`float`, *optional*, defaults to 10.0):
+            Frames per second of the data.
+
+    Example:
+
+    ```python
+    >>> from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel
+
+    >>> # A dynamics model for 16 latent tokens and actions of width 7
+    >>> config = DreamerDynamicsConfig(num_latent_tokens=16, num_hidden_layers=8, action_dim=7)
+
+    >>> # A model with random weights
+    >>> model = DreamerDynamicsModel(config)
+
+    >>> # The config of a model
+    >>> config = model.config
+    ```
     """
 
     model_type = "dreamer_dynamics"
@@ -299,11 +467,6 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         super().__post_init__(**kwargs)
 
     @property
-    def num_frame_tokens(self) -> int:
-        """Tokens of one frame: latents, registers, control, actions."""
-        return self.num_latent_tokens + self.num_register_tokens + 1 + self.num_action_tokens
-
-    @property
     def continuous_action_indices(self) -> list[int]:
         """Positions of the continuous components in the action vector."""
         return [i for i, classes in enumerate(self._action_classes()) if classes == 0]
@@ -317,30 +480,30 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         return self.action_num_classes if self.action_num_classes is not None else [0] * self.action_dim
 
     def validate_architecture(self):
-        """See the base class; also: whole groups, a grid of powers of two, action fields of the action's width."""
+        """Check also whole groups, the grid of powers of two, and the action fields; see the base class."""
         super().validate_architecture()
         self._check_layers("num_hidden_layers")
+        check_integers(self, {"num_latent_tokens": 2**16, "latent_dim": 2**16, "num_signal_levels": 2**20})
+        check_integers(self, {"num_register_tokens": 2**12}, smallest=0)
         levels = self.num_signal_levels
         if levels < 2 or levels & (levels - 1):
-            raise ValueError(f"num_signal_levels={levels} is no power of two: choose 2, 4, 8, ..., such as 128.")
+            raise ValueError(f"expected num_signal_levels to be a power of two such as 128, got {levels}.")
         if self.prediction not in ("x", "v"):
             raise ValueError(
-                f"prediction={self.prediction!r} is unknown: choose 'x' (clean latents) or 'v' (velocity)."
+                f"expected prediction to be 'x' (clean latents) or 'v' (velocity), got {self.prediction!r}."
             )
         if self.action_offset not in (0, 1):
             raise ValueError(
-                f"action_offset={self.action_offset} is unknown: choose 1 (causal) or 0 (recorded beside)."
+                f"expected action_offset to be 1 (the command before a frame) or 0 (recorded with it), got "
+                f"{self.action_offset}."
             )
-        if self.action_dim < 1 or self.num_action_tokens < 1:
-            raise ValueError(
-                f"action_dim={self.action_dim} and num_action_tokens={self.num_action_tokens} must be at least 1: "
-                "for data without actions pass no actions instead."
-            )
-        if any(classes < 0 or classes == 1 for classes in self._action_classes()):
-            raise ValueError(
-                f"action_num_classes={self.action_num_classes} has an impossible count: use 0 or at least 2."
-            )
+        check_integers(self, {"num_action_tokens": 2**12, "action_dim": 2**12})
+        check_positive("fps", self.fps)
         self._check_action_widths()
+        if any(classes < 0 or classes == 1 or classes > 2**16 for classes in self._action_classes()):
+            raise ValueError(
+                f"expected action_num_classes to be 0 (continuous) or from 2 to {2**16}, got {self.action_num_classes}."
+            )
 
     def _check_action_widths(self) -> None:
         lists = ("action_names", "action_units", "action_num_classes", "relative_actions")
@@ -351,19 +514,42 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
                 raise ValueError(
                     f"{name} has {len(values)} entries: give one for each of action_dim={self.action_dim}."
                 )
-        if self.action_stats is not None and not {"mean", "std"} <= set(self.action_stats):
+        if self.action_stats is None:
+            return
+        if not {"mean", "std"} <= set(self.action_stats):
             raise ValueError(f"action_stats has {sorted(self.action_stats)}: give at least 'mean' and 'std'.")
+        for key, values in self.action_stats.items():
+            check_finite(f"action_stats[{key!r}]", values)
+        if min(self.action_stats["std"]) < 0:
+            raise ValueError(f"expected action_stats['std'] to be at least 0, got {self.action_stats['std']}.")
 
 
 @strict
-class DreamerWorldConfig(DreamerSharedConfigMixin, PreTrainedConfig):
+class DreamerWorldConfig(DreamerConfigMixin, PreTrainedConfig):
     r"""
-    Configuration of [`DreamerWorldModel`]: a tokenizer and a dynamics model that fit each other.
+    Configuration of [`DreamerWorldModel`]: a tokenizer and a dynamics model of the same latents.
 
     Args:
-        tokenizer_config (`DreamerTokenizerConfig` or `dict`, *optional*): The tokenizer.
-        dynamics_config (`DreamerDynamicsConfig` or `dict`, *optional*): The dynamics model; its `num_latent_tokens`
-            and `latent_dim` must be the tokenizer's.
+        tokenizer_config (`DreamerTokenizerConfig` or `dict`, *optional*):
+            Config of the tokenizer; one of the defaults by default.
+        dynamics_config (`DreamerDynamicsConfig` or `dict`, *optional*):
+            Config of the dynamics model, whose `num_latent_tokens` and `latent_dim` must be the tokenizer's; one of the
+            defaults by default.
+
+    Example:
+
+    ```python
+    >>> from dreamer_hf import DreamerWorldConfig, DreamerWorldModel
+
+    >>> # A world of 64 x 64 frames, given by what differs from the defaults
+    >>> config = DreamerWorldConfig(
+    ...     tokenizer_config={"image_size": 64, "num_latent_tokens": 16},
+    ...     dynamics_config={"action_dim": 7, "num_latent_tokens": 16},
+    ... )
+
+    >>> # A world with random weights
+    >>> world = DreamerWorldModel(config)
+    ```
     """
 
     model_type = "dreamer_world"
@@ -374,17 +560,25 @@ class DreamerWorldConfig(DreamerSharedConfigMixin, PreTrainedConfig):
     initializer_range: float | None = None
 
     def validate_architecture(self):
-        """Checks that the two parts speak of the same latents.
+        """Check that the two parts have the same latents.
 
         Raises:
-            ValueError: the latents of the tokenizer and of the dynamics model differ in number or width.
+            ValueError: if the latents of the tokenizer and of the dynamics model differ in number or width.
         """
+        for name, kind in {
+            "tokenizer_config": DreamerTokenizerConfig,
+            "dynamics_config": DreamerDynamicsConfig,
+        }.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(
+                    f"expected {name} to be a {kind.__name__}, got a {type(getattr(self, name)).__name__}."
+                )
         for name in ("num_latent_tokens", "latent_dim"):
             ours, theirs = getattr(self.tokenizer_config, name), getattr(self.dynamics_config, name)
             if ours != theirs:
                 raise ValueError(
                     f"the tokenizer has {name}={ours} but the dynamics model has {theirs}: "
-                    "join a dynamics model with the tokenizer it was trained on."
+                    "join a dynamics model with the tokenizer that it was trained on."
                 )
 
 

@@ -1,4 +1,6 @@
-"""The interactive dynamics model: denoises the latents of a frame, given the past and actions (arXiv 2509.24527, 3.2).
+"""The interactive dynamics model, which denoises the latents of a frame given past frames and actions.
+
+Source: arXiv 2509.24527, section 3.2.
 
 Shapes: B batch, T frames, N_z latent tokens, d_z latent channels, R register tokens, A action tokens, a action width,
 D hidden size, K_max signal levels.
@@ -9,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_dreamer import DreamerCache
@@ -24,9 +27,11 @@ class DreamerDynamicsOutput(ModelOutput):
     """Output of [`DreamerDynamicsModel`].
 
     Args:
-        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): the prediction of the clean latents.
-        past_key_values (`DreamerCache`, *optional*): the cache that was passed in, committed frames included.
-        hidden_states, attentions (`tuple`, *optional*): every layer's, on request.
+        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
+        past_key_values (`DreamerCache`, *optional*): the given cache, which now includes the committed frames.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*): of every layer; returned with
+            `output_hidden_states=True`.
+        attentions (`tuple(torch.FloatTensor)`, *optional*): of every layer; returned with `output_attentions=True`.
     """
 
     latents: torch.FloatTensor | None = None
@@ -36,10 +41,10 @@ class DreamerDynamicsOutput(ModelOutput):
 
 
 class DreamerActionEncoder(nn.Module):
-    """Raw actions -> A tokens of a frame: a learned base plus the sum of the encoded components.
+    """Encoder from raw actions to the A action tokens of a frame: a learned base plus the sum of the components.
 
     Continuous components go through one linear map (normalized by the config's statistics), categorical and binary
-    ones through a lookup. A frame without an action is the base alone.
+    ones through a lookup. A frame without an action has only the base.
     """
 
     def __init__(self, config: DreamerDynamicsConfig):
@@ -57,12 +62,12 @@ class DreamerActionEncoder(nn.Module):
             self.class_embeddings = nn.ModuleList([nn.Embedding(n, config.hidden_size) for n in self.num_classes])
 
     def forward(self, batch: int, frames: int, actions: torch.Tensor | None, action_mask: torch.Tensor | None):
-        """(B,T,a) raw actions or None, (B,T) bool or None (True: has an action) -> tokens (B,T,A,D)."""
+        """Return tokens (B,T,A,D) for raw actions (B,T,a) or None and a mask (B,T) or None (True: has an action)."""
         tokens = self.action_tokens.expand(batch, frames, -1, -1)
         if actions is None:
             return tokens
         if action_mask is not None:
-            # What stands in a missing action (NaN, say) must not reach the network, nor index a table.
+            # The values of a missing action, which may be NaN, must not reach the network, nor index a table.
             actions = actions.masked_fill(~action_mask[..., None], 0)
         encoded = self._encode(actions)
         if action_mask is not None:
@@ -72,7 +77,7 @@ class DreamerActionEncoder(nn.Module):
     def _encode(self, actions: torch.Tensor) -> torch.Tensor:
         encoded = 0
         if self.continuous:
-            # Never indexed by a list: a GPU would be waited for while that becomes a tensor.
+            # Indexing by a list would wait for the GPU, because the list becomes a tensor.
             values = torch.stack([actions[..., index] for index in self.continuous], dim=-1).float()
             values = (values - self.action_mean.float()) / self.action_std.float()
             encoded = self.action_proj(values.to(self.action_proj.weight.dtype))
@@ -81,21 +86,21 @@ class DreamerActionEncoder(nn.Module):
         return encoded
 
     def continuous_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the continuous components; 0 and 1 where the config has none."""
+        """Return mean and standard deviation of the continuous components; 0 and 1 if the config has none."""
         stats, count = self.config.action_stats, len(self.continuous)
         if stats is None:
             return torch.zeros(count), torch.ones(count)
         mean, std = (torch.tensor([stats[key][index] for index in self.continuous]) for key in ("mean", "std"))
-        # A component that never moved in the data has nothing to be scaled by.
+        # A component that never moved in the data is not scaled.
         return mean, torch.where(std > 0, std, torch.ones_like(std))
 
 
 class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
-    """Predicts the clean latents of every frame from noisy ones, the frames before it and its action.
+    """Model that predicts the clean latents of every frame from noisy ones, the frames before it and its action.
 
-    Tokens of a frame: [N_z latents | R registers | 1 control token (step size, signal level) | A action tokens];
-    every token of a frame sees every other. Signal levels and step sizes are indices on the grid of
-    `scheduling_shortcut`. The model accepts any pair of valid indices.
+    The tokens of a frame are [N_z latents | R registers | 1 control token (step size, signal level) | A action tokens],
+    and every one sees every other. Signal levels and step sizes are indices on the grid of `scheduling_shortcut`. The
+    model accepts any pair of valid indices.
 
     ```python
     dynamics = DreamerDynamicsModel.from_pretrained("path-or-repo")
@@ -129,12 +134,16 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
                 init.copy_(module.action_std, std)
         elif isinstance(module, DreamerDynamicsModel):
             init.normal_(module.register_tokens)
-            # Step sizes start almost alike: a coarse step begins with what the finest one has learned.
+            # Step sizes start almost alike, so a coarse step starts from what the finest one has learned.
             init.normal_(module.step_size_embedding.weight, std=0.1)
             init.zeros_(module.latent_head.weight)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the projection of latents into tokens."""
+        return self.latent_embed
+
     def new_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
-        """An empty cache of `batch_size` rows for `past_key_values`."""
+        """Return an empty cache of `batch_size` rows for `past_key_values`, whose first frame is at `start_position`."""
         return self.transformer.new_cache(batch_size, self.device, start_position)
 
     @capture_outputs
@@ -148,20 +157,21 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         past_key_values: DreamerCache | None = None,
         num_commit_frames: int | None = None,
         num_copied_frames: int | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerDynamicsOutput:
-        """Predicts clean latents.
+        """Predict clean latents.
 
         Args:
             latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): noisy latents.
             signal_level_ids (`torch.LongTensor` of shape `(B, T)`): index of each frame's signal level, 0..K_max-1.
             step_size_ids (`torch.LongTensor` of shape `(B, T)`): index of each frame's step size, 0..log2(K_max).
-            actions (`torch.FloatTensor` of shape `(B, T, a)`, *optional*): raw actions in the data's units, aligned:
-                `actions[:, t]` is the one denoised together with frame t.
-            action_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no action.
-            past_key_values (`DreamerCache`, *optional*): frames before these; updated in place.
-            num_commit_frames (`int`, *optional*): how many of the T frames the cache keeps, counted from the first;
-                all of them if not given, none with 0 (the cache is only read).
+            actions (`torch.FloatTensor` of shape `(B, T, a)`, *optional*): raw actions in the data's units;
+                `actions[:, t]` belongs to frame t. No frame has an action by default.
+            action_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no action. Every
+                frame has one by default, if `actions` are given.
+            past_key_values (`DreamerCache`, *optional*): cache of the frames before these; updated in place.
+            num_commit_frames (`int`, *optional*): number of leading frames that the cache keeps. Defaults to all; with
+                0 the cache is only read.
             num_copied_frames (`int`, *optional*): number of leading frames that are a context; the others are copies of
                 it, one after another, and frame t of a copy sees frames 0..t-1 of the context and itself. Trains every
                 frame on what a rollout shows it, in one pass; not possible with a cache.
@@ -183,7 +193,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         return DreamerDynamicsOutput(latents=clean, past_key_values=past_key_values)
 
     def _clean(self, predicted: torch.Tensor, noisy: torch.Tensor, signal_level_ids: torch.Tensor) -> torch.Tensor:
-        """What the last projection says about noisy latents -> clean ones."""
+        """Return the clean latents that the output of the last projection stands for."""
         if self.config.prediction == "x":
             return predicted
         remaining = 1 - signal_level_ids / self.config.num_signal_levels
@@ -203,8 +213,8 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         config = self.config
         if latents.ndim != 4 or latents.shape[2:] != (config.num_latent_tokens, config.latent_dim):
             raise ValueError(
-                f"latents have shape {tuple(latents.shape)}: this model takes "
-                f"(B, T, {config.num_latent_tokens}, {config.latent_dim})."
+                f"expected latents of shape (B, T, {config.num_latent_tokens}, {config.latent_dim}), got "
+                f"{tuple(latents.shape)}."
             )
         frames = tuple(latents.shape[:2])
         expected = {"signal_level_ids": frames, "step_size_ids": frames, "action_mask": frames}
@@ -214,7 +224,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         for name, tensor in given.items():
             if tensor is not None and tuple(tensor.shape) != expected[name]:
                 raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}: with these latents it must be {expected[name]}."
+                    f"expected {name} of shape {expected[name]} for these latents, got {tuple(tensor.shape)}."
                 )
 
 

@@ -2,7 +2,7 @@
 
 Shapes: B batch, T frames, C color channels, H, W image height and width, p patch size, N_p patches of a frame,
 N_z latent tokens, d_z latent channels, D hidden size. The bottleneck has N_b tokens of d_b channels with
-N_b d_b = N_z d_z: the latents, where no tokens are grouped (`latent_group_size`).
+N_b d_b = N_z d_z; these are the latents, unless tokens are grouped (`latent_group_size`).
 """
 
 import hashlib
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_dreamer import DreamerCache, additive_mask
@@ -25,10 +26,12 @@ class DreamerTokenizerOutput(ModelOutput):
     """Output of [`DreamerTokenizerModel`].
 
     Args:
-        reconstruction (`torch.FloatTensor` of shape `(B, T, C, H, W)`): the frames, unclamped, [0, 1] scale.
+        reconstruction (`torch.FloatTensor` of shape `(B, T, C, H, W)`): frames on the [0, 1] scale, not clamped.
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): in (-1, 1).
         patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): True where a patch was hidden.
-        hidden_states, attentions (`tuple`, *optional*): encoder layers, then decoder layers, on request.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*): of the encoder layers, then of the decoder layers;
+            returned with `output_hidden_states=True`.
+        attentions (`tuple(torch.FloatTensor)`, *optional*): likewise; returned with `output_attentions=True`.
     """
 
     reconstruction: torch.FloatTensor | None = None
@@ -44,7 +47,7 @@ class DreamerEncoderOutput(ModelOutput):
 
     Args:
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): in (-1, 1).
-        past_key_values (`DreamerCache`, *optional*): the cache that was passed in, these frames included.
+        past_key_values (`DreamerCache`, *optional*): the given cache, which now includes these frames.
     """
 
     latents: torch.FloatTensor | None = None
@@ -56,8 +59,8 @@ class DreamerDecoderOutput(ModelOutput):
     """Output of [`DreamerTokenizerModel.decode`].
 
     Args:
-        pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): in [0, 1].
-        past_key_values (`DreamerCache`, *optional*): the cache that was passed in, these frames included.
+        pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): frames in [0, 1].
+        past_key_values (`DreamerCache`, *optional*): the given cache, which now includes these frames.
     """
 
     pixel_values_videos: torch.FloatTensor | None = None
@@ -65,10 +68,10 @@ class DreamerDecoderOutput(ModelOutput):
 
 
 def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> torch.BoolTensor:
-    """Which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
+    """Return which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
 
-    Patches see patches; latent tokens see everything, or with `spatial_latents` themselves and their own cell. The decoder's
-    patch queries and latent tokens see one another the other way round: its mask is the transpose.
+    Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell. In
+    the decoder it is the other way round: its mask is the transpose.
     """
     num_patches, num_latents = config.num_patches, config.bottleneck_shape[0]
     visible = torch.ones(num_patches + num_latents, num_patches + num_latents, dtype=torch.bool, device=device)
@@ -82,9 +85,9 @@ def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> 
 
 
 class DreamerEncoder(nn.Module):
-    """[N_p patches | N_b learned latent tokens] of a frame -> latents: a linear map, then tanh.
+    """Encoder from the tokens [N_p patches | N_b learned latent tokens] of a frame to latents.
 
-    Who attends to whom: `encoder_visibility`.
+    `encoder_visibility` says which token sees which. A linear map and tanh follow the transformer.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
@@ -95,18 +98,24 @@ class DreamerEncoder(nn.Module):
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
         self.latent_tokens = nn.Parameter(torch.empty(num_tokens, config.hidden_size))
-        read = slice(self.num_patches, self.num_patches + num_tokens)
-        self.transformer = DreamerTransformer(config, config.num_encoder_layers, read)
+        output_tokens = slice(self.num_patches, self.num_patches + num_tokens)
+        self.transformer = DreamerTransformer(config, config.num_encoder_layers, output_tokens)
         self.latent_proj = nn.Linear(config.hidden_size, num_channels)
 
-    def forward(self, pixels: torch.Tensor, patch_mask: torch.Tensor | None, cache: DreamerCache | None, **kwargs):
-        """Normalized pixels (B,T,C,H,W), optional mask (B,T,N_p) -> latents (B,T,N_z,d_z)."""
+    def forward(
+        self,
+        pixels: torch.Tensor,
+        patch_mask: torch.Tensor | None = None,
+        past_key_values: DreamerCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """Map normalized pixels (B,T,C,H,W), with an optional mask (B,T,N_p), to latents (B,T,N_z,d_z)."""
         batch, frames = pixels.shape[:2]
         patches = self.patch_embed(pixels.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, (batch, frames))
         if patch_mask is not None:
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
         tokens = torch.cat([patches, self.latent_tokens.expand(batch, frames, -1, -1)], dim=2)
-        hidden_states = self.transformer(tokens, self._space_mask(tokens), cache, **kwargs)
+        hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         return torch.tanh(self.latent_proj(hidden_states)).reshape(batch, frames, *self.latent_shape)
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -114,9 +123,9 @@ class DreamerEncoder(nn.Module):
 
 
 class DreamerDecoder(nn.Module):
-    """[N_p learned patch queries | N_b latents] of a frame -> normalized pixels.
+    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
 
-    Who attends to whom: the encoder's visibility, transposed.
+    The transpose of `encoder_visibility` says which token sees which.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
@@ -129,13 +138,18 @@ class DreamerDecoder(nn.Module):
         self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
         self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
 
-    def forward(self, latents: torch.Tensor, cache: DreamerCache | None, **kwargs) -> torch.Tensor:
-        """Latents (B,T,N_z,d_z) -> normalized pixels (B,T,C,H,W)."""
+    def forward(
+        self,
+        latents: torch.Tensor,
+        past_key_values: DreamerCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """Map latents (B,T,N_z,d_z) to normalized pixels (B,T,C,H,W)."""
         batch, frames = latents.shape[:2]
         queries = self.patch_queries.expand(batch, frames, -1, -1)
         bottleneck = latents.reshape(batch, frames, *self.bottleneck_shape)
         tokens = torch.cat([queries, self.latent_embed(bottleneck)], dim=2)
-        hidden_states = self.transformer(tokens, self._space_mask(tokens), cache, **kwargs)
+        hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         patches = self.pixel_head(hidden_states).flatten(0, 1).transpose(1, 2)
         grid = patches.unflatten(2, self.grid_size)
         return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
@@ -145,7 +159,7 @@ class DreamerDecoder(nn.Module):
 
 
 class DreamerTokenizerModel(DreamerPreTrainedModel):
-    """Video frames to continuous latents and back, causal in time (arXiv 2509.24527, section 3.1).
+    """Autoencoder from video frames to continuous latents and back, causal in time (arXiv 2509.24527, section 3.1).
 
     Both halves can run frame by frame with a cache ([`~DreamerTokenizerModel.new_encoder_cache`],
     [`~DreamerTokenizerModel.new_decoder_cache`]).
@@ -174,8 +188,8 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         if isinstance(module, DreamerEncoder):
             init.normal_(module.mask_token)
             init.normal_(module.latent_tokens)
-            # Latents start in the linear part of the tanh: saturated ones carry no gradient, and training then stops
-            # at the mean image (docs/decisions/0001). The decoder makes up for their size.
+            # Latents start in the linear part of the tanh: saturated ones have no gradient, and training then stops at
+            # the mean image (docs/decisions/0001). The decoder compensates for their size.
             init.normal_(module.latent_proj.weight, std=0.2 * self.config.hidden_size**-0.5)
         elif isinstance(module, DreamerDecoder):
             init.normal_(module.patch_queries)
@@ -185,20 +199,29 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
             init.copy_(module.image_std, torch.tensor(self.config.image_std)[:, None, None])
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the projection of patches into tokens."""
+        return self.encoder.patch_embed
+
     def new_encoder_cache(self, batch_size: int = 1) -> DreamerCache:
-        """An empty cache for `encode`, of `batch_size` rows."""
+        """Return an empty cache of `batch_size` rows for `encode`."""
         return self.encoder.transformer.new_cache(batch_size, self.device)
 
     def new_decoder_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
-        """An empty cache for `decode`, of `batch_size` rows."""
+        """Return an empty cache of `batch_size` rows for `decode`, whose first frame is at `start_position`."""
         return self.decoder.transformer.new_cache(batch_size, self.device, start_position)
 
     def sample_patch_mask(
         self, batch_size: int, num_frames: int, generator: torch.Generator | None = None
     ) -> torch.BoolTensor:
-        """Draws which patches to hide: per frame a probability from U(0, max_mask_ratio), per patch a coin.
+        """Draw the patches to hide: a probability from U(0, max_mask_ratio) for each frame, then a coin for each patch.
 
-        Returns (B,T,N_p) bool, True is hidden. The generator must live on the model's device.
+        Args:
+            batch_size, num_frames: B and T.
+            generator: source of the draws, on the model's device; PyTorch's global one by default.
+
+        Returns:
+            (B,T,N_p) bool, True where a patch is hidden.
         """
         shape = (batch_size, num_frames, 1)
         ratio = torch.rand(shape, generator=generator, device=self.device) * self.config.max_mask_ratio
@@ -206,9 +229,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         return coins < ratio
 
     def fingerprint(self) -> str:
-        """What tells latents of this tokenizer from those of another: a hash of its weights and of what they act on.
+        """Return a hash of the weights and the image statistics, which identifies the latents of this tokenizer.
 
-        The same on every device; it changes with the weights' dtype, since the latents do.
+        It is the same on every device, and changes with the dtype of the weights, because the latents do.
         """
         digest = hashlib.sha256(repr((self.config.image_mean, self.config.image_std)).encode())
         for name, tensor in sorted(self.state_dict().items()):
@@ -222,58 +245,70 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         pixel_values_videos: torch.FloatTensor,
         patch_mask: torch.BoolTensor | None = None,
         latent_noise: torch.FloatTensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerTokenizerOutput:
-        """Reconstructs frames through the latents.
+        """Reconstruct frames through the latents.
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, float in [0, 1] or integer (0..255).
-            patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): patches to hide from the encoder. If
-                not given: drawn by `sample_patch_mask` in training mode, nothing hidden in eval mode.
-            latent_noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): added to the latents before they
-                are decoded; the latents that are returned are without it.
+            patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): patches to hide from the encoder.
+                Defaults to a draw of `sample_patch_mask` in training mode and to none in eval mode.
+            latent_noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): noise to add to the latents
+                before they are decoded; the returned latents do not contain it.
 
         Raises:
-            ValueError: frames of another size than the config's.
+            ValueError: if the frames have another size than the config's.
         """
         frames = self._prepare(pixel_values_videos)
         if patch_mask is None and self.training and self.config.max_mask_ratio > 0:
             patch_mask = self.sample_patch_mask(*frames.shape[:2])
-        latents = self.encoder(self._normalize(frames), patch_mask, None, **kwargs)
+        latents = self.encoder(self._normalize(frames), patch_mask, **kwargs)
         decoded_from = latents if latent_noise is None else latents + latent_noise.to(latents.dtype)
-        reconstruction = self._denormalize(self.decoder(decoded_from, None, **kwargs))
+        reconstruction = self._denormalize(self.decoder(decoded_from, **kwargs))
         return DreamerTokenizerOutput(reconstruction=reconstruction, latents=latents, patch_mask=patch_mask)
 
+    @can_return_tuple
     def encode(
-        self, pixel_values_videos: FrameInput, past_key_values: DreamerCache | None = None
+        self,
+        pixel_values_videos: FrameInput,
+        past_key_values: DreamerCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerEncoderOutput:
-        """Encode frames into latents (B,T,N_z,d_z) in (-1, 1); never masks.
+        """Encode frames into latents, without a patch mask.
 
         Args:
-            pixel_values_videos: frames (B,T,C,H,W), integer (0..255) or float in [0, 1], tensor or array, on any device;
-                a list of PIL images (one clip); or `StartFrames`.
-            past_key_values: cache of the frames before these, updated in place. Default: there are none.
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, integer (0..255) or float in [0, 1],
+                tensor or array, on any device. Also a list of PIL images (one clip), or `StartFrames`.
+            past_key_values (`DreamerCache`, *optional*): cache of the frames before these; updated in place.
 
         Raises:
-            ValueError: frames of another size than the config's, or values outside their range.
+            ValueError: if the frames have another size than the config's, or values outside their range.
         """
-        latents = self.encoder(self._normalize(self._prepare(pixel_values_videos)), None, past_key_values)
+        latents = self.encoder(self._normalize(self._prepare(pixel_values_videos)), None, past_key_values, **kwargs)
         return DreamerEncoderOutput(latents=latents, past_key_values=past_key_values)
 
-    def decode(self, latents: torch.FloatTensor, past_key_values: DreamerCache | None = None) -> DreamerDecoderOutput:
-        """Latents (B,T,N_z,d_z) -> frames (B,T,C,H,W) clamped to [0, 1].
+    @can_return_tuple
+    def decode(
+        self,
+        latents: torch.FloatTensor,
+        past_key_values: DreamerCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> DreamerDecoderOutput:
+        """Decode latents into frames, clamped to [0, 1].
 
-        With `past_key_values` the frames follow those that the cache has seen, and the cache is updated in place.
+        Args:
+            latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents in (-1, 1).
+            past_key_values (`DreamerCache`, *optional*): cache of the frames before these; updated in place.
 
         Raises:
-            ValueError: latents of another shape than the config's.
+            ValueError: if the latents have another shape than the config's.
         """
         expected = (self.config.num_latent_tokens, self.config.latent_dim)
         if latents.ndim != 4 or latents.shape[2:] != expected:
             raise ValueError(
-                f"latents have shape {tuple(latents.shape)}: this tokenizer decodes (B, T, {expected[0]}, {expected[1]})."
+                f"expected latents of shape (B, T, {expected[0]}, {expected[1]}), got {tuple(latents.shape)}."
             )
-        pixels = self.decoder(latents.to(self.dtype), past_key_values)
+        pixels = self.decoder(latents.to(self.dtype), past_key_values, **kwargs)
         frames = self._denormalize(pixels).clamp(0, 1)
         return DreamerDecoderOutput(pixel_values_videos=frames, past_key_values=past_key_values)
 
@@ -282,11 +317,11 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         return prepare_frames(frames, self.config, self.device, check_range=not self.training)
 
     def _normalize(self, frames: torch.Tensor) -> torch.Tensor:
-        # In float32 always, for the reason given below.
+        # Always in float32, for the reason given below.
         return ((frames - self.image_mean.float()) / self.image_std.float()).to(self.dtype)
 
     def _denormalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        # In float32 always: bfloat16 near 1 is as coarse as the 8 bits of the pixel itself.
+        # Always in float32: near 1, bfloat16 is coarser than the 8 bits of a pixel.
         return pixels.float() * self.image_std.float() + self.image_mean.float()
 
 

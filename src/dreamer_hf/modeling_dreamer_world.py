@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers.utils import ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer import DreamerWorldConfig
@@ -22,18 +23,22 @@ class DreamerWorldOutput(ModelOutput):
     """Output of [`DreamerWorldModel`].
 
     Args:
-        pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): the denoised frames in [0, 1].
-        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): the prediction of the clean latents.
-        target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): the latents of the given frames.
+        pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): denoised frames in [0, 1].
+        latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
+        target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents of the given frames.
+        hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the dynamics model; returned with
+            `output_hidden_states=True` and `output_attentions=True`.
     """
 
     pixel_values_videos: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
     target_latents: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
-    """An interactive world: start it from frames, steer it with actions (arXiv 2509.24527).
+    """Interactive world: a tokenizer and a dynamics model, started from frames and steered by actions.
 
     ```python
     world = DreamerWorldModel.from_pretrained("path-or-repo")
@@ -43,7 +48,10 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
 
     Args:
         config: the world's configuration; taken from the two models if they are given instead.
-        tokenizer, dynamics: models to join; new ones with random weights if not given.
+        tokenizer, dynamics: models to join; new ones with random weights by default.
+
+    Raises:
+        ValueError: if there is neither a config nor both models, or the two models have different latents.
     """
 
     config: DreamerWorldConfig
@@ -57,9 +65,9 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         if config is None:
             if tokenizer is None or dynamics is None:
                 raise ValueError(
-                    "a world needs a config, or both a tokenizer and a dynamics model: give one of these."
+                    "expected a config, or both a tokenizer and a dynamics model, for a DreamerWorldModel."
                 )
-            # A composite configuration resets its parts' attention implementation unless it is told.
+            # A composite config resets the attention implementation of its parts unless it gets them.
             parts = {"tokenizer_config": tokenizer.config, "dynamics_config": dynamics.config}
             attention = {name: part._attn_implementation for name, part in parts.items()}
             config = DreamerWorldConfig(**parts, attn_implementation=attention)
@@ -70,35 +78,49 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         self.post_init()
 
     def adjust_generation_fn(self, *args, **kwargs) -> None:
+        """Load `generation_config`, for the world and its dynamics model; see the base class."""
         super().adjust_generation_fn(*args, **kwargs)
         self.dynamics.generation_config = self.generation_config
 
     def encode(
-        self, pixel_values_videos: FrameInput, past_key_values: DreamerCache | None = None
+        self,
+        pixel_values_videos: FrameInput,
+        past_key_values: DreamerCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerEncoderOutput:
         """Encode frames into latents; see [`DreamerTokenizerModel.encode`]."""
-        return self.tokenizer.encode(pixel_values_videos, past_key_values)
+        return self.tokenizer.encode(pixel_values_videos, past_key_values, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The two parts are models of their own and initialize themselves.
-        pass
+        """Do nothing: the two parts are models that initialize themselves."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the tokenizer's projection of patches into tokens."""
+        return self.tokenizer.get_input_embeddings()
 
     @classmethod
     def from_tokenizer_dynamics_pretrained(cls, tokenizer_path, dynamics_path, **kwargs) -> "DreamerWorldModel":
-        """Joins two saved models (folders or Hub repositories) into a world.
+        """Join two saved models into a world.
+
+        ```python
+        world = DreamerWorldModel.from_tokenizer_dynamics_pretrained("outputs/tokenizer", "outputs/dynamics")
+        world.save_pretrained("outputs/world")
+        ```
 
         Args:
-            tokenizer_path, dynamics_path: what each model's `from_pretrained` takes.
-            kwargs: passed to both `from_pretrained` (`dtype`, `revision`, ...).
+            tokenizer_path, dynamics_path: folder or Hub repository of each model.
+            kwargs: arguments of both `from_pretrained` (`dtype`, `revision`, ...).
 
         Raises:
-            ValueError: the two do not speak of the same latents.
+            ValueError: if the two models have different latents, or a folder holds something else.
+            OSError: if there is no such model.
         """
         tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_path, **kwargs)
         dynamics = DreamerDynamicsModel.from_pretrained(dynamics_path, **kwargs)
         return cls(tokenizer=tokenizer, dynamics=dynamics)
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values_videos: torch.FloatTensor,
@@ -107,23 +129,22 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         signal_level_ids: torch.LongTensor | None = None,
         step_size_ids: torch.LongTensor | None = None,
         noise: torch.FloatTensor | None = None,
-        return_dict: bool | None = None,
-        **kwargs,
-    ) -> DreamerWorldOutput | tuple:
-        """Encodes frames, adds noise, denoises them in one teacher-forced pass and decodes the prediction.
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> DreamerWorldOutput:
+        """Encode frames, add noise, denoise them in one teacher-forced pass and decode the prediction.
 
         Args:
             pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): frames in [0, 1].
-            actions (`torch.FloatTensor` of shape `(B, T, a)`, *optional*): raw, aligned actions.
+            actions (`torch.FloatTensor` of shape `(B, T, a)`, *optional*): raw actions in the data's units;
+                `actions[:, t]` belongs to frame t.
             action_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no action.
-            signal_level_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): levels to denoise from; half signal,
-                half noise if not given.
-            step_size_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): the finest step if not given.
-            noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): drawn if not given.
-            return_dict (`bool`, *optional*): False returns a plain tuple.
+            signal_level_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): levels to denoise from. Defaults to
+                half signal, half noise.
+            step_size_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): defaults to the finest step.
+            noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): drawn by default.
 
         Raises:
-            ValueError: a shape that does not fit the configs.
+            ValueError: if a shape does not fit the configs.
         """
         target = self.tokenizer.encode(pixel_values_videos).latents
         levels = self.config.dynamics_config.num_signal_levels
@@ -134,10 +155,14 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         if noise is None:
             noise = draw_noise(target.shape, None, target.device)
         noisy = add_noise(target, noise.to(target.dtype), (signal_level_ids / levels).to(target.dtype))
-        latents = self.dynamics(noisy, signal_level_ids, step_size_ids, actions, action_mask).latents
-        frames = self.tokenizer.decode(latents).pixel_values_videos
-        output = DreamerWorldOutput(pixel_values_videos=frames, latents=latents, target_latents=target)
-        return output.to_tuple() if return_dict is False else output
+        output = self.dynamics(noisy, signal_level_ids, step_size_ids, actions, action_mask, **kwargs)
+        return DreamerWorldOutput(
+            pixel_values_videos=self.tokenizer.decode(output.latents).pixel_values_videos,
+            latents=output.latents,
+            target_latents=target,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
 
 
 __all__ = ["DreamerWorldModel", "DreamerWorldOutput"]

@@ -44,7 +44,8 @@ def attention(x, module, visible):
         if config.qk_norm:
             q = q / q.norm(dim=-1, keepdim=True) * module.query_scale[head].double()
             k = k / k.norm(dim=-1, keepdim=True)
-        q, k = rotate_pairs(q, config.rope_theta), rotate_pairs(k, config.rope_theta)
+        theta = config.rope_parameters["rope_theta"]
+        q, k = rotate_pairs(q, theta), rotate_pairs(k, theta)
         logits = q @ k.T / math.sqrt(width)
         if config.attn_logit_softcapping is not None:
             logits = config.attn_logit_softcapping * torch.tanh(logits / config.attn_logit_softcapping)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dreamer_hf.cache_dreamer import additive_mask
-from dreamer_hf.modeling_layers import eager_attention_forward, few_queries_attention_forward
+from dreamer_hf.modeling_layers import decode_attention_forward, eager_attention_forward
 from tiny import rand, randn, tiny_dynamics, tiny_world
 
 WINDOW = 3
@@ -296,13 +296,13 @@ def test_refusals():
         rollout.step(torch.zeros(1, 2), action_mask=torch.ones(2, dtype=torch.bool))
 
 
-def test_attention_of_few_queries_is_attention():
+def test_decode_attention_is_attention():
     """What compiled rollouts on a GPU run (tests/models/test_gpu.py) is plain arithmetic, the same on a CPU."""
     module = tiny_dynamics(num_key_value_heads=2).transformer.layers[-1].self_attn
     query, key, value = randn(3, 8, 2, 8), randn(3, 4, 5, 8, seed=1), randn(3, 4, 5, 8, seed=2)
     mask = additive_mask(torch.tensor([[True, True, False, True, False], [True] * 5]), torch.float32)
     outputs = [
         attend(module, query, key, value, mask, scaling=0.3)[0]
-        for attend in (few_queries_attention_forward, eager_attention_forward)
+        for attend in (decode_attention_forward, eager_attention_forward)
     ]
     torch.testing.assert_close(*outputs)
