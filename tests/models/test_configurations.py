@@ -107,7 +107,6 @@ def save_changed(folder, part=None, **changes):
         (None, {"dtype": "bfloa16"}, "name of a torch dtype"),
         (None, {"tokenizer_config": 5}, "tokenizer_config"),
         (None, {"_attn_implementation": "x/y"}, "attn_implementation to be 'sdpa' or 'eager'"),
-        ("dynamics_config", {"_attn_implementation": "x/y"}, "attn_implementation to be 'sdpa' or 'eager'"),
     ],
 )
 def test_impossible_values_in_a_file_are_one_sentence(tmp_path, part, changes, words):
