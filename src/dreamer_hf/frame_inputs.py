@@ -53,7 +53,7 @@ def prepare_frames(frames: FrameInput, config, device: torch.device, check_range
         )
     if frames.dtype == torch.bool or frames.is_complex():
         raise ValueError(f"expected frames of an integer or float type, got {frames.dtype}.")
-    if frames.dtype != torch.uint8 and check_range and not torch.compiler.is_compiling():
+    if frames.dtype != torch.uint8 and check_range and not (frames.is_meta or torch.compiler.is_compiling()):
         _check_range(frames)
     return to_unit_range(frames.to(device))
 

@@ -154,7 +154,7 @@ def test_time_is_causal(case):
     _, model, make_inputs = case
     inputs = make_inputs()
     key = next(iter(inputs))
-    changed = inputs | {key: torch.cat([inputs[key][:, :-1], inputs[key][:, -1:] + 0.3], dim=1)}
+    changed = inputs | {key: torch.cat([inputs[key][:, :-1], 1 - inputs[key][:, -1:]], dim=1)}
     before, after = first_output(model, inputs), first_output(model, changed)
     assert torch.equal(before[:, :-1], after[:, :-1])
     assert not torch.allclose(before[:, -1], after[:, -1])
