@@ -22,6 +22,7 @@ FLOORS = (
         "frame_inputs",
         "options",
         "pacing",
+        "threads",
         "rollout_noise",
         "rotary",
         "video_processing_dreamer",

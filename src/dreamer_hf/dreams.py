@@ -31,6 +31,7 @@ from .media import to_uint8
 from .modeling_dreamer_world import DreamerWorldModel
 from .rollout import DreamerRollout
 from .start_frames import StartFrames
+from .threads import ThreadChoice, choose_threads
 
 
 @dataclass(eq=False)
@@ -126,6 +127,21 @@ class Dreams:
         output = self.rollout(dreams).step(raw)
         for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw.numpy(), output.latents):
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
+
+    def choose_threads(self, dreams: Sequence[Dream], threads: int | None = None) -> ThreadChoice | None:
+        """Set the number of CPU threads that suits stepping these dreams, which stay as they are.
+
+        Args:
+            dreams: the dreams that will step together.
+            threads: a number to set without measuring.
+
+        Returns:
+            The choice, to be printed; None on a GPU, unless `threads` is given.
+        """
+        if threads is None and self.world.device.type != "cpu":
+            return None
+        copies, actions = self.clone(dreams), [self.space.rest] * len(dreams)
+        return choose_threads(lambda: self.step(copies, actions), threads)
 
     def clone(self, dreams: Sequence[Dream]) -> list[Dream]:
         """Copy R dreams: the copies have the same future, and are the rows of one new rollout."""

@@ -104,6 +104,9 @@ class WorldOptions:
     )
     int8: bool = option(False, help="Load the weights as 8-bit integers, which takes a quarter of the memory.")
     device: str | None = option(None, help="Device to run on: cpu, cuda, ... Defaults to the GPU if there is one.")
+    threads: int | None = option(
+        None, help="CPU threads to use. Defaults to what suits the world, found by a short measurement."
+    )
 
 
 __all__ = ["Flag", "WorldOptions", "add_arguments", "flags_of", "option"]

@@ -6,6 +6,7 @@ Shapes: N rows, R of them restarted, H, W pixels, A action components, N_z laten
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ..rollout import DreamerRollout
 from ..start_frames import StartFrames, load_start_frames, read_start_frames
 from .action_format import ActionFormat
 from .start_selection import select_starts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class DreamOptions:
         device: "cpu", "cuda", ... Defaults to the GPU if there is one. A loaded world stays where it is.
         num_inference_steps: denoising passes per frame, a power of two. Defaults to what is saved with the world.
         int8: load the weights of linear layers as 8-bit integers (torchao); only with a path.
+        threads: CPU threads of this process (`torch.set_num_threads`). Defaults to what suits the world, found by a
+            short measurement at the first reset and logged.
         compile: compile the rollout at the first reset, which takes minutes (`DreamerRollout.compile`).
         flat_actions: use one `Box` for all action components, including categorical ones.
         latents_in_info: put the clean latents of the frame, float32 (N_z, d_z), into `info["latents"]`.
@@ -69,6 +74,7 @@ class DreamOptions:
     device: str | None = None
     num_inference_steps: int | None = None
     int8: bool = False
+    threads: int | None = None
     compile: bool = False
     flat_actions: bool = False
     latents_in_info: bool = False
@@ -132,6 +138,7 @@ class DreamRows:
             self.dreams.restart([self.rows[row] for row in rows], starts, seeds)
             return
         self.rows = self.dreams.begin(starts, seeds)
+        log.info("using %s", self.dreams.choose_threads(self.rows, self.options.threads))
         if self.options.compile:
             self.rollout.compile()
 

@@ -2,6 +2,7 @@
 
 import os
 
+from ..threads import wait_without_spinning
 from .play_options import PlayOptions
 
 
@@ -18,6 +19,7 @@ def play(options: PlayOptions) -> None:
         from .window import open_display
 
         open_display()
+    wait_without_spinning()
     from .play_app import PlaySetup, play_headless, play_in_window
 
     setup = PlaySetup.load(options)

@@ -58,12 +58,17 @@ class PlaySetup:
         return cls(options, dreams, simulator, _recorders(options, dreams, simulator))
 
     def prepare(self) -> None:
-        """Begin the dream and compile it if that was asked for: minutes, so everything that can fail comes before.
+        """Begin the dream, choose the number of CPU threads, and compile the dream if that was asked for.
+
+        Compiling takes minutes, so everything that can fail comes before.
 
         Raises:
             ValueError: this machine cannot compile.
         """
         (self.dream,) = self.dreams.begin([0], [self.options.seed])
+        choice = self.dreams.choose_threads([self.dream], self.options.threads)
+        if choice is not None and choice.available > 1:
+            print(f"Using {choice}; --threads N sets another number.")
         if not self.options.compile:
             return
         try:
