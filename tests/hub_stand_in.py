@@ -123,9 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         api, resolve = self.hub.api, f"{self.hub.path}/resolve/"
         name = unquote(path.removeprefix(resolve).partition("/")[2])  # after the revision
-        if path == api or path.startswith(f"{api}/revision/"):
+        revision = unquote(path.removeprefix(f"{api}/revision/"))
+        if path == api or revision in ("main", COMMIT, *self.hub.tags):
             siblings = [{"rfilename": name} for name in self.hub.files]
             self.answer({"id": self.hub.repo_id, "sha": COMMIT, "siblings": siblings})
+        elif path.startswith(f"{api}/revision/"):
+            self.answer({"error": "Revision not found"}, status=404, headers={"X-Error-Code": "RevisionNotFound"})
         elif path == f"{api}/refs":
             tags = [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": COMMIT} for tag in self.hub.tags]
             self.answer({"branches": [], "converts": [], "tags": tags})

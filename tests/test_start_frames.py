@@ -191,7 +191,7 @@ def test_lerobot_data_whose_actions_have_another_name(tmp_path, tiny_lerobot, co
 def test_an_action_that_the_world_knows_to_be_absolute_is_taken_as_recorded(tiny_lerobot, config):
     recorded = read_start_frames(tiny_lerobot, config)
     stats = LeRobotWindows(
-        TINY_REPO_ID, None, local_dir=tiny_lerobot, options=ConversionOptions(relative_actions=True), split="all"
+        tiny_lerobot, None, options=ConversionOptions(relative_actions=True), split="all"
     ).action_stats
     config.dynamics_config.action_stats = {name: stats[name] for name in ("mean", "std")}
     assert not torch.equal(read_start_frames(tiny_lerobot, config).actions, recorded.actions)
@@ -209,7 +209,7 @@ def test_lerobot_data_that_do_not_fit_are_refused(tmp_path, tiny_lerobot, config
     with pytest.raises(ValueError, match="width 2"):
         read_start_frames(tiny_lerobot, config)
     config.dynamics_config.fps = 7
-    with pytest.raises(ValueError, match="10 frames/s, no multiple of the world's 7"):
+    with pytest.raises(ValueError, match="10 frames/s, which is not a multiple of the world's 7"):
         read_start_frames(tiny_lerobot, config)
 
 

@@ -57,6 +57,7 @@ def lengthen(root, destination, times):
     shutil.copytree(root, destination)
     (data,) = destination.glob("data/*/*.parquet")
     rows = pa.concat_tables([pq.read_table(data)] * times)
+    rows = rows.set_column(rows.schema.get_field_index("frame_index"), "frame_index", pa.array(range(len(rows))))
     pq.write_table(rows, data, use_dictionary=False, write_batch_size=16)
     (episodes,) = destination.glob("meta/episodes/*/*.parquet")
     table = pq.read_table(episodes)

@@ -89,7 +89,8 @@ def test_a_lerobot_dataset_comes_from_the_hub_and_only_what_is_needed(tiny_lerob
         out = tmp_path / "shards"
         done = run(CONVERTER, hub, tmp_path / "home", "--repo_id", TINY_REPO_ID, "--output_dir", out)
     assert done.returncode == 0, done.stderr
-    assert any("/refs" in line for line in hub.requests) and not any("another" in line for line in hub.requests)
+    assert any("/revision/v3.0" in line for line in hub.requests)
+    assert not any("another" in line or "/revision/main" in line for line in hub.requests)
     ours, local = (ShardDataset(path, None, split="all") for path in (out, tiny_shards))
     assert ours.num_episodes == local.num_episodes
     for number in range(local.num_episodes):

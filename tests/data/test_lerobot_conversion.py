@@ -17,10 +17,10 @@ import torch
 from dreamer_hf.data import LeRobotWindows, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.convert import convert
-from dreamer_hf.data.episodes import parse_range
+from dreamer_hf.data.episodes import parse_ranges
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.shard_writer import ShardWriter
-from dreamer_hf.data.sources.lerobot_source import LeRobotSource, find_units, flatten_names, open_lerobot
+from dreamer_hf.data.sources.lerobot_source import LeRobotSelection, LeRobotSource, find_units, flatten_names
 from tiny import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 
 SCRIPT = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
@@ -206,10 +206,10 @@ def test_a_killed_conversion_goes_on_without_a_lost_or_doubled_episode(tiny_lero
     process.join()
     assert not (out / "metadata.json").exists() and not (out / "shard_0002.h5").exists()
 
-    with pytest.raises(FileExistsError, match="go on with --resume"):
+    with pytest.raises(FileExistsError, match="continue it with --resume"):
         convert(source, out, options)
-    with pytest.raises(ValueError, match="other values of chunk_length"):
-        convert(source, out, replace(options, chunk_length=4), JobOptions(resume=True))
+    with pytest.raises(ValueError, match="other values of min_episode_length"):
+        convert(source, out, replace(options, min_episode_length=4), JobOptions(resume=True))
     convert(source, out, options, JobOptions(resume=True))
     assert_same_data(tiny_shards, out)
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
@@ -318,7 +318,8 @@ def test_a_wrong_first_attempt_does_not_block_the_folder(tiny_lerobot, tmp_path)
 def test_a_full_disk_is_one_sentence_and_resumable(tiny_lerobot, tmp_path):
     """A limit on the size of files stands in for the full disk: writing fails in the same way."""
     out = tmp_path / "out"
-    arguments = ("--local_dir", tiny_lerobot, "--output_dir", out, "--compression", "none", "--num_workers", 1)
+    size = ("--width", 256, "--height", 256)
+    arguments = ("--local_dir", tiny_lerobot, "--output_dir", out, *size, "--num_workers", 1)
     limited = [
         "bash", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "bash",
         sys.executable, str(SCRIPT), "--repo_id", TINY_REPO_ID, *map(str, arguments),
@@ -326,7 +327,7 @@ def test_a_full_disk_is_one_sentence_and_resumable(tiny_lerobot, tmp_path):
     failed = subprocess.run(limited, capture_output=True, text=True, timeout=120)
     assert failed.returncode == 2 and "no space left while writing" in failed.stderr, failed.stderr
     assert "Traceback" not in failed.stderr and [p.name for p in out.iterdir()] == ["conversion.json"]
-    options = ConversionOptions(compression="none")
+    options = ConversionOptions(transform=FrameTransform(256, 256))
     convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), out, options, JobOptions(resume=True))
     assert len(whole(out)) == 6
 
@@ -343,7 +344,7 @@ def test_a_full_disk_is_one_sentence_and_resumable(tiny_lerobot, tmp_path):
         (("--episodes", "2:9"), "lies outside the dataset, which holds episodes 0 to 5"),
         (("--min_episode_length", "50"), "no episode has 50 frames (the longest has 40)"),
         (("--pad_to_square", "--width", "8", "--height", "9"), "--pad_to_square makes squares"),
-        (("--absolute_action_dims", "0"), "only means something with --relative_actions"),
+        (("--absolute_action_dims", "0"), "has no effect without --relative_actions"),
         (("--local_dir", "/nowhere"), "/nowhere/meta/info.json is missing"),
     ],
 )
@@ -448,7 +449,7 @@ def test_a_dataset_that_is_nowhere_is_one_sentence():
     with pytest.raises(
         FileNotFoundError, match=r"nobody/nothing is neither a folder here nor a dataset on the Hub \("
     ):
-        open_lerobot("nobody/nothing")
+        LeRobotSelection("nobody/nothing").open()
 
 
 def test_frame_transform_pads_or_stretches():
@@ -462,13 +463,13 @@ def test_frame_transform_pads_or_stretches():
 
 def test_ranges_and_names_in_every_spelling():
     assert (
-        parse_range("3,8:10,0", 10) == [0, 3, 8, 9]
-        and parse_range(None, 2) == [0, 1]
-        and parse_range("7:", 9) == [7, 8]
+        parse_ranges("3,8:10,0", range(10)) == [0, 3, 8, 9]
+        and parse_ranges(None, range(2)) == [0, 1]
+        and parse_ranges("7:", range(9)) == [7, 8]
     )
     for text in ("a", "3:2", "0:11", "-1"):
         with pytest.raises(ValueError, match="--episodes"):
-            parse_range(text, 10)
+            parse_ranges(text, range(10))
     assert flatten_names({"motors": ["a", "b"]}, 2) == flatten_names({"a": 0, "b": 1}, 2) == ["a", "b"]
     assert flatten_names(None, 2) is None and flatten_names(["a"], 2) is None
 
@@ -487,7 +488,7 @@ def test_units_that_the_recording_names_are_kept(tiny_lerobot, tmp_path):
     dataset.finalize()
     out = convert(LeRobotSource(tmp_path / "dataset", TINY_REPO_ID), tmp_path / "out", ConversionOptions())
     assert ShardDataset(out, 2, split="all").action_units == ["mm", "%"]
-    assert LeRobotWindows(TINY_REPO_ID, 2, local_dir=tmp_path / "dataset", split="all").action_units == ["mm", "%"]
+    assert LeRobotWindows(tmp_path / "dataset", 2, split="all").action_units == ["mm", "%"]
     assert "x [mm]" in describe(out, 2) and "grip [%]" in describe(out, 2)
     assert find_units({"info": {"unit": "rad"}}, 2) == ["rad", "rad"] and find_units({"units": ["m"]}, 2) is None
     assert LeRobotSource(tiny_lerobot, TINY_REPO_ID).action_units is None

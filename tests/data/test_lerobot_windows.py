@@ -8,7 +8,7 @@ from dreamer_hf.data import LeRobotWindows, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.convert import convert
 from dreamer_hf.data.frame_transform import FrameTransform
-from dreamer_hf.data.sources.lerobot_source import LeRobotSource
+from dreamer_hf.data.sources.lerobot_source import LeRobotSelection, LeRobotSource
 from tiny import TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 
 
@@ -21,7 +21,7 @@ from tiny import TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 )
 def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_path, conversion):
     options = {"window_size": 7, "stride": 3, "split": "train", "train_fraction": 0.6, "action_offset": 1}
-    direct = LeRobotWindows(TINY_REPO_ID, local_dir=tiny_lerobot, options=conversion, **options)
+    direct = LeRobotWindows(LeRobotSelection(TINY_REPO_ID, tiny_lerobot), options=conversion, **options)
     convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path, conversion)
     shards = ShardDataset(tmp_path, **options)
     assert len(direct) == len(shards) and direct.fps == shards.fps and direct.image_size == shards.image_size
@@ -33,7 +33,7 @@ def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_pa
 def test_windows_without_conversion_out_of_pictures(tmp_path):
     root = tmp_path / "dataset"
     write_tiny_lerobot(root, use_videos=False, cameras=("front", "back"))
-    data = LeRobotWindows(TINY_REPO_ID, 5, local_dir=root, image_key="front", split="all")
+    data = LeRobotWindows(LeRobotSelection(TINY_REPO_ID, root, "front"), 5, split="all")
     item = data.window(2, 9, 5)
     positions = list(tiny_episodes())[2][0][9:14]
     np.testing.assert_array_equal(

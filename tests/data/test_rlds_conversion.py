@@ -114,7 +114,7 @@ def break_picture(tmp_path, step):
     return folder
 
 
-def test_pictures_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_path, caplog):
+def test_images_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_path, caplog, monkeypatch):
     source = RldsSource(break_picture(tmp_path, step=3), "success", IMAGE)
     first, second = (next(source.read([number], 1)) for number in (0, 1))
     assert len(list(first.frames)) == len(first.actions())
@@ -123,7 +123,10 @@ def test_pictures_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_
         next(second.frames)
     with pytest.raises(ValueError, match="episode 1, step 3"):
         convert(source, tmp_path / "refused", ConversionOptions())
-    options = ConversionOptions(chunk_length=2)  # so that chunks of the dropped episode have been written
+    monkeypatch.setattr(
+        "dreamer_hf.data.shard_writer.CHUNK_LENGTH", 2
+    )  # so that chunks of the dropped episode are written
+    options = ConversionOptions()
     whole = items(convert(RldsSource(FIXTURES / "tfrecord", "success", IMAGE), tmp_path / "whole", options))
     with caplog.at_level(logging.INFO):
         left = convert(replace(source, skip_corrupt=True), tmp_path / "left", options)
@@ -137,8 +140,8 @@ def test_pictures_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_
     ("arguments", "message"),
     [
         ({"split": "test"}, "has no split 'test'; it has: failure, success"),
-        ({"split": "success"}, "choose pictures with --image_key, one or several of: observation/cameras/wrist, observation/image"),
-        ({"split": "success", "image_key": "image"}, "steps have no pictures 'image'"),
+        ({"split": "success"}, "choose images with --image_key, one or several of: observation/cameras/wrist, observation/image"),
+        ({"split": "success", "image_key": "image"}, "steps have no images 'image'"),
         ({"split": "success", "image_key": IMAGE, "action_key": "act"}, "--action_key can be: action, "),
     ],
 )  # fmt: skip

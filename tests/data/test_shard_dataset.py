@@ -175,9 +175,9 @@ def test_truncated_shard_is_refused(shards):
         (lambda d: (d / "metadata.json").write_text("{"), ValueError, "not valid JSON"),
         (lambda d: (d / "shard_0002.h5").unlink(), FileNotFoundError, "lacks shard_0002.h5"),
         (lambda d: edit_metadata(d, total_episodes=7), ValueError, "promises 7 episodes"),
-        (lambda d: edit_metadata(d, num_shards=None), ValueError, "no valid 'num_shards'"),
+        (lambda d: edit_metadata(d, num_shards=None), ValueError, "expected a number of shards for 'num_shards'"),
         (lambda d: edit_metadata(d, image_shape=[64, 64, 3]), ValueError, "contradicts the metadata"),
-        (lambda d: edit_metadata(d, action_shape="what"), ValueError, "'action_shape' is no shape"),
+        (lambda d: edit_metadata(d, action_shape="what"), ValueError, "expected a shape for 'action_shape'"),
         (lambda d: (d / "index.npz").write_bytes(b"no zip"), ValueError, "index.npz is damaged"),
     ],
 )

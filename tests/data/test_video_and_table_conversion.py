@@ -7,7 +7,7 @@ import pytest
 from dreamer_hf.data import MixtureDataset, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.convert import convert
-from dreamer_hf.data.sources.table_source import TableSource, load_table
+from dreamer_hf.data.sources.table_source import TableColumns, TableSource, load_table
 from dreamer_hf.data.sources.video_source import VideoSource
 
 
@@ -83,7 +83,7 @@ def test_bad_videos_and_actions_are_named(videos, tmp_path):
         VideoSource(videos)
     for table in ("gas,wheel\n1,fast", "gas,wheel\n", ""):
         (videos / "more" / "c.csv").write_text(table)
-        with pytest.raises(ValueError, match=r"c\.csv holds no table of actions"):
+        with pytest.raises(ValueError, match=r"c\.csv does not hold a table of numbers"):
             VideoSource(videos)
     (videos / "more" / "c.csv").unlink()
     (videos / "b.gif").write_bytes(b"GIF89a nonsense")
@@ -122,21 +122,21 @@ def check_frames(folder, numbers):
 @pytest.mark.slow
 def test_image_tables_local_saved_and_streamed(tmp_path):
     table = frame_table()
-    columns = ("picture", "act", "ep")
-    convert(TableSource(table, *columns, episodes="1:4"), tmp_path / "local", ConversionOptions(episodes_per_shard=2))
+    columns = TableColumns("picture", "act", "ep")
+    convert(TableSource(table, columns, episodes="1:4"), tmp_path / "local", ConversionOptions(episodes_per_shard=2))
     check_frames(tmp_path / "local", [1, 2, 3])
     table.save_to_disk(tmp_path / "saved")
-    saved = TableSource(load_table(str(tmp_path / "saved"), "train"), *columns)
+    saved = TableSource(load_table(str(tmp_path / "saved"), "train"), columns)
     convert(saved, tmp_path / "disk", ConversionOptions(episodes_per_shard=2), JobOptions(num_workers=2))
     check_frames(tmp_path / "disk", [0, 1, 2, 3, 4])
-    stream = TableSource(load_table(str(tmp_path / "saved"), "train", streaming=True), *columns)
+    stream = TableSource(load_table(str(tmp_path / "saved"), "train", streaming=True), columns)
     assert stream.numbers is None
     convert(stream, tmp_path / "stream", ConversionOptions(episodes_per_shard=2))
     check_frames(tmp_path / "stream", [0, 1, 2, 3, 4])
 
 
 def test_an_interrupted_stream_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    source = TableSource(frame_table().to_iterable_dataset(), "picture", "act", "ep")
+    source = TableSource(frame_table().to_iterable_dataset(), TableColumns("picture", "act", "ep"))
     out = convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=2))
     conversion_plan = (tmp_path / "plan", ConversionOptions(episodes_per_shard=2))
     calls = []
@@ -170,7 +170,9 @@ def test_tables_of_arrays(tmp_path):
     )
     rows = {"frame": list(frames), "gas": np.arange(12.0), "ep": np.repeat([0, 1], 6)}
     table = datasets.Dataset.from_dict(rows, features=features)
-    found = episodes(convert(TableSource(table, "frame", "gas", "ep"), tmp_path / "out", ConversionOptions()))
+    found = episodes(
+        convert(TableSource(table, TableColumns("frame", "gas", "ep")), tmp_path / "out", ConversionOptions())
+    )
     shown = np.concatenate([item["pixel_values_videos"].permute(0, 2, 3, 1).numpy() for item in found])
     np.testing.assert_array_equal(shown, frames)
     assert found[1]["actions"].squeeze(1).tolist() == list(range(6, 12))
@@ -180,7 +182,9 @@ def test_video_tables(videos, tmp_path):
     rows = {"clip": [str(videos / "a.mp4"), str(videos / "more" / "c.mp4")], "act": [[[1.0]] * 10, [[2.0]] * 7]}
     table = datasets.Dataset.from_dict(rows).cast_column("clip", datasets.Video())
     found = episodes(
-        convert(TableSource(table, "clip", "act", fps=10), tmp_path / "out", ConversionOptions(target_fps=5))
+        convert(
+            TableSource(table, TableColumns("clip", "act"), fps=10), tmp_path / "out", ConversionOptions(target_fps=5)
+        )
     )
     assert [item["actions"].squeeze(1).tolist() for item in found] == [[1.0] * 5, [2.0] * 4]
 
@@ -191,13 +195,13 @@ def test_unknown_columns_and_scattered_episodes_are_refused(tmp_path):
         (("frame", "act", "ep"), "no such column as 'frame'; --image_column can be: picture"),
         (("act", "act", "ep"), "no such column as 'act'; --image_column can be: picture"),
         (("picture", "picture", "ep"), "no such column as 'picture'; --action_column can be: act"),
-        (("picture", "act", "picture"), "no such column as 'picture'; --episode_column can be: act, ep"),
+        (("picture", "act", "picture"), "no such column as 'picture'; --episode_column can be: ep"),
     ]:
         with pytest.raises(ValueError, match=f"{message}\\."):
-            TableSource(table, *columns)
+            TableSource(table, TableColumns(*columns))
     with pytest.raises(ValueError, match="images need --episode_column"):
-        TableSource(table, "picture", "act")
-    with pytest.raises(ValueError, match="do not stand together"):
-        TableSource(table.shuffle(seed=0), "picture", "act", "ep")
+        TableSource(table, TableColumns("picture", "act"))
+    with pytest.raises(ValueError, match="do not follow each other"):
+        TableSource(table.shuffle(seed=0), TableColumns("picture", "act", "ep"))
     with pytest.raises(FileNotFoundError, match="cannot be loaded"):
         load_table(str(tmp_path / "nowhere"), "train")

@@ -1,13 +1,23 @@
-"""Mean, deviation and range of actions, gathered while they stream by and merged across processes."""
+"""Actions as numbers: their statistics, gathered while they stream by, and tables of them in files.
 
+A is the number of action dimensions.
+"""
+
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from .files import first_line
+
+ROUNDING_STEPS = 4
+"""A standard deviation of fewer steps between neighboring float32 values is rounding noise."""
 
 
 @dataclass
 class ActionStatistics:
-    """Running moments of each action dimension, in float64; all arrays are (action_dim,)."""
+    """Running moments of each action dimension, in float64; all arrays are (A,)."""
 
     count: int
     mean: np.ndarray
@@ -18,12 +28,13 @@ class ActionStatistics:
 
     @classmethod
     def empty(cls, action_dim: int) -> "ActionStatistics":
+        """Return the statistics of no actions."""
         zeros = np.zeros(action_dim)
         return cls(0, zeros, zeros, np.full(action_dim, np.inf), np.full(action_dim, -np.inf))
 
     @classmethod
     def of(cls, actions: np.ndarray) -> "ActionStatistics":
-        """Statistics of `actions` (frames, action_dim)."""
+        """Return the statistics of `actions` (frames, A)."""
         if len(actions) == 0:
             return cls.empty(actions.shape[1])
         actions = actions.astype(np.float64)
@@ -31,7 +42,7 @@ class ActionStatistics:
         return cls(len(actions), mean, ((actions - mean) ** 2).sum(axis=0), actions.min(axis=0), actions.max(axis=0))
 
     def merge(self, other: "ActionStatistics") -> "ActionStatistics":
-        """Statistics of both samples together (Chan, Golub, LeVeque 1979)."""
+        """Return the statistics of both samples together (Chan, Golub, LeVeque 1979)."""
         count = self.count + other.count
         if count == 0:
             return self
@@ -45,16 +56,81 @@ class ActionStatistics:
         )
 
     def to_dict(self) -> dict[str, list[float]] | None:
-        """`{"mean", "std", "min", "max", "count"}` as metadata and model configs hold them; None without actions."""
+        """Return `{"mean", "std", "min", "max", "count"}` as metadata and model configs hold them; None without actions.
+
+        The std of a dimension that only varies by the rounding of its values to float32 is 0, like that of a constant
+        one: divided by such a std, noise would be as large as any signal.
+        """
         if self.count == 0:
             return None
         std = np.sqrt(self.squares / self.count)
+        resolution = np.finfo(np.float32).eps * np.maximum(np.abs(self.min), np.abs(self.max))
+        std = np.where(std <= ROUNDING_STEPS * resolution, 0.0, std)
         named = {"mean": self.mean, "std": std, "min": self.min, "max": self.max}
         return {name: values.tolist() for name, values in named.items()} | {"count": self.count}
 
     @classmethod
     def from_dict(cls, stats: dict) -> "ActionStatistics":
-        """Inverse of `to_dict`."""
+        """Return the statistics that `to_dict` described."""
         count = int(stats["count"])
         mean, std, low, high = (np.asarray(stats[name], np.float64) for name in ("mean", "std", "min", "max"))
         return cls(count, mean, std**2 * count, low, high)
+
+
+def vary_around_zero(stats: dict | None) -> np.ndarray:
+    """Return, for each dimension (A,) bool, whether zero lies inside its range and close to its mean, as in displacements.
+
+    Args:
+        stats: as `ActionStatistics.to_dict` returns them.
+    """
+    if stats is None:
+        return np.zeros(0, bool)
+    mean, std, low, high = (np.asarray(stats[name]) for name in ("mean", "std", "min", "max"))
+    return (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
+
+
+def read_action_table(path: Path) -> tuple[np.ndarray, list[str] | None]:
+    """Read a table of actions from a `.npy` or `.csv` file, one row per frame.
+
+    A CSV file is read as spreadsheets save it: it may start with a row of names and a byte order mark, may have quoted
+    cells and empty lines and, where the comma is the decimal point, semicolons.
+
+    Returns:
+        (frames, A) in the numeric type of the file (CSV: float64), and the names of the dimensions or None.
+
+    Raises:
+        ValueError: the file does not hold a table of numbers, or not one name per column.
+    """
+    try:
+        actions, names = (
+            _read_csv(path) if path.suffix.lower() == ".csv" else (np.load(path, allow_pickle=False), None)
+        )
+        if actions.dtype.kind not in "fiub" or actions.ndim != 2 or not actions.size:
+            raise ValueError(f"shape {actions.shape} and type {actions.dtype}")
+    except (ValueError, AttributeError, EOFError, OSError, MemoryError, csv.Error) as error:
+        raise ValueError(
+            f"{path} does not hold a table of numbers, one row of actions per frame ({first_line(error)}): repair or "
+            "remove it."
+        ) from error
+    return actions, names
+
+
+def _read_csv(path: Path) -> tuple[np.ndarray, list[str] | None]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    delimiter = ";" if lines and ";" in lines[0] else ","
+    rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
+    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    if delimiter == ";":
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+    names = rows.pop(0) if rows and not any(map(_is_number, rows[0])) else None
+    if names is not None and rows and len(names) != len(rows[0]):
+        raise ValueError(f"{len(names)} names for {len(rows[0])} columns")
+    return np.array([[float(cell) for cell in row] for row in rows], np.float64), names
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

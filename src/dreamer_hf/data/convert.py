@@ -1,8 +1,8 @@
-"""Turns any `EpisodeSource` into a folder of shards: in parallel, resumable, a shard at a time.
+"""Converts any `EpisodeSource` into a folder of shards: in parallel, resumable, one shard at a time.
 
-A shard is the unit of work. Its episodes follow from the plan alone, so a shard that lies there under its final name
-needs no second look after a kill, workers and cluster jobs share nothing but the folder, and its files are decoded
-once, in order.
+A shard is the unit of work. Its episodes follow from the plan alone, so a shard that exists under its final name needs no
+second look after a kill, workers and cluster jobs share only the folder, and the files of a shard are decoded once, in
+order.
 """
 
 import logging
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -21,41 +21,54 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from .action_data import ActionStatistics
+from .action_data import ActionStatistics, vary_around_zero
 from .conversion_options import ConversionOptions, JobOptions
-from .episodes import DamagedEpisode, Episode, EpisodeSource
-from .files import is_leftover, lock_folder, publish, read_json, remove_leftovers, temporary_path, write_json
-from .frame_transform import FrameTransform
+from .episodes import DamagedEpisode, Episode, EpisodeSource, format_ranges
+from .files import (
+    first_line,
+    is_leftover,
+    json_checksum,
+    lock_folder,
+    publish,
+    read_json,
+    remove_leftovers,
+    temporary_path,
+    write_json,
+)
 from .shard_writer import ShardWriter, prepare_shard, read_shard_statistics
 from .shards import (
     FORMAT_VERSION,
     IMAGES,
     METADATA_NAME,
+    UNREADABLE,
     ShardIndex,
     ShardMetadata,
     damaged_shard,
     open_shard,
     read_shard_index,
     shard_name,
+    stored_array,
 )
 
 logger = logging.getLogger(__name__)
 PLAN_NAME = "conversion.json"
 RELATIVE_MODE = "difference_of_kept_frames"
 FRAMES_PER_REPORT = 32
+LARGEST_EXACT_FLOAT = 1 << 24
+OUTLIER_DEVIATIONS = 50
 WORKER_DIED = (
     "a worker process died, probably because memory ran out: run again with --resume and fewer --num_workers."
 )
 
 
 class ConversionProgress:
-    """A bar that is told what has been stored so far; a context manager.
+    """A progress bar of source frames, with their rate and the time that remains; a context manager.
 
     Args:
-        source: what is converted. Where only reading tells how long its episodes are, the total is estimated from the
-            ones that are done; a stream has none.
+        source: what is converted. If only reading tells how long its episodes are, the total is estimated from the
+            finished ones; a stream has no total.
         numbers: the episodes to convert now.
-        step: source frames to a stored one.
+        step: source frames per stored frame.
     """
 
     def __init__(self, source: EpisodeSource, numbers: Sequence[int], step: int):
@@ -76,79 +89,111 @@ class ConversionProgress:
         self.bar.close()
 
     def show(self, frames: int, episodes: int) -> None:
-        """Shows that so many frames are stored and so many episodes are done, counted from the start."""
+        """Show how many frames are stored and how many episodes are finished, since the start."""
         if self._estimates and episodes:
             self.bar.total = max(frames, round(frames * self._num_episodes / episodes)) * self._step
         self.bar.update(frames * self._step - self.bar.n)
 
     def add(self, frames: int, episodes: int) -> None:
-        """Shows that so many more frames are stored, and so many more episodes done."""
+        """Show that this many more frames are stored, and this many more episodes finished."""
         self._frames, self._episodes = self._frames + frames, self._episodes + episodes
         self.show(self._frames, self._episodes)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One source on its way into one folder."""
+
+    source: EpisodeSource
+    output_dir: Path
+    options: ConversionOptions
+
+    @property
+    def step(self) -> int:
+        """Source frames per stored frame."""
+        return self.options.frame_step(self.source.fps)
+
+    @property
+    def arguments(self) -> dict:
+        """Everything that determines what a shard holds; two runs may share a folder only if they agree on it."""
+        source = self.source
+        arguments = self.options.arguments(source.action_dim)
+        arguments.update(image_key=source.image_key, action_key=source.action_key, source=source.description)
+        return arguments | {"episodes": "stream" if source.numbers is None else format_ranges(source.numbers)}
+
+    def shard_path(self, shard: int) -> Path:
+        """Return the final path of a shard."""
+        return self.output_dir / shard_name(shard)
+
+    def is_done(self, shard: int) -> bool:
+        """Return whether a shard is complete."""
+        return self.shard_path(shard).exists()
+
+    def plan(self) -> list[list[int]]:
+        """Return the episodes of every shard."""
+        source, shortest, numbers = self.source, self.options.min_episode_length, list(self.source.numbers)
+        if source.lengths is not None:
+            kept = [-(-length // self.step) for length in source.lengths]
+            numbers = [number for number, length in zip(numbers, kept, strict=True) if length >= shortest]
+            if len(numbers) < len(kept):
+                logger.info(f"leaving out {len(kept) - len(numbers)} episodes shorter than {shortest}")
+            if not numbers:
+                raise ValueError(
+                    f"no episode has {shortest} frames (the longest has {max(kept, default=0)}): "
+                    "lower --min_episode_length."
+                )
+        size = self.options.episodes_per_shard
+        return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to convert."""
+
+    conversion: Conversion
+    shard: int
+    numbers: list[int]
+
+    @property
+    def path(self) -> Path:
+        """The final path of the shard."""
+        return self.conversion.shard_path(self.shard)
+
+    def work(self) -> Iterator[tuple[int, int]]:
+        """Prepare the shard for `publish`; see `write_episodes`."""
+        conversion = self.conversion
+        return write_episodes(conversion, self.shard, conversion.source.read(self.numbers, conversion.step))
 
 
 def convert(
     source: EpisodeSource, output_dir: str | Path, options: ConversionOptions, job: JobOptions | None = None
 ) -> Path:
-    """Converts `source` into shards under `output_dir` and returns that folder.
+    """Convert `source` into shards under `output_dir` and return that folder.
 
     Raises:
         FileExistsError: the folder holds something else, or an unfinished conversion and `resume` is not given.
+        BlockingIOError: another process is converting into the folder.
         FileNotFoundError, OSError, ValueError: bad input, or the disk is full; finished shards stay for `resume`.
     """
     job = job or JobOptions()
-    output_dir = Path(output_dir)
-    step = options.frame_step(source.fps)
+    conversion = Conversion(source, Path(output_dir), options)
+    options.frame_step(source.fps)
     options.check_actions(source.action_dim)
     if source.numbers is None and (job.num_jobs > 1 or job.merge):
         raise ValueError("a stream cannot be split among jobs: convert it in one, or without streaming.")
-    plan = None if source.numbers is None else _plan_shards(source, options, step)
-    arguments = _arguments(source, options)
-    _make_folder(output_dir)
+    plan = None if source.numbers is None else conversion.plan()
+    source.check()
+    _make_folder(conversion.output_dir)
     with lock_folder(output_dir, shared=job.num_jobs > 1 and not job.merge):
-        _claim_folder(output_dir, arguments, job)
+        _claim_folder(conversion, job)
         if plan is None:
-            num_shards = _convert_stream(source, output_dir, options, step)
+            num_shards = _convert_stream(conversion)
         elif not job.merge:
-            todo = [
-                shard for shard in range(job.job_index, len(plan), job.num_jobs) if not _is_done(output_dir, shard)
-            ]
-            tasks = [(source, output_dir, options, shard, plan[shard]) for shard in todo]
-            _convert_shards(tasks, step, job.num_workers)
+            todo = [shard for shard in range(job.job_index, len(plan), job.num_jobs) if not conversion.is_done(shard)]
+            _convert_shards([ShardTask(conversion, shard, plan[shard]) for shard in todo], job.num_workers)
         if job.num_jobs == 1 or job.merge:
-            _merge(source, output_dir, options, num_shards if plan is None else len(plan), arguments)
-    return output_dir
-
-
-def _plan_shards(source: EpisodeSource, options: ConversionOptions, step: int) -> list[list[int]]:
-    numbers = list(source.numbers)
-    if source.lengths is not None:
-        kept = [-(-length // step) for length in source.lengths]
-        numbers = [n for n, length in zip(numbers, kept, strict=True) if length >= options.min_episode_length]
-        if len(numbers) < len(kept):
-            logger.info(f"leaving out {len(kept) - len(numbers)} episodes shorter than {options.min_episode_length}")
-        if not numbers:
-            raise ValueError(
-                f"no episode has {options.min_episode_length} frames (the longest has {max(kept, default=0)}): "
-                "lower --min_episode_length."
-            )
-    size = options.episodes_per_shard
-    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
-
-
-def _arguments(source: EpisodeSource, options: ConversionOptions) -> dict:
-    """Everything that decides what a shard holds; two runs may share a folder only if they agree on it."""
-    arguments = asdict(options)
-    arguments.update(arguments.pop("transform"), absolute_action_dims=list(options.absolute_action_dims))
-    arguments.update(image_key=source.image_key, action_key=source.action_key, source=source.description)
-    return arguments | {"episodes": "stream" if source.numbers is None else _compact(source.numbers)}
-
-
-def _compact(numbers) -> str:
-    """Episode numbers as ranges: "0:100,105:110"."""
-    numbers = np.asarray(numbers)
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
-    return ",".join(f"{run[0]}:{run[-1] + 1}" for run in runs if len(run))
+            _merge(conversion, num_shards if plan is None else len(plan))
+    return conversion.output_dir
 
 
 def _make_folder(output_dir: Path) -> None:
@@ -158,58 +203,52 @@ def _make_folder(output_dir: Path) -> None:
         raise OSError(f"{output_dir} cannot be a folder ({error.strerror}): choose another --output_dir.") from error
 
 
-def _claim_folder(output_dir: Path, arguments: dict, job: JobOptions) -> None:
-    """Claims an empty folder, or checks that the one there belongs to this very conversion."""
+def _claim_folder(conversion: Conversion, job: JobOptions) -> None:
+    """Claim an empty folder, or check that the one there belongs to this very conversion."""
+    output_dir = conversion.output_dir
     found = list(output_dir.iterdir())
     names = {path.name for path in found if not is_leftover(path)}
     shared = job.resume or job.num_jobs > 1 or job.merge
     if METADATA_NAME in names and shared:
         raise FileExistsError(f"{output_dir} holds a finished conversion: there is nothing left to do.")
-    plan_path = output_dir / PLAN_NAME
     if names and PLAN_NAME not in names:
         raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or empty it first.")
     if not names and job.merge:
-        raise FileNotFoundError(f"{plan_path} is missing: run the jobs before --merge.")
-    fresh = not names or (not shared and [path.name for path in found] == [PLAN_NAME])  # nothing done yet: begin anew
+        raise FileNotFoundError(f"{output_dir / PLAN_NAME} is missing: run the jobs before --merge.")
+    # A folder in which no shard was started yet may be taken by another conversion.
+    fresh = not names or (not shared and [path.name for path in found] == [PLAN_NAME])
     if not fresh and not shared:
-        raise FileExistsError(f"{output_dir} holds an unfinished conversion: go on with --resume, or empty it first.")
+        raise FileExistsError(f"{output_dir} holds an unfinished conversion: continue it with --resume, or empty it.")
+    arguments = conversion.arguments
     if fresh:
-        write_json(plan_path, arguments)  # Jobs that start together all write the same.
-    _check_plan(output_dir, arguments)
+        write_json(output_dir / PLAN_NAME, arguments)  # Jobs that start together all write the same.
+    planned = read_json(output_dir / PLAN_NAME)
+    changed = sorted(key for key in arguments.keys() | planned.keys() if arguments.get(key) != planned.get(key))
+    if changed:
+        raise ValueError(f"{output_dir} was started with other values of {', '.join(changed)}: give the same ones.")
     if job.resume and job.num_jobs == 1:
         remove_leftovers(output_dir)
 
 
-def _check_plan(output_dir: Path, arguments: dict) -> None:
-    planned = read_json(output_dir / PLAN_NAME)
-    changed = sorted(key for key in arguments.keys() | planned.keys() if arguments.get(key) != planned.get(key))
-    if changed:
-        raise ValueError(f"{output_dir} was begun with other values of {', '.join(changed)}: give the same ones.")
-
-
-def _is_done(output_dir: Path, shard: int) -> bool:
-    return (output_dir / shard_name(shard)).exists()
-
-
-def _convert_shards(tasks: list[tuple], step: int, num_workers: int) -> None:
+def _convert_shards(tasks: list[ShardTask], num_workers: int) -> None:
     if not tasks:
         return
-    numbers = [number for task in tasks for number in task[-1]]
-    with ConversionProgress(tasks[0][0], numbers, step) as progress:
+    conversion, numbers = tasks[0].conversion, [number for task in tasks for number in task.numbers]
+    with ConversionProgress(conversion.source, numbers, conversion.step) as progress:
         if min(num_workers, len(tasks)) == 1:
             for task in tasks:
-                for frames, episodes in _convert_shard(*task):
+                for frames, episodes in task.work():
                     progress.add(frames, episodes)
-                publish(_shard_path(task))
+                publish(task.path)
         else:
             _convert_in_processes(tasks, min(num_workers, len(tasks)), progress)
 
 
 _done = None
-"""In worker processes: frames stored and episodes done so far by all of them."""
+"""In worker processes: frames stored and episodes finished so far by all of them."""
 
 
-def _convert_in_processes(tasks: list[tuple], num_workers: int, progress: ConversionProgress) -> None:
+def _convert_in_processes(tasks: list[ShardTask], num_workers: int, progress: ConversionProgress) -> None:
     # Spawned, not forked: the threads of OpenCV, Arrow and HDF5 do not survive a fork.
     context = multiprocessing.get_context("spawn")
     counters = context.Array("q", 2)
@@ -222,31 +261,26 @@ def _convert_in_processes(tasks: list[tuple], num_workers: int, progress: Conver
                 # Without the lock: a worker that was killed may hold it.
                 progress.show(*counters.get_obj())
                 for future in done:
-                    publish(_shard_path(pending.pop(future)), future.result())
+                    publish(pending.pop(future).path, future.result())
         except (BrokenProcessPool, MemoryError) as error:
             raise OSError(WORKER_DIED) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            for future, task in pending.items():  # Left over after a failure: what is complete stays for --resume.
+            for future, task in pending.items():  # After a failure, what is complete stays for --resume.
                 if not future.cancelled() and future.exception() is None:
-                    publish(_shard_path(task), future.result())
+                    publish(task.path, future.result())
 
 
-def _submit(pool: ProcessPoolExecutor, tasks: list[tuple]) -> dict[Future, tuple]:
+def _submit(pool: ProcessPoolExecutor, tasks: list[ShardTask]) -> dict[Future, ShardTask]:
     """Start the workers and queue all tasks.
 
     Raises:
         OSError: a worker died while it started, which surfaces as a broken pool or pipe, or there is no memory for one.
     """
     try:
-        return {pool.submit(_convert_shard_in_worker, *task): task for task in tasks}
+        return {pool.submit(_convert_shard_in_worker, task): task for task in tasks}
     except (BrokenProcessPool, OSError, EOFError) as error:
         raise OSError(WORKER_DIED) from error
-
-
-def _shard_path(task: tuple) -> Path:
-    _, output_dir, _, shard, _ = task
-    return output_dir / shard_name(shard)
 
 
 def _set_up_worker(counters, log_level: int) -> None:
@@ -258,65 +292,61 @@ def _set_up_worker(counters, log_level: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker with its parent, however that dies: a pool's workers would wait for work for ever, and write on
-    beside a conversion that was started again."""
+    """End this worker with its parent, however that dies: otherwise it would wait for work forever, and write next to a
+    conversion that was started again."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
-def _convert_shard_in_worker(*task) -> Path:
-    """Returns the file to publish: whoever started this worker waits for the disk, while it goes on converting."""
-    for frames, episodes in _convert_shard(*task):
+def _convert_shard_in_worker(task: ShardTask) -> Path:
+    """Return the file to publish: the parent waits for the disk, while this worker continues converting."""
+    for frames, episodes in task.work():
         with _done.get_lock():
             _done[0] += frames
             _done[1] += episodes
-    return temporary_path(_shard_path(task))
+    return temporary_path(task.path)
 
 
-def _convert_stream(source: EpisodeSource, output_dir: Path, options: ConversionOptions, step: int) -> int:
-    """Reads a source that has no end in sight into one shard after another; returns their number."""
-    shard = next(number for number in count() if not _is_done(output_dir, number))
-    size = options.episodes_per_shard
-    episodes = source.read(range(shard * size, sys.maxsize), step)
-    with ConversionProgress(source, (), step) as progress:
+def _convert_stream(conversion: Conversion) -> int:
+    """Convert a source of unknown length into one shard after another; return their number."""
+    shard = next(number for number in count() if not conversion.is_done(number))
+    size = conversion.options.episodes_per_shard
+    episodes = conversion.source.read(range(shard * size, sys.maxsize), conversion.step)
+    with ConversionProgress(conversion.source, (), conversion.step) as progress:
         while (first := next(episodes, None)) is not None:
-            group = chain([first], islice(episodes, size - 1))
-            for frames, done in _write_episodes(source, output_dir, options, shard, group):
+            for frames, done in write_episodes(conversion, shard, chain([first], islice(episodes, size - 1))):
                 progress.add(frames, done)
-            publish(output_dir / shard_name(shard))
+            publish(conversion.shard_path(shard))
             shard += 1
     return shard
 
 
-def _convert_shard(
-    source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, numbers: list[int]
-) -> Iterator[tuple[int, int]]:
-    return _write_episodes(source, output_dir, options, shard, source.read(numbers, options.frame_step(source.fps)))
-
-
-def _write_episodes(
-    source: EpisodeSource, output_dir: Path, options: ConversionOptions, shard: int, episodes: Iterator[Episode]
-) -> Iterator[tuple[int, int]]:
-    """Prepares one shard for `publish`; yields how many frames were stored and episodes done since the last time, for progress."""
-    path = output_dir / shard_name(shard)
-    layout = {"compression": options.compression, "chunk_length": options.chunk_length}
-    with prepare_shard(path, source.action_dim, **layout) as writer:
+def write_episodes(conversion: Conversion, shard: int, episodes: Iterator[Episode]) -> Iterator[tuple[int, int]]:
+    """Prepare one shard for `publish`; yield how many frames were stored and episodes finished since the last time."""
+    options, width = conversion.options, conversion.source.action_dim
+    layout = {"compression": options.compression, "conversion_id": json_checksum(conversion.arguments)}
+    with prepare_shard(conversion.shard_path(shard), width, **layout) as writer:
         for position, episode in enumerate(episodes):
             try:
-                for frames in _write_episode(writer, episode, options, warns=shard == position == 0):
+                for frames in _write_episode(writer, episode, conversion, explains=shard == position == 0):
                     yield frames, 0
             except DamagedEpisode:
                 writer.drop_episode()
             yield 0, 1
 
 
-def _write_episode(writer: ShardWriter, episode: Episode, options: ConversionOptions, warns: bool) -> Iterator[int]:
-    """Writes one episode, if it is long enough; yields how many frames were stored since the last time."""
+def _write_episode(writer: ShardWriter, episode: Episode, conversion: Conversion, explains: bool) -> Iterator[int]:
+    """Write one episode, if it is long enough; yield how many frames were stored since the last time.
+
+    Args:
+        explains: whether to log what is done to frames and actions.
+    """
     writer.begin_episode(episode.number)
-    transform, length = options.transform, 0
+    options, length = conversion.options, 0
+    transform = options.transform
     for length, frame in enumerate(episode.frames, start=1):
-        if warns and length == 1:
-            _warn_of_stretching(frame, transform)
+        if explains and length == 1:
+            _explain_stretching(frame, conversion)
         out = writer.new_frame((*transform.output_size(*frame.shape[:2]), 3))
         transform.write(frame, out)
         if length % FRAMES_PER_REPORT == 0:
@@ -324,12 +354,16 @@ def _write_episode(writer: ShardWriter, episode: Episode, options: ConversionOpt
     yield length % FRAMES_PER_REPORT
     if length < options.min_episode_length:  # Some sources only tell by reading.
         writer.drop_episode()
-    else:
-        writer.end_episode(options.prepare_actions(episode.actions()))
+        return
+    actions = episode.actions()
+    if explains and actions is not None:
+        _explain_actions(actions, conversion)
+    writer.end_episode(options.prepare_actions(actions, conversion.step))
 
 
-def _warn_of_stretching(frame: np.ndarray, transform: FrameTransform) -> None:
+def _explain_stretching(frame: np.ndarray, conversion: Conversion) -> None:
     height, width = frame.shape[:2]
+    transform = conversion.options.transform
     if transform.stretches(height, width):
         new_height, new_width = transform.output_size(height, width)
         logger.info(
@@ -337,23 +371,34 @@ def _warn_of_stretching(frame: np.ndarray, transform: FrameTransform) -> None:
         )
 
 
-def _merge(
-    source: EpisodeSource, output_dir: Path, options: ConversionOptions, num_shards: int, arguments: dict
-) -> None:
-    """Checks that every shard is there and writes the index, then the metadata."""
-    missing = [shard_name(shard) for shard in range(num_shards) if not _is_done(output_dir, shard)]
+def _explain_actions(actions: np.ndarray, conversion: Conversion) -> None:
+    """Log what happens to the actions of frames that are left out."""
+    options, step = conversion.options, conversion.step
+    displaced = options.displacement_dims(actions.shape[1])
+    if displaced and step > 1:
+        logger.info(f"adding up the displacements of every {step} frames in action dimensions {displaced}")
+    elif not displaced and not options.relative_actions and step > 1:
+        found = np.flatnonzero(vary_around_zero(ActionStatistics.of(actions).to_dict())).tolist()
+        if len(found) * 2 >= actions.shape[1] > 0:
+            logger.warning(
+                f"action dimensions {found} vary around zero, as displacements do, and only those of kept frames are "
+                f"stored: if they are displacements, add up those of every {step} frames with "
+                f"--displacement_action_dims {' '.join(map(str, found))}."
+            )
+
+
+def _merge(conversion: Conversion, num_shards: int) -> None:
+    """Check that every shard is there and write the index, then the metadata."""
+    output_dir, source = conversion.output_dir, conversion.source
+    missing = [shard_name(shard) for shard in range(num_shards) if not conversion.is_done(shard)]
     if missing:
         raise FileNotFoundError(f"{output_dir} lacks {', '.join(missing[:5])}: run their jobs again with --resume.")
     parts, statistics, frame_shape = [], ActionStatistics.empty(source.action_dim), None
     for shard in range(num_shards):
-        path = output_dir / shard_name(shard)
+        path = conversion.shard_path(shard)
         parts.append(read_shard_index(path, shard))
-        with open_shard(path) as file:
-            try:
-                statistics = statistics.merge(read_shard_statistics(file))
-                shape = file[IMAGES].shape[2:] if IMAGES in file else None
-            except (KeyError, OSError, RuntimeError) as error:
-                raise damaged_shard(path, error) from error
+        shape, found = _summary(path)
+        statistics = statistics.merge(found)
         if shape and frame_shape not in (None, shape):
             raise ValueError(
                 f"{path} holds frames of {shape}, earlier shards of {frame_shape}: give --width and --height to bring "
@@ -363,19 +408,52 @@ def _merge(
     index = ShardIndex.join(parts)
     if not len(index.lengths):
         raise ValueError(
-            f"no episode is left: all are damaged or have fewer than {options.min_episode_length} frames "
-            "(--min_episode_length)."
+            "no episode is left: all are damaged or have fewer than "
+            f"{conversion.options.min_episode_length} frames (--min_episode_length)."
         )
     index.write(output_dir)
-    _metadata(source, options, parts, frame_shape, statistics, arguments).write(output_dir)
+    _metadata(conversion, parts, frame_shape, statistics).write(output_dir)
     (output_dir / PLAN_NAME).unlink(missing_ok=True)
     remove_leftovers(output_dir)
+    _warn_of_values(statistics.to_dict(), source.action_names)
     planned = "" if source.numbers is None else f" of {len(source.numbers)}"
     logger.info(f"wrote {len(index.lengths)}{planned} episodes, {index.lengths.sum()} frames, to {output_dir}")
 
 
-def _metadata(source, options, parts, frame_shape, statistics, arguments) -> ShardMetadata:
-    step = options.frame_step(source.fps)
+def _summary(path: Path) -> tuple[tuple[int, ...] | None, ActionStatistics]:
+    """Return the shape of a shard's frames, None if it has no episode, and the statistics of its actions."""
+    with open_shard(path) as file:
+        shape = stored_array(file, IMAGES, path).shape[2:] if IMAGES in file else None
+        try:
+            return shape, read_shard_statistics(file)
+        except (KeyError, ValueError, *UNREADABLE) as error:
+            raise damaged_shard(path, first_line(error)) from error
+
+
+def _warn_of_values(stats: dict | None, names: list[str] | None) -> None:
+    """Log values that float32 rounds, and outliers, either of which is easily overlooked."""
+    if stats is None:
+        return
+    largest = np.maximum(np.abs(stats["min"]), np.abs(stats["max"]))
+    farthest = np.maximum(np.subtract(stats["max"], stats["mean"]), np.subtract(stats["mean"], stats["min"]))
+    for dim, (size, distance, std) in enumerate(zip(largest, farthest, stats["std"], strict=True)):
+        label = names[dim] if names else f"dimension {dim}"
+        if size > LARGEST_EXACT_FLOAT:
+            logger.warning(
+                f"actions of {label} reach {size:.9g}, and float32 keeps only 7 digits: differences of such values are "
+                "exact if they are converted with --relative_actions."
+            )
+        if distance > OUTLIER_DEVIATIONS * std > 0:
+            logger.warning(
+                f"actions of {label} reach {size:.4g}, {distance / std:.0f} standard deviations from their mean: look "
+                "for outliers in the recordings, which training takes as they are."
+            )
+
+
+def _metadata(
+    conversion: Conversion, parts: list[ShardIndex], frame_shape: tuple[int, ...], statistics: ActionStatistics
+) -> ShardMetadata:
+    source, options = conversion.source, conversion.options
     return ShardMetadata(
         num_shards=len(parts),
         total_episodes=sum(len(part.lengths) for part in parts),
@@ -384,7 +462,7 @@ def _metadata(source, options, parts, frame_shape, statistics, arguments) -> Sha
         relative_actions=options.relative_actions,
         relative_mode=RELATIVE_MODE if options.relative_actions else None,
         format_version=FORMAT_VERSION,
-        fps=None if source.fps is None else source.fps / step,
+        fps=None if source.fps is None else source.fps / conversion.step,
         color_order="rgb",
         action_names=source.action_names,
         action_units=source.action_units,
@@ -392,6 +470,6 @@ def _metadata(source, options, parts, frame_shape, statistics, arguments) -> Sha
         image_key=source.image_key,
         action_key=source.action_key,
         source=source.description,
-        conversion=arguments,
+        conversion=conversion.arguments,
         frames_per_shard=[int(part.lengths.sum()) for part in parts],
     )

@@ -8,17 +8,18 @@ import numpy as np
 
 
 class DamagedEpisode(ValueError):
-    """Raised by an episode's `frames` where a source leaves out damaged episodes: what came of it is to be dropped."""
+    """Raised by the `frames` of an episode if its source leaves out damaged episodes: what came of it is dropped."""
 
 
 @dataclass
 class Episode:
-    """One episode, already thinned out to the frames that are kept.
+    """One episode of a source.
 
-    `frames` yields (H, W, 3) uint8 RGB and may be read once. `actions()`, called after that, gives (frames, action_dim)
-    float32, or None for an episode without actions.
+    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once. `actions()`,
+    called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in the numeric type
+    of the source, or None if the episode has no actions.
 
-    Where the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.
+    If the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.
     """
 
     number: int
@@ -30,7 +31,7 @@ class EpisodeSource(Protocol):
     """A dataset to convert. Sources travel to worker processes by pickling, so they hold names, not open files."""
 
     fps: float | None
-    """Frames a second; None where the source does not say."""
+    """Frames per second; None if the source does not say."""
     action_dim: int
     action_names: list[str] | None
     action_units: list[str] | None
@@ -41,33 +42,52 @@ class EpisodeSource(Protocol):
     numbers: Sequence[int] | None
     """The episodes that can be read; None for a stream, which can only be read from its start."""
     lengths: Sequence[int] | None
-    """Frames of each, before thinning out; None where only reading tells."""
+    """Number of frames of each, before thinning out; None if only reading tells."""
+
+    def check(self) -> None:
+        """Raise an error, before the work begins, if files that the episodes need are missing or only placeholders."""
+        ...
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
-        """Yields these episodes in order, keeping the first of every `frame_step` frames and its action.
+        """Yield these episodes in order, thinned out to the first of every `frame_step` frames.
 
         A stream takes `range(first, sys.maxsize)` and yields what follows. An episode must be used up before the next.
         """
         ...
 
 
-def parse_range(text: str | None, count: int) -> list[int]:
-    """Episode numbers from "0:100", "7", "3,8,10:20"; all `count` of them from None.
+def parse_ranges(text: str | None, available: Sequence[int]) -> list[int]:
+    """Return the episode numbers that a text like "0:100", "7" or "3,8,10:20" selects; all `available` ones for None.
+
+    Args:
+        text: numbers and ranges, separated by commas; the end of a range is excluded.
+        available: the numbers that exist, increasing.
 
     Raises:
-        ValueError: the text is no such list, or names episodes that do not exist.
+        ValueError: the text is not such a list, or names episodes that do not exist.
     """
     if text is None:
-        return list(range(count))
-    chosen: list[int] = []
+        return list(available)
+    known, end = set(available), max(available, default=-1) + 1
+    chosen: set[int] = set()
     for part in text.split(","):
         first, colon, last = part.partition(":")
         try:
             start = int(first or 0)
-            stop = (int(last) if last else count) if colon else start + 1
+            stop = (int(last) if last else end) if colon else start + 1
         except ValueError as error:
-            raise ValueError(f"--episodes {text!r} is no list of ranges: write it like 0:100 or 3,8,10:20.") from error
-        if not 0 <= start < stop <= count:
-            raise ValueError(f"--episodes {part} lies outside the dataset, which holds episodes 0 to {count - 1}.")
-        chosen.extend(range(start, stop))
-    return sorted(set(chosen))
+            raise ValueError(
+                f"expected episode ranges like 0:100 or 3,8,10:20 for --episodes, got {text!r}."
+            ) from error
+        found = known.intersection(range(start, stop)) if 0 <= start < stop <= end else ()
+        if not found:
+            raise ValueError(f"--episodes {part} lies outside the dataset, which holds episodes 0 to {end - 1}.")
+        chosen |= found
+    return sorted(chosen)
+
+
+def format_ranges(numbers: Sequence[int]) -> str:
+    """Return episode numbers (increasing) in the form that `parse_ranges` reads: "0:100,105:110"."""
+    numbers = np.asarray(numbers, np.int64)
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ",".join(f"{run[0]}:{run[-1] + 1}" for run in runs if len(run))

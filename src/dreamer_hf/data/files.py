@@ -22,6 +22,7 @@ CHECKSUM_KEY = "checksum"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCKED = (errno.EWOULDBLOCK, errno.EACCES)
 MAX_JSON_BYTES = 64 << 20
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @contextmanager
@@ -178,7 +179,7 @@ def _is_running(process: int) -> bool:
 def write_json(path: str | Path, content: dict) -> None:
     """Write `content` with its own CRC-32 under "checksum", so that a damaged file is noticed when it is read."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({**content, CHECKSUM_KEY: _checksum(content)}, indent=2) + "\n")
+        temporary.write_text(json.dumps({**content, CHECKSUM_KEY: json_checksum(content)}, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> dict:
@@ -199,15 +200,25 @@ def read_json(path: str | Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a JSON object: restore it, or convert again.")
     stored = content.pop(CHECKSUM_KEY, None)
-    if stored is not None and stored != _checksum(content):
+    if stored is not None and stored != json_checksum(content):
         raise ValueError(
             f"{path} does not match its checksum: restore it, or delete its '{CHECKSUM_KEY}' line if you edited it."
         )
     return content
 
 
-def _checksum(content: dict) -> str:
+def json_checksum(content: dict) -> str:
+    """Return the CRC-32 of a JSON object as 8 hexadecimal digits; the order of its keys does not matter."""
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def check_not_lfs_pointer(path: Path) -> None:
+    """Raise ValueError if a file is only what Git LFS puts in the place of a large file that it did not download."""
+    with open(path, "rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise ValueError(
+                f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository."
+            )
 
 
 def first_line(error: Exception) -> str:

@@ -1,12 +1,19 @@
 """Datasets on the Hugging Face Hub: downloads the files that are needed, and shares a finished folder of shards with a card."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
 from .files import first_line, replacing
 
@@ -56,19 +63,44 @@ Shards are downloaded when they are first read.
 """
 
 
-def download_dataset(repo_id: str, patterns: list[str], revision: str | None = None) -> Path:
-    """Fetches those files of a dataset repository that fit the patterns; returns their folder, named by the commit.
+def download_dataset(
+    repo_id: str, patterns: list[str], revisions: Sequence[str | None] = (None,), cache_dir: Path | None = None
+) -> Path:
+    """Download those files of a dataset repository that match the patterns, or find them in the cache.
+
+    Args:
+        repo_id: the repository.
+        patterns: names of files, `*` standing for anything.
+        revisions: branches, tags or commits, of which the first that exists is taken; None is the main branch.
+        cache_dir: the cache to use; default: that of huggingface_hub.
+
+    Returns:
+        The folder of the files, which is named by the commit.
 
     Raises:
-        FileNotFoundError: the repository is nowhere to be found.
+        FileNotFoundError: the repository does not exist, or the Hub cannot be reached and the cache lacks the files.
     """
-    try:
-        return Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns=patterns))
-    except HUB_ERRORS as error:
-        raise FileNotFoundError(
-            f"{repo_id} is neither a folder here nor a dataset on the Hub ({first_line(error)}): check the name, the "
-            "connection, and `hf auth login` if it is private."
-        ) from error
+    failure, offline = None, False
+    for revision in revisions:
+        where = {"repo_type": "dataset", "revision": revision, "cache_dir": cache_dir, "local_files_only": offline}
+        try:
+            return Path(snapshot_download(repo_id, allow_patterns=patterns, **where))
+        except RepositoryNotFoundError as error:
+            failure = error
+            break
+        except HUB_ERRORS as error:
+            # What the first attempt did not reach, later ones need not wait for.
+            offline = offline or not isinstance(error, HfHubHTTPError)
+            failure = failure or error
+    raise FileNotFoundError(
+        f"{repo_id} is neither a folder here nor a dataset on the Hub ({first_line(failure)}): check the name, the "
+        "connection, and `hf auth login` if it is private."
+    ) from failure
+
+
+def looks_like_a_path(name: str) -> bool:
+    """Return whether a name can only be meant as a path, as the Hub has none like it."""
+    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
 
 
 def push_shards(folder: str | Path, repo_id: str, private: bool = False) -> str:

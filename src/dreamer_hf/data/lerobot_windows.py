@@ -1,4 +1,4 @@
-"""Windows straight out of a LeRobotDataset, without converting it: for small sets, first looks, and to begin dreams from."""
+"""Windows directly from a LeRobotDataset, without converting it: for small sets, first looks, and start frames."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,53 +11,49 @@ import torch
 from .action_data import ActionStatistics
 from .conversion_options import ConversionOptions
 from .frame_transform import FrameTransform
-from .sources.lerobot_source import open_lerobot, read_info
+from .sources.lerobot_source import LeRobotSelection, flatten_names, read_info
 from .windows import EpisodeWindows, WindowSpec
 
 
 class LeRobotWindows(EpisodeWindows):
     """The items of `ShardDataset` from LeRobot's own files (format v3.0); for the items see `EpisodeWindows`.
 
-    Every window is decoded anew from video: many times slower than shards. Actions are kept in memory.
+    The video of every window is decoded each time: many times slower than shards. Actions are kept in memory.
 
     Args:
-        repo_id: the dataset's name.
+        data: name or folder of the dataset, or a `LeRobotSelection`, which also chooses cameras, actions and episodes.
         window_size, stride, split, train_fraction, split_seed, action_offset: as for `ShardDataset`, and with the same
             result as shards converted from the same episodes with the same options.
-        local_dir, image_key, action_key, episodes, revision: which data, see `open_lerobot`.
-        options: frame rate and size, and whether actions are relative; default: all as recorded.
+        options: frame rate and size, and how actions are stored; default: all as recorded.
 
     Raises:
-        FileNotFoundError, ValueError: as `open_lerobot` and `ShardDataset`.
+        FileNotFoundError, ValueError: as `LeRobotSelection.open` and `ShardDataset`.
     """
 
     def __init__(
         self,
-        repo_id: str,
+        data: str | Path | LeRobotSelection,
         window_size: int | None,
         stride: int = 1,
         split: str = "train",
         train_fraction: float = 0.9,
         split_seed: int = 42,
         action_offset: int = 1,
-        local_dir: str | Path | None = None,
-        image_key: str | None = None,
-        action_key: str = "action",
-        episodes: str | None = None,
-        revision: str | None = None,
         options: ConversionOptions | None = None,
     ):
+        selection = data if isinstance(data, LeRobotSelection) else LeRobotSelection(str(data))
         options = options or ConversionOptions()
-        self._source = open_lerobot(repo_id, local_dir, image_key, action_key, episodes, revision)
+        self._source = selection.open()
+        self._source.check()
+        options.check_actions(self._source.action_dim)
         self._transform, self._frame_step = options.transform, options.frame_step(self._source.fps)
         recorded = self._source.actions(self._source.numbers)
-        self._actions = [options.prepare_actions(actions[:: self._frame_step]) for actions in recorded]
-        statistics = ActionStatistics.of(np.concatenate(self._actions))
-        self.action_stats = statistics.to_dict()
+        self._actions = [options.prepare_actions(actions, self._frame_step) for actions in recorded]
+        self.action_stats = ActionStatistics.of(np.concatenate(self._actions)).to_dict()
         self.action_names, self.action_units = self._source.action_names, self._source.action_units
         self.fps = self._source.fps / self._frame_step
         super().__init__(
-            repo_id,
+            selection.repo_id,
             np.array([len(actions) for actions in self._actions]),
             self._source.action_dim,
             WindowSpec(window_size, stride, split, train_fraction, split_seed, action_offset),
@@ -76,7 +72,7 @@ class LeRobotWindows(EpisodeWindows):
 
 
 def is_lerobot(path: Path) -> bool:
-    """Whether a LeRobotDataset lies there."""
+    """Return whether a folder holds a LeRobotDataset."""
     return (path / "meta" / "info.json").is_file()
 
 
@@ -87,56 +83,62 @@ def opener_for_world(
     image_key: str | None = None,
     action_key: str = "action",
 ) -> Callable[..., LeRobotWindows]:
-    """Finds out how a LeRobotDataset suits a world, and returns what opens whole episodes of it so, given a `split`.
+    """Find out how a LeRobotDataset suits a world; return a function that opens whole episodes of it, given a `split`.
 
-    Each action component is taken as recorded, or as the difference to the frame before, whichever spreads more like
-    the same component in the world's data. A component that the world knows to be absolute is taken as recorded.
+    Each action component is taken as recorded, as the difference to the frame before, or as a displacement, whichever
+    spreads most like the same component in the world's data. One that the world knows to be absolute is taken as
+    recorded.
 
     Args:
         path: the dataset's folder.
         dynamics_config: the world's `DreamerDynamicsConfig`.
         frame_size: height and width of its frames.
-        image_key: camera, where there are several.
-        action_key: feature that holds the actions.
+        image_key: camera, if there are several.
+        action_key: feature that holds the actions. If the dataset has none of this name, it is the feature whose
+            dimensions are named like the actions of the world.
 
     Raises:
-        ValueError: a frame rate that is no multiple of the world's; or as `LeRobotWindows`.
+        ValueError: a frame rate that is not a multiple of the world's; or as `LeRobotWindows`.
     """
-    fps, ours = float(read_info(path, str(path))["fps"]), dynamics_config.fps
+    info = read_info(path, str(path))
+    fps, ours = float(info["fps"]), dynamics_config.fps
     if ours is not None and abs(fps / ours - max(1, round(fps / ours))) > 0.005:
         raise ValueError(
-            f"{path} has {fps:g} frames/s, no multiple of the world's {ours:g}: begin from a video of it, or from other "
-            "data."
+            f"{path} has {fps:g} frames/s, which is not a multiple of the world's {ours:g}: start from a video of it, or "
+            "from other data."
         )
+    action_key = _find_actions(info, action_key, dynamics_config)
     height, width = frame_size
-
-    offset = dynamics_config.action_offset
-    open_with = partial(
-        LeRobotWindows,
-        str(path),
-        None,
-        action_offset=offset,
-        local_dir=path,
-        image_key=image_key,
-        action_key=action_key,
-    )
+    selection = LeRobotSelection(str(path), path, image_key, action_key)
+    open_with = partial(LeRobotWindows, selection, None, action_offset=dynamics_config.action_offset)
     options = ConversionOptions(target_fps=ours, transform=FrameTransform(width, height))
-    relative = replace(options, relative_actions=True)
-    stats = [open_with(split="all", options=form).action_stats for form in (options, relative)]
-    absolute = _absolute_components(*stats, dynamics_config)
-    if len(absolute) < len(stats[0]["std"]):
-        options = replace(relative, absolute_action_dims=absolute)
-    return partial(open_with, options=options)
+    return partial(open_with, options=_like_the_world(open_with, options, dynamics_config))
 
 
-def _absolute_components(recorded: dict, relative: dict, config) -> tuple[int, ...]:
-    """The action components whose spread in the world's data is rather that of recorded actions than of differences;
-    all of them, where the world does not say or has another number of components."""
-    spreads, ours = [np.maximum(stats["std"], 1e-9) for stats in (recorded, relative)], config.action_stats
-    if ours is None or len(ours["std"]) != len(spreads[0]):
-        return tuple(range(len(spreads[0])))
-    far = [np.abs(np.log(spread / np.maximum(ours["std"], 1e-9))) for spread in spreads]
-    absolute = far[0] <= far[1]
+def _find_actions(info: dict, action_key: str, config) -> str:
+    """Return `action_key`, or the only feature whose dimensions are named like the world's actions if it is missing."""
+    features, ours = info["features"], config.action_names
+    if action_key in features or not ours:
+        return action_key
+    alike = [key for key, item in features.items() if flatten_names(item.get("names"), len(ours)) == list(ours)]
+    return alike[0] if len(alike) == 1 else action_key
+
+
+def _like_the_world(open_with: Callable[..., LeRobotWindows], options: ConversionOptions, config) -> ConversionOptions:
+    """Return `options` with each action component stored as the world's data store it.
+
+    That is as recorded, as differences, or as displacements that are added up, whichever spreads most alike; as
+    recorded if the world does not say, or has another number of components.
+    """
+    forms = [options, replace(options, relative_actions=True), replace(options, displacement_action_dims="all")]
+    spreads = [np.maximum(open_with(split="all", options=form).action_stats["std"], 1e-9) for form in forms]
+    if config.action_stats is None or len(config.action_stats["std"]) != len(spreads[0]):
+        return options
+    ours = np.maximum(config.action_stats["std"], 1e-9)
+    nearest = np.argmin([np.abs(np.log(spread / ours)) for spread in spreads], axis=0)
     if config.relative_actions is not None:
-        absolute |= ~np.array(config.relative_actions)
-    return tuple(np.flatnonzero(absolute).tolist())
+        nearest[~np.array(config.relative_actions)] = 0
+    as_recorded, differences, sums = (tuple(np.flatnonzero(nearest == form).tolist()) for form in range(3))
+    if differences:
+        options = replace(options, relative_actions=True, absolute_action_dims=tuple(sorted(as_recorded + sums)))
+    return replace(options, displacement_action_dims=sums)

@@ -1,6 +1,7 @@
 """Windows of episodes out of a folder of shards, as a map-style PyTorch dataset."""
 
 import logging
+import math
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -9,7 +10,25 @@ import h5py
 import numpy as np
 import torch
 
-from .shards import ACTIONS, IMAGES, LATENTS, LENGTHS, ShardFolder, ShardMetadata, damaged_shard, open_shard
+from .chunk_encoding import has_checksums, read_rows
+from .files import first_line, json_checksum
+from .shards import (
+    ACTIONS,
+    CONVERSION_ID,
+    IMAGES,
+    LABELLED,
+    LATENTS,
+    LENGTHS,
+    MAX_FRAME_BYTES,
+    SOURCE_EPISODES,
+    UNREADABLE,
+    ShardFolder,
+    ShardMetadata,
+    damaged_shard,
+    open_shard,
+    read_episode_values,
+    stored_array,
+)
 from .windows import EpisodeWindows, WindowSpec
 
 logger = logging.getLogger(__name__)
@@ -17,23 +36,23 @@ MAX_OPEN_SHARDS = 64
 
 
 class ShardDataset(EpisodeWindows):
-    """Windows out of shards; for the items see `EpisodeWindows`.
+    """Windows of the episodes in a folder of shards; for the items see `EpisodeWindows`.
 
-    Nothing but the index is read on construction; shards are opened (from the Hub: downloaded) on first use, anew in
-    every process, so the object may be forked, spawned and pickled at any time. One object serves one thread.
+    Construction reads only the index. Shards are opened (from the Hub: downloaded) on first use, separately in every
+    process, so the object may be forked, spawned and pickled at any time. One object serves one thread.
 
     Args:
         data_dir: folder of shards, or "org/name" of a dataset repository on the Hub.
-        window_size: T, frames of a window; None for whole episodes only (`episode`).
-        stride: frames between the starts of successive windows.
+        window_size: T, number of frames of a window; None for whole episodes only (`episode`).
+        stride: number of frames between the starts of successive windows.
         split: "train", "validation" or "all"; by episode, from `split_seed`.
         train_fraction: share of the episodes in "train".
         split_seed: seed of the split.
-        action_offset: with 1, frame i carries the stored action i - 1 (the command that led to it), also the one just
-            before the window, and the first frame of an episode none; with 0 the action stored beside it.
-        color_order: "rgb" or "bgr", the order in which the shards hold colors; None: as their metadata say, else RGB.
-            Items are RGB in any case.
-        revision: branch, tag or commit on the Hub.
+        action_offset: with 1, frame i carries the stored action i - 1 (the command that led to it), including the one
+            just before the window, and the first frame of an episode has none; with 0, the action stored with it.
+        color_order: "rgb" or "bgr", the order in which the shards hold colors; default: what their metadata says, or
+            RGB. Items are RGB in any case.
+        revision: branch, tag or commit on the Hub; default: the main branch.
 
     Raises:
         FileNotFoundError, ValueError: missing or damaged files, contradicting metadata, no window of that size.
@@ -56,7 +75,7 @@ class ShardDataset(EpisodeWindows):
         self._swap_colors = _swaps_colors(color_order, self.metadata, self.data_dir)
         self._index = self._folder.read_index()
         self._rows = self._index.rows
-        self._handles: OrderedDict[int, h5py.File] = OrderedDict()
+        self._handles: OrderedDict[int, tuple[h5py.File, dict]] = OrderedDict()
         self._handles_pid = os.getpid()
         self._complete_shapes()
         super().__init__(
@@ -68,12 +87,12 @@ class ShardDataset(EpisodeWindows):
 
     @property
     def repo_id(self) -> str | None:
-        """The dataset repository on the Hub that is read, None for a folder."""
+        """The dataset repository on the Hub, None for a folder."""
         return self._folder.repo_id
 
     @property
     def source_episodes(self) -> np.ndarray:
-        """(num_episodes,) number of each episode where it came from; -1 where the shards do not say."""
+        """(num_episodes,) number of each episode in its source; -1 if the shards do not say."""
         return self._index.source_episodes[self.episode_ids]
 
     @property
@@ -93,32 +112,37 @@ class ShardDataset(EpisodeWindows):
 
     @property
     def fps(self) -> float | None:
-        """Frames a second, None where the shards do not say."""
+        """Frames per second, None if the shards do not say."""
         return self.metadata.fps
 
     @property
     def action_names(self) -> list[str] | None:
-        """A label for each action dimension, None where the shards do not say."""
+        """A name for each action dimension, None if the shards do not say."""
         return self.metadata.action_names
 
     @property
     def action_units(self) -> list[str] | None:
-        """A unit for each action dimension, None where the shards do not say."""
+        """A unit for each action dimension, None if the shards do not say."""
         return self.metadata.action_units
 
     @property
     def action_stats(self) -> dict | None:
-        """mean, std, min, max of the stored actions, lists of A; None where the shards do not say."""
+        """mean, std, min, max of the stored actions, lists of A; None if the shards do not say."""
         return self.metadata.action_stats
 
+    @property
+    def relative_actions(self) -> list[bool] | None:
+        """Whether each action dimension is a displacement instead of a target; None if the shards do not say."""
+        return self.metadata.relative_dims
+
     def with_window(self, window_size: int | None, stride: int = 1) -> "ShardDataset":
-        """The same episodes in windows of another size; nothing is read again."""
+        """Return the same episodes in windows of another size; nothing is read again."""
         other = super().with_window(window_size, stride)
         other._handles = OrderedDict()
         return other
 
     def write_index(self) -> None:
-        """Writes the index into the folder, for folders of other writers, so that later opening is immediate."""
+        """Write the index into the folder, so that folders of other writers open quickly from then on."""
         self._index.write(self.data_dir)
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
@@ -129,80 +153,109 @@ class ShardDataset(EpisodeWindows):
         return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
-        return self._read(ACTIONS, episode, start, stop) if self._index.labelled[episode] else None
+        if not self._index.labelled[episode]:
+            return None
+        with np.errstate(over="ignore"):  # What does not fit becomes infinite, which is refused.
+            return self._read(ACTIONS, episode, start, stop).astype(np.float32, copy=False)
 
     def _read(self, key: str, episode: int, start: int, stop: int) -> np.ndarray:
         shard = int(self._index.shards[episode])
-        file = self._open(shard)
+        stored, checked = self._open(shard)[key]
+        row = int(self._rows[episode])
         try:
-            stored = file[key]
+            if checked:
+                return read_rows(stored, row, start, stop)
             out = np.empty((stop - start, *stored.shape[2:]), stored.dtype)
             if out.size:
-                stored.read_direct(out, np.s_[int(self._rows[episode]), start:stop])
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise damaged_shard(self._folder.shard(shard), error) from error
+                stored.read_direct(out, np.s_[row, start:stop])
+        except (*UNREADABLE, ValueError, MemoryError) as error:
+            raise damaged_shard(self._folder.shard(shard), first_line(error)) from error
         return out
 
     def _complete_shapes(self) -> None:
-        """Takes the shapes that the metadata leaves out from the first shard."""
+        """Take the shapes that the metadata leaves out from the first shard."""
         metadata = self.metadata
         self._frames_key = LATENTS if metadata.latent_shape is not None else IMAGES
         if metadata.action_shape is not None and (metadata.image_shape or metadata.latent_shape):
             return
         path = self._folder.shard(0)
         with open_shard(path) as file:
-            try:
-                self._frames_key = IMAGES if IMAGES in file else LATENTS
-                frame_shape = file[self._frames_key].shape[2:]
-                metadata.action_shape = file[ACTIONS].shape[2:]
-            except (KeyError, OSError, RuntimeError) as error:
-                raise damaged_shard(path, error) from error
+            self._frames_key = IMAGES if IMAGES in file else LATENTS
+            frame_shape = _item_shape(file, self._frames_key, path)
+            metadata.action_shape = _item_shape(file, ACTIONS, path)
+        metadata.check_action_width(metadata.action_shape[0], path)
         if self._frames_key == LATENTS:
             metadata.latent_shape, metadata.image_shape = frame_shape, None
         else:
             metadata.image_shape = frame_shape
 
-    def _open(self, shard: int) -> h5py.File:
-        """The open shard; handles belong to one process and only the latest ones stay open."""
+    def _open(self, shard: int) -> dict[str, tuple[h5py.Dataset, bool]]:
+        """Return the arrays of a shard, each with whether it has checksums of its own; handles belong to one process and only the latest ones stay open."""
         if self._handles_pid != os.getpid():
             self._handles, self._handles_pid = OrderedDict(), os.getpid()
         if shard not in self._handles:
             path = self._folder.shard(shard)
             file = open_shard(path)
             self._check_shard(file, shard, path)
-            self._handles[shard] = file
+            self._handles[shard] = (
+                file,
+                {key: (file[key], has_checksums(file[key])) for key in (self._frames_key, ACTIONS)},
+            )
             if len(self._handles) > MAX_OPEN_SHARDS:
-                self._handles.popitem(last=False)[1].close()
+                self._handles.popitem(last=False)[1][0].close()
         self._handles.move_to_end(shard)
-        return self._handles[shard]
+        return self._handles[shard][1]
 
     def _check_shard(self, file: h5py.File, shard: int, path: Path) -> None:
-        """Refuses a shard that is not what metadata and index promise."""
-        try:
-            lengths = file[LENGTHS][:]
-            frames, actions = file[self._frames_key].shape, file[ACTIONS].shape
-        except (KeyError, OSError, RuntimeError) as error:
-            raise damaged_shard(path, error) from error
-        item_shape = self.metadata.latent_shape or self.metadata.image_shape
+        """Refuse a shard that is not the one that metadata and index describe."""
         first, last = np.searchsorted(self._index.shards, [shard, shard + 1])
-        fits = np.array_equal(lengths, self._index.lengths[first:last]) and frames[2:] == tuple(item_shape)
-        fits = fits and actions[2:] == tuple(self.metadata.action_shape) and frames[0] == actions[0] == len(lengths)
-        if not fits or lengths.max(initial=0) > min(frames[1], actions[1]):
+        frame_shape = tuple(self.metadata.latent_shape or self.metadata.image_shape)
+        shapes = [_item_shape(file, key, path) for key in (self._frames_key, ACTIONS)]
+        rows = [file[key].shape[:2] for key in (self._frames_key, ACTIONS)]
+        lengths = read_episode_values(file, LENGTHS, path)
+        fits = np.array_equal(lengths, self._index.lengths[first:last]) and rows[0][0] == rows[1][0] == len(lengths)
+        fits = fits and shapes == [frame_shape, tuple(self.metadata.action_shape)]
+        if not fits or lengths.max(initial=0) > min(rows[0][1], rows[1][1]):
             raise ValueError(
-                f"{path} holds {len(lengths)} episodes of frames {frames[2:]} and actions {actions[2:]}, which "
+                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[1]}, which "
                 f"contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
+            )
+        for key, expected in ((SOURCE_EPISODES, self._index.source_episodes), (LABELLED, self._index.labelled)):
+            if key in file and not np.array_equal(read_episode_values(file, key, path), expected[first:last]):
+                raise ValueError(
+                    f"{path} holds other episodes than the index of {self.data_dir} says: its files were exchanged or "
+                    "renamed; restore them, or convert again."
+                )
+        arguments, made_by = self.metadata.conversion, file.attrs.get(CONVERSION_ID)
+        if None not in (arguments, made_by) and str(made_by) != json_checksum(arguments):
+            raise ValueError(
+                f"{path} comes from another conversion than {self.data_dir}: restore it, or convert again."
             )
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_handles": OrderedDict()}
 
 
+def _item_shape(file: h5py.File, key: str, path: Path) -> tuple[int, ...]:
+    """Return the shape of one frame, latent or action in a shard.
+
+    Raises:
+        ValueError: the array is missing, refers to another file, or is not one of frames, latents or actions.
+    """
+    array = stored_array(file, key, path)
+    rank, kinds = {IMAGES: (5, ("uint8",)), LATENTS: (4, ("float16", "float32")), ACTIONS: (3, None)}[key]
+    is_right = array.dtype.kind in "fiu" if kinds is None else array.dtype.name in kinds
+    if array.ndim != rank or not is_right or math.prod(array.shape[2:]) * array.dtype.itemsize > MAX_FRAME_BYTES:
+        raise damaged_shard(path, f"'{key}' has shape {array.shape} and type {array.dtype}")
+    return array.shape[2:]
+
+
 def _swaps_colors(color_order: str | None, metadata: ShardMetadata, folder: Path) -> bool:
     if color_order not in (None, "rgb", "bgr"):
-        raise ValueError(f"no color order {color_order!r}: choose rgb or bgr.")
+        raise ValueError(f"expected rgb or bgr for color_order, got {color_order!r}.")
     if color_order is None and metadata.color_order is None and metadata.relative_mode is not None:
         logger.warning(
-            f"{folder} does not say its order of colors; folders that other converters made from LeRobot data tend to "
-            "be BGR: look at `python -m dreamer_hf.data.inspect_dataset --preview`, and give color_order if they are."
+            f"{folder} does not state its color order, and other converters often store LeRobot data as BGR: look at "
+            "`python -m dreamer_hf.data.inspect_dataset --preview`, and give color_order if the colors are swapped."
         )
     return (color_order or metadata.color_order or "rgb") == "bgr"

@@ -1,4 +1,4 @@
-"""A folder of HDF5 shards, here or on the Hub: file names, metadata, and the index that spares opening every shard.
+"""A folder of HDF5 shards, on this machine or on the Hub: file names, metadata, and the index of all episodes.
 
     metadata.json     shapes, rate, action names and statistics, source and arguments of the conversion
     index.npz         per episode: shard, length, source episode, labelled or not
@@ -6,19 +6,24 @@
                       actions (episodes, max_len, action_dim) float32
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
 
-Folders without an index, or with the sparse metadata of other writers, are read too.
+Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is trusted:
+values are checked when they are read, and a shard cannot refer to other files.
 """
 
 import ast
+import math
 import os
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401  (registers the Zstd and LZ4 filters with HDF5)
+import hdf5plugin  # noqa: F401  (registers the Zstd filter with HDF5)
 import numpy as np
 from huggingface_hub import hf_hub_download
 
@@ -30,10 +35,16 @@ METADATA_NAME = "metadata.json"
 INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
 SOURCE_EPISODES, LABELLED = "source_episodes", "labelled"
+CONVERSION_ID = "conversion_id"
+"""Attribute of a shard: `json_checksum` of the `conversion` in the metadata of its folder."""
+UNKNOWN_EPISODE = -1
+MAX_FRAME_BYTES = 1 << 28
+MAX_EPISODES = 1 << 30
+RESTORE = "restore it, or convert again"
 
 
 def shard_name(shard: int) -> str:
-    """File name of shard number `shard`."""
+    """Return the file name of shard number `shard`."""
     return f"shard_{shard:04d}.h5"
 
 
@@ -48,14 +59,15 @@ class ShardMetadata:
     action_shape: tuple[int, ...] | None = None
     """(action_dim,)."""
     relative_actions: bool = False
+    """Whether actions are differences of recorded ones, except for the `absolute_action_dims` of `conversion`."""
     relative_mode: str | None = None
     format_version: int | None = None
     fps: float | None = None
     color_order: str | None = None
-    """ "rgb" or "bgr"; None where the writer did not say."""
+    """ "rgb" or "bgr"; None if the writer did not say."""
     action_names: list[str] | None = None
     action_units: list[str] | None = None
-    """A unit for each dimension, where the source says."""
+    """A unit for each dimension, if the source names them."""
     action_stats: dict | None = None
     """mean, std, min, max of the stored actions, lists of action_dim, and count."""
     action_offset: int = 0
@@ -73,41 +85,144 @@ class ShardMetadata:
 
     @classmethod
     def read(cls, folder: Path) -> "ShardMetadata":
-        """Reads `folder/metadata.json`.
+        """Read `folder/metadata.json`.
 
         Raises:
-            FileNotFoundError, ValueError: missing, damaged, or without the counts every writer leaves.
+            FileNotFoundError, ValueError: missing, damaged, or with a value that cannot be right; the message names it.
         """
-        content = read_json(folder / METADATA_NAME)
+        path = folder / METADATA_NAME
+        if not path.is_file() and (folder / "meta" / "info.json").is_file():
+            raise FileNotFoundError(
+                f"{folder} is a LeRobot dataset, not a folder of shards: convert it first (conversion/lerobot_to_hdf5.py)."
+            )
+        content = read_json(path)
         known = {item.name for item in fields(cls)} - {"extra"}
         values = {key: None if value == "N/A" else value for key, value in content.items() if key in known}
-        for key in ("num_shards", "total_episodes"):
-            if not isinstance(values.get(key), int) or values[key] < 0:
-                raise ValueError(f"{folder / METADATA_NAME} has no valid '{key}': restore it, or convert again.")
         for key, rank in (("image_shape", 3), ("action_shape", 1), ("latent_shape", 2)):
-            values[key] = _parse_shape(values.get(key), rank, key, folder)
+            values[key] = _parse_shape(values.get(key), rank, key, path)
+        for key, (is_valid, expected) in CHECKS.items():
+            if not is_valid(values.get(key)):
+                raise ValueError(f"{path}: expected {expected} for '{key}', got {_shown(values.get(key))}: {RESTORE}.")
+        if (values.get("format_version") or 0) > FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format version {values['format_version']}, but this version of dreamer_hf reads up to "
+                f"{FORMAT_VERSION}: update it."
+            )
         values["relative_actions"] = bool(values.get("relative_actions"))
         values["action_offset"] = values.get("action_offset") or 0
-        return cls(**values, extra={key: value for key, value in content.items() if key not in known})
+        metadata = cls(**values, extra={key: value for key, value in content.items() if key not in known})
+        if metadata.action_shape is not None:
+            metadata.check_action_width(metadata.action_shape[0], path)
+        return metadata
+
+    def check_action_width(self, width: int, path: Path) -> None:
+        """Raise ValueError unless names, units and statistics are those of `width` dimensions."""
+        stats = self.action_stats or {}
+        lists = {"action_names": self.action_names, "action_units": self.action_units}
+        lists |= {f"action_stats.{key}": stats.get(key) for key in ("mean", "std", "min", "max")}
+        for key, values in lists.items():
+            if values is not None and len(values) != width:
+                raise ValueError(
+                    f"{path}: '{key}' has {len(values)} entries for {width} action dimensions: {RESTORE}."
+                )
+
+    @property
+    def relative_dims(self) -> list[bool] | None:
+        """Whether each action dimension is a displacement instead of a target; None if the writer did not say."""
+        if self.conversion is None and not self.relative_actions:
+            return None
+        absolute, displaced = (
+            (self.conversion or {}).get(key) or () for key in ("absolute_action_dims", "displacement_action_dims")
+        )
+        width = self.action_shape[0] if self.action_shape else 0
+        return [dim in displaced or (self.relative_actions and dim not in absolute) for dim in range(width)]
 
     def write(self, folder: Path) -> None:
-        """Writes `folder/metadata.json` at once and whole; the last act of every conversion."""
+        """Write `folder/metadata.json`, completely or not at all; the last act of every conversion."""
         content = asdict(self)
         extra = content.pop("extra")
         write_json(folder / METADATA_NAME, {k: v for k, v in (content | extra).items() if v is not None})
 
 
-def _parse_shape(value, rank: int, key: str, folder: Path) -> tuple[int, ...] | None:
-    """Takes a list, a stringified tuple, or None; longer shapes (of a whole array) lose their leading sizes."""
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list_of(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(is_valid, value))
+
+
+def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_valid(value)
+
+
+def _are_statistics(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(_is_list_of(_is_finite)(value.get(key)) for key in ("mean", "std")):
+        return False
+    ranges = [value[key] for key in ("min", "max") if key in value]
+    return (
+        min(value["std"], default=0) >= 0
+        and all(_is_list_of(_is_finite)(values) for values in ranges)
+        and _is_count(value.get("count", 0))
+    )
+
+
+def _are_arguments(value: Any) -> bool:
+    dims = _or_none(_is_list_of(_is_count))
+    return isinstance(value, dict) and all(
+        dims(value.get(key)) for key in ("absolute_action_dims", "displacement_action_dims")
+    )
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "num_shards": (_is_count, "a number of shards"),
+    "total_episodes": (lambda value: _is_count(value) and value < MAX_EPISODES, "a number of episodes"),
+    "relative_actions": (_or_none(lambda value: isinstance(value, bool)), "true or false"),
+    "relative_mode": (_or_none(_is_text), "text"),
+    "format_version": (_or_none(_is_count), "a number"),
+    "fps": (_or_none(lambda value: _is_finite(value) and value > 0), "a positive number"),
+    "color_order": (lambda value: value in (None, "rgb", "bgr"), "rgb or bgr"),
+    "action_names": (_or_none(_is_list_of(_is_text)), "a list of names"),
+    "action_units": (_or_none(_is_list_of(_is_text)), "a list of units"),
+    "action_stats": (_or_none(_are_statistics), "finite lists of mean, std, min and max"),
+    "action_offset": (lambda value: value in (None, 0) and value is not False, "0 (readers align)"),
+    "image_key": (_or_none(_is_text), "text"),
+    "action_key": (_or_none(_is_text), "text"),
+    "source": (_or_none(lambda value: isinstance(value, dict | str)), "an object"),
+    "conversion": (_or_none(_are_arguments), "the arguments of a conversion"),
+    "frames_per_shard": (_or_none(_is_list_of(_is_count)), "a list of numbers"),
+    "tokenizer_fingerprint": (_or_none(_is_text), "text"),
+}
+"""Keys of `metadata.json`: which values are possible, and how to call them."""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _parse_shape(value: Any, rank: int, key: str, path: Path) -> tuple[int, ...] | None:
+    """Take a list, a stringified tuple, or None; longer shapes (of a whole array) lose their leading sizes."""
     if value is None:
         return None
     try:
         shape = tuple(int(size) for size in (ast.literal_eval(value) if isinstance(value, str) else value))
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{folder / METADATA_NAME}: '{key}' is no shape but {value!r}: restore it.") from error
-    if len(shape) < rank:
-        raise ValueError(f"{folder / METADATA_NAME}: '{key}' is {shape}, {rank} sizes are needed: restore it.")
-    return shape[-rank:]
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{path}: expected a shape for '{key}', got {_shown(value)}: {RESTORE}.") from error
+    shape = shape[-rank:]
+    is_possible = len(shape) == rank and min(shape) >= (1 if rank > 1 else 0) and math.prod(shape) <= MAX_FRAME_BYTES
+    is_possible = is_possible and (key != "image_shape" or shape[2] == 3)
+    if not is_possible:
+        raise ValueError(f"{path}: expected {rank} possible sizes for '{key}', got {_shown(value)}: {RESTORE}.")
+    return shape
 
 
 @dataclass
@@ -128,78 +243,135 @@ class ShardIndex:
 
     @classmethod
     def join(cls, parts: list["ShardIndex"]) -> "ShardIndex":
-        """One index of the shards' own, in order."""
+        """Return one index made of those of the shards, in order."""
         if not parts:
             return cls(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, bool))
         return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
     def write(self, folder: Path) -> None:
-        """Writes `folder/index.npz` (a zip: every member carries a CRC)."""
+        """Write `folder/index.npz` (a zip: every member carries a CRC)."""
         with replacing(folder / INDEX_NAME) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "ShardIndex":
-        """Reads `index.npz`.
+        """Read `index.npz`.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or holds values that cannot be right.
         """
+        names = [item.name for item in fields(cls)]
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                index = cls(**{item.name: arrays[item.name] for item in fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+                loaded = [arrays[name] for name in names]
+        except (*UNREADABLE, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{path} is damaged ({first_line(error)}): delete it, and the shards are read instead."
             ) from error
-        sizes = {len(getattr(index, item.name)) for item in fields(cls)}
-        if len(sizes) > 1 or np.any(np.diff(index.shards) < 0) or np.any(index.lengths < 0):
+        are_numbers = all(array.ndim == 1 and array.dtype.kind in "iub" for array in loaded)
+        if not are_numbers or len({len(array) for array in loaded}) > 1:
+            raise ValueError(
+                f"{path} does not hold one integer per episode: delete it, and the shards are read instead."
+            )
+        index = cls(*loaded)
+        if np.any(index.shards[1:] < index.shards[:-1]) or np.any(index.lengths < 0) or np.any(index.shards < 0):
             raise ValueError(f"{path} contradicts itself: delete it, and the shards are read instead.")
         return index
 
 
+UNREADABLE = (OSError, RuntimeError, TypeError, OverflowError)
+"""What h5py and NumPy raise for files that are damaged in one way or another, besides what they document."""
+
+
 def read_shard_index(path: Path, shard: int) -> ShardIndex:
-    """Reads the index of one shard out of the shard itself.
+    """Read the index of one shard from the shard itself.
 
     Raises:
-        ValueError: the shard is damaged.
+        ValueError: the shard is damaged, or its arrays are not what they should be.
     """
     with open_shard(path) as file:
-        try:
-            lengths = file[LENGTHS][:].astype(np.int32)
-            source = file[SOURCE_EPISODES][:] if SOURCE_EPISODES in file else np.full(len(lengths), -1)
-            labelled = file[LABELLED][:].astype(bool) if LABELLED in file else np.full(len(lengths), True)
-        except (OSError, KeyError, RuntimeError) as error:
-            raise damaged_shard(path, error) from error
-    return ShardIndex(np.full(len(lengths), shard, np.int32), lengths, source.astype(np.int64), labelled)
+        lengths = read_episode_values(file, LENGTHS, path)
+        source = np.full(len(lengths), UNKNOWN_EPISODE)
+        if SOURCE_EPISODES in file:
+            source = read_episode_values(file, SOURCE_EPISODES, path)
+        labelled = np.full(len(lengths), True)
+        if LABELLED in file:
+            labelled = read_episode_values(file, LABELLED, path).astype(bool)
+    if not len(lengths) == len(source) == len(labelled):
+        raise damaged_shard(path, "its arrays differ in length")
+    return ShardIndex(
+        np.full(len(lengths), shard, np.int32), lengths.astype(np.int32), source.astype(np.int64), labelled
+    )
+
+
+def read_episode_values(file: h5py.File, key: str, path: Path) -> np.ndarray:
+    """Read an array of one integer per episode.
+
+    Raises:
+        ValueError: it is missing, damaged, or something else.
+    """
+    dataset = stored_array(file, key, path)
+    if dataset.ndim != 1 or dataset.dtype.kind not in "iub" or len(dataset) >= MAX_EPISODES:
+        raise damaged_shard(path, f"'{key}' is not one integer per episode")
+    try:
+        values = dataset[:]
+    except UNREADABLE as error:
+        raise damaged_shard(path, first_line(error)) from error
+    if key == LENGTHS and np.any((values < 0) | (values > np.iinfo(np.int32).max)):
+        raise damaged_shard(path, "it holds an impossible length")
+    return values
 
 
 def open_shard(path: Path) -> h5py.File:
-    """Opens a shard for reading, with no chunk cache to speak of: a window reads each of its chunks once.
+    """Open a shard for reading, practically without a chunk cache: a window reads each of its chunks once.
 
     Raises:
-        FileNotFoundError, ValueError: missing, truncated or no HDF5 file.
+        FileNotFoundError, ValueError: missing, truncated, or not an HDF5 file.
     """
     try:
         return h5py.File(path, "r", rdcc_nbytes=0, locking=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing: restore it, or convert again with --resume.") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise damaged_shard(path, error) from error
+    except (*UNREADABLE, ValueError) as error:
+        raise damaged_shard(path, first_line(error)) from error
 
 
-def damaged_shard(path: Path, error: Exception) -> ValueError:
-    """The one sentence for every way in which a shard can be unreadable."""
+def stored_array(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
+    """Return an array of an open shard, whose values lie in this very file.
+
+    HDF5 can fetch values from other files: by soft and external links, virtual datasets and external storage. A shard
+    from a stranger could show any file of this machine that way.
+
+    Raises:
+        ValueError: it is missing, not an array, or refers to another file.
+    """
+    try:
+        link = file.get(key, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise damaged_shard(path, f"'{key}' is a link to another place, which shards must not hold")
+        item = file[key]
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            raise damaged_shard(path, f"'{key}' is not an array")
+        if item.external or item.is_virtual:
+            raise damaged_shard(path, f"'{key}' lies in another file, which shards must not do")
+    except (KeyError, *UNREADABLE) as error:
+        raise damaged_shard(path, first_line(error)) from error
+    return item
+
+
+def damaged_shard(path: Path, reason: str) -> ValueError:
+    """Return the error for every way in which a shard can be unreadable."""
     return ValueError(
-        f"{path} is truncated or damaged ({first_line(error)}): restore it, or delete it and convert with --resume."
+        f"{path} is truncated or damaged ({reason}): restore it, or delete it and convert with --resume."
     )
 
 
 class ShardFolder:
-    """Finds shards, metadata and index of `location`: a folder, or "org/name" on the Hub.
+    """Finds the shards, metadata and index of `location`: a folder, or "org/name" on the Hub.
 
     Raises:
-        FileNotFoundError: it is neither, or the Hub cannot be reached and nothing is in its cache.
+        FileNotFoundError: it is neither, or the Hub cannot be reached and its files are not in the cache.
+        ValueError: the metadata is damaged.
     """
 
     def __init__(self, location: str | Path, revision: str | None = None):
@@ -207,14 +379,14 @@ class ShardFolder:
         self.repo_id: str | None = None
         if not self.path.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(location)):
             self.repo_id = str(location)
-            self.path = download_dataset(self.repo_id, [METADATA_NAME, INDEX_NAME], revision)
+            self.path = download_dataset(self.repo_id, [METADATA_NAME, INDEX_NAME], [revision])
         self.metadata = ShardMetadata.read(self.path)
 
     def shard(self, number: int) -> Path:
-        """Path of a shard on this machine, fetched from the Hub if it is not there yet.
+        """Return the path of a shard on this machine, downloaded from the Hub if necessary.
 
         Raises:
-            FileNotFoundError: it cannot be fetched.
+            FileNotFoundError: it cannot be downloaded.
         """
         path = self.path / shard_name(number)
         if self.repo_id is None or path.exists():
@@ -224,19 +396,20 @@ class ShardFolder:
             return Path(hf_hub_download(self.repo_id, path.name, repo_type="dataset", revision=commit))
         except HUB_ERRORS as error:
             raise FileNotFoundError(
-                f"{path.name} of {self.repo_id} cannot be fetched ({first_line(error)})."
+                f"{path.name} of {self.repo_id} cannot be downloaded ({first_line(error)})."
             ) from error
 
     def read_index(self) -> ShardIndex:
-        """The index; folders without one are read shard by shard.
+        """Return the index; folders without one are read shard by shard.
 
         Raises:
             FileNotFoundError, ValueError: shards are missing, or the index contradicts the metadata.
         """
         present = {entry.name for entry in os.scandir(self.path)}
         shards = range(self.metadata.num_shards)
-        missing = [shard_name(shard) for shard in shards if shard_name(shard) not in present]
-        if missing and self.repo_id is None:
+        absent = (name for name in map(shard_name, shards) if name not in present)
+        missing = list(islice(absent, 6)) if self.repo_id is None else []
+        if missing:
             more = " and more" if len(missing) > 5 else ""
             raise FileNotFoundError(
                 f"{self.path} lacks {', '.join(missing[:5])}{more}: restore the files, or convert again."
@@ -249,6 +422,6 @@ class ShardFolder:
         if len(index.lengths) != promised[0] or (len(index.shards) and index.shards[-1] >= promised[1]):
             raise ValueError(
                 f"{self.path} promises {promised[0]} episodes in {promised[1]} shards in its metadata but holds "
-                f"{len(index.lengths)} episodes: restore it, or convert again."
+                f"{len(index.lengths)} episodes: {RESTORE}."
             )
         return index

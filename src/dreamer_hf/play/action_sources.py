@@ -1,6 +1,5 @@
 """Where the actions of a played world come from: an input device, a file, or a pattern."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from ..action_space import ActionSpace
+from ..data.action_data import read_action_table
 from .controls import Control
 from .play_options import PATTERNS
 
@@ -108,14 +108,8 @@ def load_script(script: str | None, space: ActionSpace) -> ScriptedActions | Pat
     path = Path(script)
     if not path.is_file():
         raise FileNotFoundError(f"no script at {path}: give a .npy or .csv file or one of {', '.join(PATTERNS)}.")
-    try:
-        actions = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_csv(path)
-        actions = np.asarray(actions, dtype=np.float32)
-    except (ValueError, TypeError, EOFError, csv.Error) as error:
-        raise ValueError(
-            f"{path} does not hold a table of numbers: save actions as .npy or .csv ({error})."
-        ) from error
-    if actions.ndim != 2 or actions.shape[1] != space.size or len(actions) == 0:
+    actions = read_action_table(path)[0].astype(np.float32)
+    if actions.shape[1] != space.size:
         raise ValueError(
             f"{path} holds actions of shape {actions.shape}: this world takes (steps, {space.size}), "
             f"one column for each of {', '.join(space.names)}."
@@ -124,26 +118,3 @@ def load_script(script: str | None, space: ActionSpace) -> ScriptedActions | Pat
         row = int(np.argwhere(~np.isfinite(actions))[0, 0])
         raise ValueError(f"{path} holds a value in row {row} that is not a finite number: replace it.")
     return ScriptedActions(actions)
-
-
-def _read_csv(path: Path) -> np.ndarray:
-    """Read a table of numbers, (rows, columns), as spreadsheets save it; a first row of text is a header.
-
-    Handles a byte order mark, quoted cells, empty lines, and, as where the comma is the decimal point, semicolons.
-    """
-    text = path.read_text(encoding="utf-8-sig")
-    delimiter = ","
-    if ";" in text.partition("\n")[0]:
-        text, delimiter = text.replace(",", "."), ";"
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
-    if rows and not any(map(_is_number, rows[0])):
-        del rows[0]
-    return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float64)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -14,15 +14,15 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ..episodes import DamagedEpisode, Episode, parse_range
-from ..files import first_line
+from ..episodes import DamagedEpisode, Episode, parse_ranges
+from ..files import check_not_lfs_pointer, first_line
 from ..frame_transform import UnreadableImage, as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
 
 
 class CorruptRecord(ValueError):
-    """A record that is damaged, so far as its checksum or its content tells."""
+    """A record that is damaged, as far as its checksum or its content tells."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class RldsSource:
     Args:
         rlds_dir: the folder that holds `dataset_info.json`, or one above it that leads to a single version.
         split: a split expression: "train", "success+failure", "train[:10%]".
-        image_key: path of the pictures within a step, "observation/image"; several, separated by commas, are shown side
-            by side.
-        action_key: path of the actions within a step.
-        fps: frames a second, if known: RLDS does not say.
-        episodes: which ones of the split, like "0:100"; None: all.
-        skip_corrupt: leave out damaged records and say how many, instead of refusing them.
+        image_key: path of the images within a step, "observation/image"; several, separated by commas, are shown side
+            by side; default: the only one.
+        action_key: path of the actions within a step; several, separated by commas, are joined.
+        fps: frames per second, if known: RLDS does not say.
+        episodes: which ones of the split, like "0:100"; default: all.
+        skip_corrupt: whether to leave out damaged records and log how many, instead of refusing them.
 
     Raises:
-        FileNotFoundError, ValueError: no dataset there, no such split or feature (those that exist are named).
+        FileNotFoundError, ValueError: no dataset there, no such split or feature (the message names those that exist).
     """
 
     rlds_dir: Path
@@ -62,49 +62,62 @@ class RldsSource:
 
     def __post_init__(self) -> None:
         self.rlds_dir = _find_dataset(Path(self.rlds_dir))
-        info = self._info()
+        info = _builder(self.rlds_dir).info
         self._ranges = _split_ranges(info, self.split, self.rlds_dir)
-        self.numbers = parse_range(self.episodes, sum(part.count for part in self._ranges))
+        self.numbers = parse_ranges(self.episodes, range(sum(part.count for part in self._ranges)))
         self.lengths = None
         specs = _flatten(info.features["steps"].feature if "steps" in info.features else {})
         if not specs:
             raise ValueError(f"{self.rlds_dir} holds no episodes of steps: is it an RLDS dataset?")
-        self._choose_image(specs)
-        self.action_dim = self._width_of_actions(specs)
-        self.action_names = self.action_units = None
+        self._choose_images(specs)
+        self._choose_actions(specs)
+        self.action_units = None
         self.description = {"format": "rlds", "name": info.full_name, "split": self.split}
 
+    def check(self) -> None:
+        """See `EpisodeSource.check`."""
+        for part in self._ranges:
+            check_not_lfs_pointer(part.path)
+
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
-        """See `EpisodeSource.read`. A record is read whole, as it is stored; its pictures are decoded one by one."""
-        features, skipped = self._info().features, []
+        """See `EpisodeSource.read`. A record is read whole, as it is stored; its images are decoded one by one."""
+        parser, skipped = _StepParser(_builder(self.rlds_dir).info.features, self._image_keys), []
         for number, read_record in self._records(numbers):
             actions: list[np.ndarray] = []
-            steps = self._kept_steps(partial(_parse, features, read_record, number), number, frame_step, actions)
-            yield Episode(number, self._refusing(steps, skipped), partial(self._matrix, actions))
+            images = self._kept_images(partial(parser.steps, read_record, number), number, frame_step, actions)
+            yield Episode(number, self._refusing(images, skipped), partial(np.array, actions))
         if skipped:
             logger.warning(f"skipped {len(skipped)} corrupt records of episodes {numbers[0]} to {numbers[-1]}")
 
-    def _info(self):
-        return _builder(self.rlds_dir).info
-
-    def _choose_image(self, specs: dict) -> None:
-        pictures = sorted(name for name, feature in specs.items() if _may_be_picture(feature))
+    def _choose_images(self, specs: dict) -> None:
+        images = sorted(name for name, feature in specs.items() if _may_be_image(feature))
+        texts = [name for name, feature in specs.items() if _is_text(feature)]
         if self.image_key is None:
-            if len(pictures) != 1:
-                raise ValueError(f"choose pictures with --image_key, one or several of: {', '.join(pictures)}.")
-            self.image_key = pictures[0]
-        for key in self.image_key.split(","):
-            if key not in pictures:
-                raise ValueError(f"steps have no pictures {key!r}; --image_key can be: {', '.join(pictures)}.")
+            if len(images) != 1:
+                raise ValueError(f"choose images with --image_key, one or several of: {', '.join(images)}.")
+            self.image_key = images[0]
+        self._image_keys = self.image_key.split(",")
+        for key in self._image_keys:
+            if key not in images + texts:
+                raise ValueError(f"steps have no images {key!r}; --image_key can be: {', '.join(images)}.")
 
-    def _width_of_actions(self, specs: dict) -> int:
-        vectors = sorted(name for name, feature in specs.items() if _is_vector(feature))
-        if self.action_key not in vectors:
-            raise ValueError(f"steps have no numbers {self.action_key!r}; --action_key can be: {', '.join(vectors)}.")
-        return int(np.prod(specs[self.action_key].shape))
+    def _choose_actions(self, specs: dict) -> None:
+        vectors = sorted(name for name, feature in specs.items() if _is_numeric(feature))
+        self._action_keys = self.action_key.split(",")
+        for key in self._action_keys:
+            if key not in vectors:
+                raise ValueError(f"steps have no numbers {key!r}; --action_key can be: {', '.join(vectors)}.")
+        widths = [int(np.prod(specs[key].shape)) for key in self._action_keys]
+        self.action_dim, self.action_names = sum(widths), None
+        if len(widths) > 1:
+            self.action_names = [
+                key if width == 1 else f"{key}.{i}"
+                for key, width in zip(self._action_keys, widths, strict=True)
+                for i in range(width)
+            ]
 
     def _records(self, numbers: Sequence[int]):
-        """For each episode its number and what reads its record; files are opened once, in order."""
+        """Yield, for each episode, its number and a function that reads its record; files are opened once, in order."""
         start = 0
         for part in self._ranges:
             wanted = [number for number in numbers if start <= number < start + part.count]
@@ -114,26 +127,28 @@ class RldsSource:
                 yield from zip(wanted, read_file(part.path, positions), strict=True)
             start += part.count
 
-    def _kept_steps(self, parse, number: int, frame_step: int, actions: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields the pictures of the kept steps and appends their actions; raises `CorruptRecord`."""
+    def _kept_images(self, parse, number: int, frame_step: int, actions: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the images of the kept steps and append the actions of all steps; raise `CorruptRecord`."""
         steps = parse()
-        for position in range(0, len(steps), frame_step):
+        for position in range(len(steps)):
             where = f"episode {number}, step {position}"
             try:
                 step = _flatten(steps[position])
-            except Exception as error:  # Pillow, OpenCV and tfds each have their own.
+            except Exception as error:  # tfds raises errors of many kinds.
                 raise CorruptRecord(f"{where} cannot be decoded ({first_line(error)}).") from error
+            actions.append(np.concatenate([np.ravel(step[key]) for key in self._action_keys]))
+            if position % frame_step:
+                continue
             try:
-                views = [as_rgb(step[key], where) for key in self.image_key.split(",")]
+                views = [as_rgb(step[key], where) for key in self._image_keys]
             except UnreadableImage as error:
                 raise CorruptRecord(str(error)) from error
-            actions.append(np.ravel(step[self.action_key]))
             yield side_by_side(views)
 
-    def _refusing(self, pictures: Iterator[np.ndarray], skipped: list[str]) -> Iterator[np.ndarray]:
-        """Passes pictures on; a corrupt record stops the conversion, or only its episode with `skip_corrupt`."""
+    def _refusing(self, images: Iterator[np.ndarray], skipped: list[str]) -> Iterator[np.ndarray]:
+        """Pass images on; a corrupt record stops the conversion, or only its episode with `skip_corrupt`."""
         try:
-            yield from pictures
+            yield from images
         except CorruptRecord as error:
             if not self.skip_corrupt:
                 raise
@@ -141,8 +156,32 @@ class RldsSource:
             skipped.append(str(error))
             raise DamagedEpisode(str(error)) from error
 
-    def _matrix(self, actions: list[np.ndarray]) -> np.ndarray:
-        return np.array(actions, np.float32).reshape(len(actions), self.action_dim)
+
+class _StepParser:
+    """Parses records into steps whose images stay encoded: those that are kept are decoded here, with a look at their
+    depth, which tfds would cut to 8 bits."""
+
+    def __init__(self, features, image_keys: Sequence[str]):
+        from tensorflow_datasets import decode
+
+        self._features, self._decoders = features, {}
+        specs = _flatten(features["steps"].feature)
+        for key in image_keys:
+            if type(specs[key]).__name__ != "Image":
+                continue
+            branch = self._decoders.setdefault("steps", {})
+            *path, name = key.split("/")
+            for part in path:
+                branch = branch.setdefault(part, {})
+            branch[name] = decode.SkipDecoding()
+
+    def steps(self, read_record, number: int):
+        """Return the steps of a record; each is decoded when it is asked for."""
+        record = read_record()
+        try:
+            return self._features.deserialize_example_np(record, decoders=self._decoders or None)["steps"]
+        except Exception as error:
+            raise CorruptRecord(f"episode {number} cannot be decoded ({first_line(error)}).") from error
 
 
 def _builder(folder: Path):
@@ -150,7 +189,7 @@ def _builder(folder: Path):
     os.environ.setdefault("NO_GCE_CHECK", "true")
     import tensorflow_datasets as tfds
 
-    logging.getLogger("absl").setLevel(logging.WARNING)  # tells of every folder that it opens
+    logging.getLogger("absl").setLevel(logging.WARNING)  # It logs every folder that it opens.
     try:
         return tfds.builder_from_directory(str(folder))
     except Exception as error:
@@ -188,13 +227,14 @@ def _split_ranges(info, split: str, folder: Path) -> list[RecordRange]:
 
 
 def _tfrecords(path: Path, positions: Sequence[int]):
-    """Yields, for each of these records (increasing), a function that returns its bytes or raises `CorruptRecord`."""
-    wanted, last, broken = set(positions), positions[-1], False
+    """Yield, for each of these records (increasing), a function that returns its bytes or raises `CorruptRecord`."""
+    wanted, last, broken, size = set(positions), positions[-1], False, path.stat().st_size
     with open(path, "rb") as file:
         for position in range(last + 1):
             header = b"" if broken else file.read(12)
             broken = len(header) < 12 or _masked_crc(header[:8]) != struct.unpack("<I", header[8:])[0]
             length = 0 if broken else struct.unpack("<Q", header[:8])[0]
+            broken = broken or length > size
             if position not in wanted:
                 file.seek(length + 4, os.SEEK_CUR)
                 continue
@@ -236,17 +276,8 @@ def _read_array_record(reader, position: int, count: int, where: str) -> bytes:
     raise CorruptRecord(f"{where} is corrupt ({reason}): download the file again, or give --skip_corrupt.")
 
 
-def _parse(features, read_record, number: int):
-    """The steps of a record; each is decoded when it is asked for."""
-    record = read_record()
-    try:
-        return features.deserialize_example_np(record)["steps"]
-    except Exception as error:
-        raise CorruptRecord(f"episode {number} cannot be decoded ({first_line(error)}).") from error
-
-
 def _flatten(tree, prefix: str = "") -> dict:
-    """Nested dictionaries (or tfds' FeaturesDict) with their keys joined by slashes."""
+    """Return nested dictionaries (or tfds' FeaturesDict) as one, with their keys joined by slashes."""
     flat = {}
     for key in tree:
         value = tree[key]
@@ -255,15 +286,16 @@ def _flatten(tree, prefix: str = "") -> dict:
     return flat
 
 
-def _may_be_picture(feature) -> bool:
+def _may_be_image(feature) -> bool:
     shape = feature.shape
     is_array = len(shape) == 3 and feature.np_dtype == np.uint8
-    return is_array or (shape == () and type(feature).__name__ in ("Image", "Text", "Tensor") and _is_text(feature))
+    return is_array or (shape == () and type(feature).__name__ in ("Image", "Tensor") and _is_text(feature))
 
 
 def _is_text(feature) -> bool:
     return feature.np_dtype in (np.object_, np.bytes_, np.str_)
 
 
-def _is_vector(feature) -> bool:
-    return len(feature.shape) <= 1 and not _is_text(feature) and None not in feature.shape
+def _is_numeric(feature) -> bool:
+    """Return whether it is numbers of a known shape, other than images."""
+    return np.dtype(feature.np_dtype).kind in "fiub" and None not in feature.shape and not _may_be_image(feature)

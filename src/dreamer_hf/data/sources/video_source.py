@@ -1,4 +1,4 @@
-"""A folder of video files as episodes, with actions beside them or without any."""
+"""A folder of video files as episodes, with or without actions next to them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,24 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from ..episodes import Episode, parse_range
-from ..files import first_line
+from ..action_data import read_action_table
+from ..episodes import Episode, parse_ranges
+from ..files import check_not_lfs_pointer
 from ..video_decoding import decode_clip, frame_rate
 
-VIDEO_SUFFIXES = (".mp4", ".gif", ".mov", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".gif", ".mov", ".mkv", ".webm", ".avi", ".h264")
 
 
 @dataclass
 class VideoSource:
-    """Every video in a folder (and its subfolders, by name) is an episode; an `EpisodeSource`.
+    """Every video in a folder and its subfolders, in the order of their names, as an episode; an `EpisodeSource`.
 
-    Actions of `clip.mp4` are taken from `clip.npy`, an array (frames, action_dim), or `clip.csv`, a row a frame, with
-    the names of the axes in the first row or not. A video without either is unlabelled.
+    The actions of `clip.mp4` are read from `clip.npy`, an array (frames, action_dim), or `clip.csv`, one row per frame,
+    which may start with a row of names. A video without either is unlabelled. Hidden files are left out.
+
+    Frames at uneven times are sampled by time at `fps`: then there is one row of actions per sample.
 
     Args:
         video_dir: the folder.
-        fps: frames a second; None: as the files say, which must agree.
-        episodes: which ones, like "0:100"; None: all.
+        fps: frames per second; default: that of the files, which must agree.
+        episodes: which ones, like "0:100"; default: all.
 
     Raises:
         FileNotFoundError, ValueError: no videos, different rates, or actions of different widths.
@@ -39,24 +42,36 @@ class VideoSource:
 
     def __post_init__(self) -> None:
         self.video_dir = Path(self.video_dir)
-        found = sorted(path for path in self.video_dir.glob("**/*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        if not found:
+        self.paths = sorted(filter(self._is_video, self.video_dir.glob("**/*")))
+        if not self.paths:
             raise FileNotFoundError(
                 f"{self.video_dir} holds no videos ({', '.join(VIDEO_SUFFIXES)}): give their folder."
             )
-        self.paths = found
-        self.numbers = parse_range(self.episodes, len(found))
+        self.numbers = parse_ranges(self.episodes, range(len(self.paths)))
         self.lengths = None
-        self.fps = self.fps or self._common_rate()
+        self.check()
+        if self.fps is None:
+            self.fps = self._common_rate()
+        elif not self.fps > 0:
+            raise ValueError(f"expected a positive number for --fps, got {self.fps:g}.")
         self.action_dim, self.action_names = self._describe_actions()
-        self.description = {"format": "videos", "folder": self.video_dir.name, "files": len(found)}
+        self.description = {"format": "videos", "folder": self.video_dir.name, "files": len(self.paths)}
+
+    def check(self) -> None:
+        """See `EpisodeSource.check`."""
+        for number in self.numbers:
+            check_not_lfs_pointer(self.paths[number])
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
         """See `EpisodeSource.read`."""
         for number in numbers:
             path = self.paths[number]
             frames = decode_clip(path, frame_step, str(path), self.fps)
-            yield Episode(number, frames, partial(_kept_actions, path, frame_step))
+            yield Episode(number, frames, partial(_actions, path))
+
+    def _is_video(self, path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in path.relative_to(self.video_dir).parts)
+        return path.suffix.lower() in VIDEO_SUFFIXES and not hidden
 
     def _common_rate(self) -> float | None:
         rates = {self.paths[number]: frame_rate(self.paths[number]) for number in self.numbers}
@@ -72,51 +87,29 @@ class VideoSource:
     def _describe_actions(self) -> tuple[int, list[str] | None]:
         width, names, first = 0, None, None
         for number in self.numbers:
-            actions = read_actions(self.paths[number])
-            if actions is None:
+            found = read_actions(self.paths[number])
+            if found is None:
                 continue
-            if first is not None and actions[0].shape[1] != width:
+            if first is not None and found[0].shape[1] != width:
                 raise ValueError(
-                    f"the actions of {self.paths[number]} are {actions[0].shape[1]} wide, those of {first} {width}: "
+                    f"the actions of {self.paths[number]} are {found[0].shape[1]} wide, those of {first} {width}: "
                     "bring them to one width."
                 )
-            width, names, first = actions[0].shape[1], names or actions[1], first or self.paths[number]
+            width, names, first = found[0].shape[1], names or found[1], first or self.paths[number]
         return width, names
 
 
 def read_actions(video: Path) -> tuple[np.ndarray, list[str] | None] | None:
-    """Actions (frames, action_dim) float32 and axis names from the file beside a video; None if there is none.
+    """Return the actions (frames, action_dim) of a video and the names of their dimensions; None if it has none.
 
     Raises:
-        ValueError: the file does not hold a table of numbers.
+        ValueError: the file of its name does not hold a table of numbers.
     """
-    table, names = video.with_suffix(".npy"), None
-    try:
-        if table.is_file():
-            actions = np.load(table, allow_pickle=False)
-        elif (table := video.with_suffix(".csv")).is_file():
-            first = table.read_text(encoding="utf-8").partition("\n")[0].split(",")
-            names = None if all(map(_is_number, first)) else [name.strip() for name in first]
-            actions = np.loadtxt(table, delimiter=",", skiprows=0 if names is None else 1, ndmin=2)
-        else:
-            return None
-        if actions.ndim != 2 or not actions.size:
-            raise ValueError(f"shape {actions.shape} instead of (frames, action_dim)")
-        return actions.astype(np.float32), names
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{table} holds no table of actions, a row a frame ({first_line(error)}): repair or remove it."
-        ) from error
+    tables = (video.with_suffix(suffix) for suffix in (".npy", ".csv"))
+    table = next((path for path in tables if path.is_file()), None)
+    return None if table is None else read_action_table(table)
 
 
-def _kept_actions(video: Path, frame_step: int) -> np.ndarray | None:
+def _actions(video: Path) -> np.ndarray | None:
     found = read_actions(video)
-    return None if found is None else found[0][::frame_step]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return None if found is None else found[0]
