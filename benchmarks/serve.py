@@ -165,7 +165,7 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
                 seq += 1
                 sent[seq] = now
                 axes = [math.sin(now), math.cos(now)]
-                await socket.send(json.dumps({"type": "hand", "axes": axes, "seq": seq}))
+                await socket.send(json.dumps({"type": "input", "axes": axes, "seq": seq}))
     except (ConnectionClosed, OSError) as error:
         client.lost = True
         client.errors.append(str(error))

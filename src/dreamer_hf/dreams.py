@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from weakref import WeakSet
 
 import numpy as np
@@ -163,8 +164,12 @@ class Dreams:
         # What stays behind gets a rollout of one row, so that the old rollout can be freed.
         left = [dream for dream in self._all if id(dream.rollout) in rollouts and dream not in dreams]
         for dream in left:
-            self._put(_take(dream), [dream])
-        joined = DreamerRollout.join([_take(dream) for dream in dreams])
+            self._put(dream.rollout.clone(rows=[dream.row]), [dream])
+        parts = [
+            (rollout, [dream.row for dream in group])
+            for rollout, group in groupby(dreams, lambda dream: dream.rollout)
+        ]
+        joined = DreamerRollout.join([_take(rollout, rows) for rollout, rows in parts])
         self._put(joined, dreams)
         return joined
 
@@ -196,8 +201,9 @@ def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
-def _take(dream: Dream) -> DreamerRollout:
-    return dream.rollout.clone(rows=[dream.row])
+def _take(rollout: DreamerRollout, rows: list[int]) -> DreamerRollout:
+    """Return some rows of a rollout; no copy is made of a rollout that is taken as a whole."""
+    return rollout if rows == list(range(rollout.batch_size)) else rollout.clone(rows=rows)
 
 
 __all__ = ["Dream", "Dreams"]

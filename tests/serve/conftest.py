@@ -8,7 +8,7 @@ from serving import serving
 
 from tiny import make_starts, make_world
 
-torch.set_num_threads(1)  # at this size several threads only wait for each other
+torch.set_num_threads(1)  # tiny models run faster without the overhead of several threads
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +23,12 @@ def starts():
 
 @pytest.fixture
 def serve(world, starts):
-    """Starts servers with the options that a test wants."""
+    """Start servers with the options that a test chooses."""
     with contextlib.ExitStack() as stack:
         yield lambda world=world, starts=starts, **options: stack.enter_context(serving(world, starts, **options))
 
 
 @pytest.fixture
 def served(serve):
-    """A server with default options."""
+    """Return a server with default options."""
     return serve()

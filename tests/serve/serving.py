@@ -1,4 +1,4 @@
-"""A real server in a thread of this process, and ways to talk to it."""
+"""A real server in a thread of this process, and clients for it."""
 
 import contextlib
 import json
@@ -12,28 +12,29 @@ from dataclasses import dataclass
 import torch
 from websockets.sync.client import connect
 
-from dreamer_hf.serve.options import ServeOptions
-from dreamer_hf.serve.running import make_server
+from dreamer_hf.serve.serve_options import ServeOptions
+from dreamer_hf.serve.server import make_server
 from dreamer_hf.serve.service import Service
 
-PATIENCE = 60  # seconds; nothing here takes one, but the machine may be busy
+TIMEOUT = 60  # seconds; nothing here takes one, but the machine may be busy
 
 
 def wait_until(condition, what="this"):
-    """Waits for a condition and returns its value."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait for a condition and return its value."""
+    deadline = time.monotonic() + TIMEOUT
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
         time.sleep(0.02)
     return value
 
 
 @dataclass
 class Served:
-    """A running server and ways to talk to it."""
+    """A running server and how to reach it."""
 
     service: Service
     port: int
+    connections: set
 
     @property
     def url(self) -> str:
@@ -41,33 +42,33 @@ class Served:
 
     @property
     def sessions(self) -> int:
-        return len(self.service.lobby._sessions)
+        return len(self.service.sessions)
 
     def request(self, method, path, body=None, **headers):
-        """Status and text of an answer."""
+        """Return the status and the body of an answer."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
     def ask(self, method, path, body=None, **headers):
-        """Status and JSON of an answer."""
+        """Return the status and the JSON of an answer."""
         status, text = self.request(method, path, body, **headers)
         return status, json.loads(text or b"{}")
 
     def play(self, query="", **options):
-        """A WebSocket as a browser opens it."""
+        """Open a WebSocket as a browser does."""
         address = f"ws://127.0.0.1:{self.port}/play{query}"
-        return connect(address, open_timeout=PATIENCE, close_timeout=1, max_size=None, **options)
+        return connect(address, open_timeout=TIMEOUT, close_timeout=1, max_size=None, **options)
 
 
 @contextlib.contextmanager
 def serving(world, starts, send_buffer=None, **options):
-    """A server, from its start to its end. send_buffer: bytes that the system keeps for a slow reader."""
-    service = Service(world, starts, ServeOptions(model="tiny", **options))
+    """Run a server. send_buffer: bytes that the system keeps for a slow reader."""
+    service = Service(world, starts, ServeOptions(**{"model": "tiny", **options}))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)  # connections inherit it
@@ -76,46 +77,103 @@ def serving(world, starts, send_buffer=None, **options):
         thread.start()
         try:
             wait_until(lambda: server.started, "the server")
-            yield Served(service, listener.getsockname()[1])
+            yield Served(service, listener.getsockname()[1], server.server_state.connections)
         finally:
             server.should_exit = True
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
 
 
 def read_frame(data):
-    """Header and picture of a frame."""
+    """Return the header and the image file of a frame."""
     end = 4 + int.from_bytes(data[:4], "little")
     return json.loads(data[4:end]), data[end:]
 
 
 def next_frame(socket, until=lambda header: True):
-    """The next frame that meets a condition: header and picture."""
+    """Return the header and the image file of the next frame that meets a condition."""
 
     def look():
-        data = socket.recv(timeout=PATIENCE)
+        data = socket.recv(timeout=TIMEOUT)
         if isinstance(data, bytes):
-            header, picture = read_frame(data)
-            return (header, picture) if until(header) else None
+            header, image = read_frame(data)
+            return (header, image) if until(header) else None
 
     return wait_until(look, "a frame")
 
 
 def next_message(socket, kind):
-    """The next JSON message of a kind."""
+    """Return the next JSON message of a type."""
 
     def look():
-        data = socket.recv(timeout=PATIENCE)
+        data = socket.recv(timeout=TIMEOUT)
         message = json.loads(data) if isinstance(data, str) else {}
         return message if message.get("type") == kind else None
 
     return wait_until(look, f"a message {kind!r}")
 
 
-def say(socket, **message):
+def send(socket, **message):
     socket.send(json.dumps(message))
 
 
-def alone(world, starts, start, seed):
-    """The rollout that a user would start."""
+def plain_rollout(world, starts, start, seed):
+    """Return the rollout that a user would start."""
     return world.start_rollout(starts[start], generator=torch.Generator().manual_seed(seed))
+
+
+def connect_raw(served, text=b""):
+    """Open a TCP connection and send bytes that may not be a whole request."""
+    connection = socket.create_connection(("127.0.0.1", served.port), timeout=TIMEOUT)
+    connection.sendall(text)
+    return connection
+
+
+def is_closed_by_server(connection):
+    """Return whether the server closes a connection within a second."""
+    connection.settimeout(1)
+    try:
+        while connection.recv(2**16):
+            pass
+        return True
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+class MeasuringPlayer:
+    """A player who plays in a thread and notes when each frame arrived."""
+
+    def __init__(self, served):
+        self.steps, self.times, self.failure = [], [], None
+        self._served, self._stopping = served, False
+        self._thread = threading.Thread(target=self._play)
+
+    def __enter__(self):
+        self._thread.start()
+        wait_until(lambda: self.steps or self.failure, "the first frame")
+        return self
+
+    def __exit__(self, *exception):
+        self._stopping = True
+        self._thread.join(TIMEOUT)
+
+    def _play(self):
+        try:
+            with self._served.play() as connection:
+                while not self._stopping:
+                    header, _ = next_frame(connection)
+                    self.steps.append(header["step"])
+                    self.times.append(time.monotonic())
+        except Exception as error:
+            self.failure = error
+
+    def wait_for_frames(self, count):
+        goal = len(self.steps) + count
+        wait_until(lambda: len(self.steps) >= goal or self.failure, "frames")
+
+    def check(self):
+        """Every frame since the start has arrived."""
+        assert self.failure is None, self.failure
+        assert self.steps == list(range(self.steps[0], self.steps[0] + len(self.steps)))

@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium, headless, driven as a person would."""
+"""The page in a real browser: headless Chromium, used as a person would."""
 
 import io
 import re
@@ -29,7 +29,7 @@ navigator.getGamepads = () => [window.pad];
 
 
 def open_browser(device=None):
-    """A browser with a window of its own, or that of a phone."""
+    """Open a browser, with the screen of a phone if one is given."""
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     assert all(programs), "chromium or chromedriver is missing: run `make system-packages`"
     options = webdriver.ChromeOptions()
@@ -43,13 +43,13 @@ def open_browser(device=None):
 
 
 class Page:
-    """The page as it is seen."""
+    """The page as a person sees it."""
 
     def __init__(self, driver):
         self.driver = driver
 
     def open(self, url):
-        self.driver.get_log("browser")  # of the page before
+        self.driver.get_log("browser")  # drops the entries of the previous page
         self.driver.get(url)
         return self
 
@@ -71,10 +71,10 @@ class Page:
     def values(self):
         return [float(value.text) for value in self.driver.find_elements(By.CSS_SELECTOR, ".action .value")]
 
-    def picture(self):
-        """What the canvas shows, uint8 (H, W, 3)."""
+    def image(self):
+        """Return what the canvas shows, uint8 (H, W, 3)."""
         numbers = self.driver.execute_script(
-            "const c = document.getElementById('picture');"
+            "const c = document.getElementById('screen');"
             "return [c.height, c.width, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
         )
         return np.array(numbers[2], dtype=np.uint8).reshape(numbers[0], numbers[1], 4)[..., :3]
@@ -84,17 +84,17 @@ class Page:
         wait_until(lambda: self.frame >= goal, "frames")
 
     def screenshot(self, path):
-        picture = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
-        picture.save(path)
-        assert len(picture.getcolors(2**24)) > 50, f"{path} shows nothing"
+        image = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        image.save(path)
+        assert len(image.getcolors(2**24)) > 50, f"{path} shows nothing"
 
-    def check_no_complaints(self):
+    def check_no_errors(self):
         assert [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
     def check_it_fits(self):
-        """Nothing sticks out to the side, and the controls are all in view."""
+        """Nothing is cut off at the sides, and all controls are visible."""
         outside = self.driver.execute_script(
-            "const names = ['#picture', '#state', '#pause', '#record', '.pad'];"
+            "const names = ['#screen', '#state', '#pause', '#record', '.pad'];"
             "return names.filter((name) => { const box = document.querySelector(name).getBoundingClientRect();"
             "  return box.width && (box.right > innerWidth || box.left < 0 || box.bottom > innerHeight); })"
         )
@@ -112,40 +112,40 @@ def desktop():
 @pytest.fixture
 def page(desktop, served):
     yield desktop.open(f"{served.url}/?format=png&start=0")
-    desktop.check_no_complaints()
+    desktop.check_no_errors()
 
 
 def player_of(served):
-    return next(iter(served.service.lobby._sessions.values()))
+    return next(iter(served.service.sessions.values()))
 
 
-def test_a_held_key_steers_and_the_figures_are_there(page, tmp_path):
+def test_a_held_key_moves_the_action_and_the_figures_are_shown(page, tmp_path):
     page.wait_for_frames()
-    first, begun = page.picture(), page.values
+    first, before = page.image(), page.values
     ActionChains(page.driver).key_down(Keys.ARROW_RIGHT).perform()
-    wait_until(lambda: page.values[0] > begun[0] + 30, "the action to move")
+    wait_until(lambda: page.values[0] > before[0] + 30, "the action to move")
     page.wait_for_frames()
-    assert page.values[1] == begun[1] and not np.array_equal(page.picture(), first)
+    assert page.values[1] == before[1] and not np.array_equal(page.image(), first)
     wait_until(lambda: re.fullmatch(r"[\d.]+ of 20/s", page.text("rate")), "the frame rate")
     assert page.text("latency").endswith(" ms") and page.text("start") == "1 of 2"
     page.screenshot(tmp_path / "desktop.png")
     ActionChains(page.driver).key_up(Keys.ARROW_RIGHT).perform()
-    wait_until(lambda: player_axes_rest(page), "the key to be let go")
+    wait_until(lambda: action_is_steady(page), "the key to be released")
 
 
-def player_axes_rest(page):
+def action_is_steady(page):
     before = page.values
     page.wait_for_frames(2)
     return page.values == before
 
 
-def test_the_canvas_shows_the_dream_pixel_by_pixel_and_pauses(page, served, tmp_path):
+def test_the_canvas_shows_the_exact_pixels_and_pauses(page, served, tmp_path):
     page.wait_for_frames()
     ActionChains(page.driver).send_keys(" ").perform()
-    wait_until(lambda: page.text("words") == "Paused", "the pause")
+    wait_until(lambda: page.text("message") == "Paused", "the pause")
     player = player_of(served)
-    wait_until(lambda: page.frame == player.shown.step, "the last frame")
-    np.testing.assert_array_equal(page.picture(), player.shown.frame)
+    wait_until(lambda: page.frame == player.latest.step, "the last frame")
+    np.testing.assert_array_equal(page.image(), player.latest.frame)
     page.screenshot(tmp_path / "paused.png")
     step = page.frame
     ActionChains(page.driver).send_keys(Keys.ENTER).perform()
@@ -153,12 +153,12 @@ def test_the_canvas_shows_the_dream_pixel_by_pixel_and_pauses(page, served, tmp_
     page.click("reset")
     wait_until(lambda: page.frame == 0 and page.text("start") == "2 of 2", "the next start")
     page.click("pause")
-    wait_until(lambda: page.text("words") == "Playing" and page.frame > 2, "the game to go on")
+    wait_until(lambda: page.text("message") == "Playing" and page.frame > 2, "the game to continue")
 
 
-def test_a_press_on_the_picture_is_a_place(page):
+def test_a_press_on_the_image_is_a_position(page):
     page.wait_for_frames()
-    canvas = page.driver.find_element(By.ID, "picture")
+    canvas = page.driver.find_element(By.ID, "screen")
     half = canvas.size["width"] // 2 - 2
     mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, half, -half).click_and_hold()
     mouse.perform()
@@ -168,19 +168,19 @@ def test_a_press_on_the_picture_is_a_place(page):
     assert page.values[0] > 500  # the target stays where the mouse left it
 
 
-def test_a_gamepad_steers_from_where_it_rests_and_pauses_when_unplugged(desktop, served):
+def test_a_gamepad_is_calibrated_and_pauses_when_unplugged(desktop, served):
     script = desktop.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": GAMEPAD})
     try:
         page = desktop.open(f"{served.url}/")
         page.wait_for_frames()
-        begun = page.values
+        before = page.values
         page.wait_for_frames()
-        assert page.values == begun
+        assert page.values == before
         page.driver.execute_script("window.pad.axes = [0.02, 0.9]")
-        wait_until(lambda: page.values[1] > begun[1] + 30, "the action to move")
-        assert page.values[0] == begun[0]
+        wait_until(lambda: page.values[1] > before[1] + 30, "the action to move")
+        assert page.values[0] == before[0]
         page.driver.execute_script("window.pad.connected = false; dispatchEvent(new Event('gamepaddisconnected'))")
-        wait_until(lambda: "unplugged" in page.text("words"), "the pause")
+        wait_until(lambda: "unplugged" in page.text("message"), "the pause")
     finally:
         desktop.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
@@ -188,40 +188,40 @@ def test_a_gamepad_steers_from_where_it_rests_and_pauses_when_unplugged(desktop,
 def test_a_recording_is_offered_as_a_download(page, served):
     page.wait_for_frames()
     page.click("record")
-    wait_until(lambda: page.shown("live"), "the sign that it records")
+    wait_until(lambda: page.shown("live"), "the recording sign")
     page.wait_for_frames(8)
     page.click("record")
     wait_until(lambda: page.shown("download"), "the download")
     link = page.driver.find_element(By.ID, "download").get_attribute("href")
-    status, film = served.request("GET", link.removeprefix(served.url))
+    status, video = served.request("GET", link.removeprefix(served.url))
     assert status == 200
-    with av.open(io.BytesIO(film)) as container:
+    with av.open(io.BytesIO(video)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 8
 
 
-def test_a_full_server_and_a_lost_one_are_said_and_play_again_connects(desktop, serve):
+def test_a_full_server_and_a_lost_connection_are_shown_and_play_again_reconnects(desktop, serve):
     served = serve(max_sessions=1)
     with served.play():
         page = desktop.open(f"{served.url}/")
-        wait_until(lambda: "all 1 places are taken" in page.text("words"), "the refusal")
-        assert page.shown("again")
+        wait_until(lambda: "all 1 places are taken" in page.text("message"), "the refusal")
+        assert page.shown("reconnect")
     wait_until(lambda: served.sessions == 0, "the place to be free")
-    page.click("again")
+    page.click("reconnect")
     page.wait_for_frames()
-    player_of(served).failed("the server failed at this dream")
-    player_of(served).news.set()
-    wait_until(lambda: "the server failed" in page.text("words"), "the farewell")
+    player_of(served).fail("the server failed at this dream")
+    player_of(served).notify()
+    wait_until(lambda: "the server failed" in page.text("message"), "the reason")
 
 
-def test_a_token_in_the_address_is_passed_on(desktop, serve):
+def test_a_token_in_the_url_is_passed_on(desktop, serve):
     served = serve(token="secret")
     page = desktop.open(f"{served.url}/")
-    wait_until(lambda: "wants a token" in page.text("words"), "the refusal")
+    wait_until(lambda: "requires a token" in page.text("message"), "the refusal")
     page.open(f"{served.url}/?token=secret").wait_for_frames()
 
 
 @pytest.mark.parametrize("device", [PHONE, PHONE_ON_ITS_SIDE], ids=["upright", "on its side"])
-def test_a_phone_has_pads_for_thumbs_and_everything_in_view(serve, device, tmp_path):
+def test_a_phone_has_pads_for_thumbs_and_everything_is_visible(serve, device, tmp_path):
     names = ["shoulder", "elbow", "wrist", "a gripper with a long name"]
     world = make_world(action_dim=4, action_names=names, action_stats=None)
     served = serve(world, starts=make_starts(action_dim=4))
@@ -238,7 +238,7 @@ def test_a_phone_has_pads_for_thumbs_and_everything_in_view(serve, device, tmp_p
         assert page.values[:2] == [0, 0]
         page.screenshot(tmp_path / "phone.png")
         finger.clear_actions()
-        page.check_no_complaints()
+        page.check_no_errors()
     finally:
         driver.quit()
 
@@ -249,6 +249,6 @@ def test_a_closed_page_frees_its_row(served):
         Page(driver).open(served.url).wait_for_frames()
     finally:
         driver.quit()
-    begun = time.monotonic()
+    started = time.monotonic()
     wait_until(lambda: served.sessions == 0, "the place to be free")
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - started < 30

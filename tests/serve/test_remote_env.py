@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from serving import alone, wait_until
+from serving import plain_rollout, wait_until
 
 from dreamer_hf.envs.remote import RemoteWorldEnv
 from tiny import make_world
@@ -22,7 +22,7 @@ def env(served):
     env.close()
 
 
-@pytest.mark.filterwarnings("error", "ignore:.*symmetric and normalized")  # raw units are meant
+@pytest.mark.filterwarnings("error", "ignore:.*symmetric and normalized")  # actions are in raw units
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
 def test_gymnasium_finds_nothing_wrong(served, render_mode):
     env = RemoteWorldEnv(served.url, render_mode=render_mode)
@@ -33,17 +33,17 @@ def test_gymnasium_finds_nothing_wrong(served, render_mode):
     env.close()
 
 
-def test_spaces_names_and_rate_are_the_worlds(env):
+def test_spaces_names_and_rate_are_those_of_the_world(env):
     assert env.observation_space == gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8)
     assert env.action_space.low.tolist() == [0, 10] and env.action_space.high.tolist() == [512, 500]
     assert env.metadata["action_names"] == ["target_x", "target_y"] and env.metadata["render_fps"] == 20
 
 
-def test_it_dreams_what_a_rollout_dreams(env, world, starts):
+def test_it_gives_the_frames_of_a_plain_rollout(env, world, starts):
     observation, info = env.reset(options={"start": 1, "seed": 8})
     np.testing.assert_array_equal(observation, starts.pixel_values_videos[1, -1].permute(1, 2, 0))
     assert (info["start"], info["seed"], info["step"]) == (1, 8, 0)
-    rollout = alone(world, starts, 1, 8)
+    rollout = plain_rollout(world, starts, 1, 8)
     for step in range(5):
         action = np.array([50 + 60 * step, 400 - 60 * step], dtype=np.float32)
         observation, reward, terminated, truncated, info = env.step(action)
@@ -54,14 +54,14 @@ def test_it_dreams_what_a_rollout_dreams(env, world, starts):
 
 
 def test_a_seed_fixes_the_dreams_that_follow_and_they_differ(env):
-    def films():
+    def seeds():
         return [env.reset(seed=3 if number == 0 else None)[1]["seed"] for number in range(3)]
 
-    first, second = films(), films()
+    first, second = seeds(), seeds()
     assert first == second and len(set(first)) == 3
 
 
-def test_the_place_is_taken_by_reset_and_given_back_by_close(served, env):
+def test_reset_takes_a_place_and_close_frees_it(served, env):
     assert served.sessions == 0
     with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(\)"):
         env.step(env.action_space.sample())
@@ -73,7 +73,7 @@ def test_the_place_is_taken_by_reset_and_given_back_by_close(served, env):
     assert served.sessions == 0
 
 
-def test_after_too_long_a_silence_reset_begins_anew(serve):
+def test_reset_starts_another_session_after_too_long_a_silence(serve):
     served = serve(idle_seconds=0.5)
     env = RemoteWorldEnv(served.url)
     env.reset()
@@ -86,7 +86,7 @@ def test_after_too_long_a_silence_reset_begins_anew(serve):
     env.close()
 
 
-def test_a_connection_that_the_server_has_closed_is_opened_again(env):
+def test_a_connection_that_the_server_closed_is_reopened(env):
     env.reset()
     env._connection.sock.shutdown(2)
     assert env.step(env.action_space.sample())[4]["step"] == 1
@@ -95,16 +95,16 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(env):
 @pytest.mark.parametrize(
     ("action", "sentence"), [([1.0], "takes 2"), ([np.nan, 1.0], "finite"), ([np.inf, 1.0], "finite"), (3.0, "list")]
 )
-def test_bad_actions_are_refused_and_the_dream_goes_on(env, action, sentence):
+def test_bad_actions_are_refused_and_the_dream_continues(env, action, sentence):
     env.reset()
     with pytest.raises(ValueError, match=sentence):
         env.step(np.array(action, dtype=np.float32))
     assert env.step(env.action_space.sample())[4]["step"] == 1
 
 
-def test_a_token_a_full_server_and_no_server(serve):
+def test_a_missing_token_a_full_server_and_no_server(serve):
     served = serve(token="secret", max_sessions=1)
-    with pytest.raises(ValueError, match="wants a token"):
+    with pytest.raises(ValueError, match="requires a token"):
         RemoteWorldEnv(served.url)
     first, second = (RemoteWorldEnv(served.url, token="secret") for _ in range(2))
     first.reset()
@@ -116,7 +116,7 @@ def test_a_token_a_full_server_and_no_server(serve):
     with pytest.raises(ConnectionError, match="is the server running"):
         RemoteWorldEnv("http://127.0.0.1:9")
     for url in ("127.0.0.1:8000", "ftp://127.0.0.1", "http://"):
-        with pytest.raises(ValueError, match="no address of a server"):
+        with pytest.raises(ValueError, match="the URL of a server"):
             RemoteWorldEnv(url)
     with pytest.raises(ValueError, match="render_mode"):
         RemoteWorldEnv(served.url, token="secret", render_mode="human")
@@ -140,7 +140,7 @@ def test_a_world_without_units_or_statistics(serve):
 
 
 def test_it_imports_and_steps_without_torch(served):
-    """In a process that would fail at `import torch`."""
+    """In a process in which `import torch` would fail."""
     code = (
         "import sys\n"
         "for name in ('torch', 'transformers', 'PIL', 'cv2', 'av'): sys.modules[name] = None\n"

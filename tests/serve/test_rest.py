@@ -1,4 +1,4 @@
-"""The REST route as a policy uses it."""
+"""The REST API as a policy uses it."""
 
 import base64
 import contextlib
@@ -7,22 +7,22 @@ import threading
 import numpy as np
 import pytest
 import torch
-from serving import alone, next_frame, wait_until
+from serving import next_frame, plain_rollout, wait_until
 
 
-def picture_of(answer):
-    seen = answer["observation"]
-    return np.frombuffer(base64.b64decode(seen["data"]), np.uint8).reshape(seen["shape"])
+def observation_of(answer):
+    observation = answer["observation"]
+    return np.frombuffer(base64.b64decode(observation["data"]), np.uint8).reshape(observation["shape"])
 
 
-def begin(served, **wishes):
-    status, answer = served.ask("POST", "/api/sessions", wishes)
+def start(served, **request):
+    status, answer = served.ask("POST", "/api/sessions", request)
     assert status == 201, answer
     return answer
 
 
 @pytest.mark.parametrize("players", [0, 2])
-def test_a_session_dreams_what_a_rollout_dreams_and_begins_again(served, world, starts, players):
+def test_a_session_gives_the_frames_of_a_plain_rollout_and_can_be_reset(served, world, starts, players):
     with contextlib.ExitStack() as stack:
         for _ in range(players):
             next_frame(stack.enter_context(served.play()))
@@ -31,17 +31,17 @@ def test_a_session_dreams_what_a_rollout_dreams_and_begins_again(served, world, 
 
 
 def check_a_session(served, world, starts):
-    answer = begin(served, start=1, seed=3)
+    answer = start(served, start=1, seed=3)
     path = f"/api/sessions/{answer['session']}"
-    np.testing.assert_array_equal(picture_of(answer), starts.pixel_values_videos[1, -1].permute(1, 2, 0))
+    np.testing.assert_array_equal(observation_of(answer), starts.pixel_values_videos[1, -1].permute(1, 2, 0))
     for repetition in range(2):
-        rollout = alone(world, starts, 1, 3)
+        rollout = plain_rollout(world, starts, 1, 3)
         for step in range(6):
             action = [100.0 + 40 * step, 350.0 - 30 * step]
             status, answer = served.ask("POST", f"{path}/step", {"action": action})
             assert status == 200 and answer["step"] == step + 1 and answer["action"] == action
             expected = 255 * rollout.step(torch.tensor([action])).pixel_values[0].permute(1, 2, 0)
-            assert np.abs(picture_of(answer) - expected.numpy()).max() <= 0.51
+            assert np.abs(observation_of(answer) - expected.numpy()).max() <= 0.51
         if repetition == 0:
             status, answer = served.ask("POST", f"{path}/reset", {"start": 1, "seed": 3})
             assert status == 200 and (answer["step"], answer["start"], answer["seed"]) == (0, 1, 3)
@@ -49,8 +49,8 @@ def check_a_session(served, world, starts):
     assert served.ask("DELETE", path)[0] == 404
 
 
-def test_actions_outside_of_the_range_are_moved_to_its_edge(served):
-    path = f"/api/sessions/{begin(served)['session']}/step"
+def test_actions_outside_the_range_are_clipped(served):
+    path = f"/api/sessions/{start(served)['session']}/step"
     assert served.ask("POST", path, {"action": [1e9, -5]})[1]["action"] == [512, 10]
 
 
@@ -70,24 +70,26 @@ def test_actions_outside_of_the_range_are_moved_to_its_edge(served):
         (b'{"action":' + b"[" * 2000, "not JSON"),
     ],
 )
-def test_bad_actions_get_a_sentence_and_the_session_goes_on(served, body, sentence):
-    path = f"/api/sessions/{begin(served)['session']}/step"
+def test_bad_actions_are_refused_and_the_session_continues(served, body, sentence):
+    path = f"/api/sessions/{start(served)['session']}/step"
     status, answer = served.ask("POST", path, body)
     assert status == 400 and sentence in answer["error"]
     status, answer = served.ask("POST", path, {"action": [200, 200]})
     assert status == 200 and answer["step"] == 1
 
 
-@pytest.mark.parametrize("wish", [{"start": 2}, {"start": -1}, {"start": 0.5}, {"start": True}, {"seed": 2**70}])
-def test_beginnings_that_do_not_exist_are_refused(served, wish):
-    status, answer = served.ask("POST", "/api/sessions", wish)
-    assert status == 400 and "whole number" in answer["error"] and served.sessions == 0
+@pytest.mark.parametrize(
+    "request_body", [{"start": 2}, {"start": -1}, {"start": 0.5}, {"start": True}, {"seed": 2**70}]
+)
+def test_starts_that_do_not_exist_are_refused(served, request_body):
+    status, answer = served.ask("POST", "/api/sessions", request_body)
+    assert status == 400 and "an integer" in answer["error"] and served.sessions == 0
 
 
-def test_what_is_too_long_unknown_or_too_many(serve):
+def test_long_bodies_unknown_names_and_too_many_sessions_are_refused(serve):
     served = serve(max_sessions=2, max_message_bytes=500)
-    path = f"/api/sessions/{begin(served)['session']}"
-    begin(served)
+    path = f"/api/sessions/{start(served)['session']}"
+    start(served)
     status, answer = served.ask("POST", "/api/sessions", {})
     assert status == 503 and "all 2 places are taken" in answer["error"]
     status, answer = served.ask("POST", f"{path}/step", {"action": [1.0] * 300})
@@ -95,11 +97,11 @@ def test_what_is_too_long_unknown_or_too_many(serve):
     assert served.ask("POST", "/api/sessions/elsewhere/step", {"action": [1, 2]})[0] == 404
     assert served.request("GET", "/api/nothing")[0] == 404
     served.ask("DELETE", path)
-    begin(served)
+    start(served)
 
 
-def test_two_steps_at_once_of_one_session_are_refused_and_of_two_are_not(served):
-    paths = [f"/api/sessions/{begin(served)['session']}/step" for _ in range(2)]
+def test_simultaneous_steps_are_refused_within_a_session_and_not_across_sessions(served):
+    paths = [f"/api/sessions/{start(served)['session']}/step" for _ in range(2)]
     answers = []
 
     def step(path):
@@ -118,36 +120,36 @@ def test_two_steps_at_once_of_one_session_are_refused_and_of_two_are_not(served)
     assert sorted(steps) == list(range(1, len(steps) + 1))
 
 
-def test_a_session_that_is_ended_during_a_step_answers_and_the_server_goes_on(served, monkeypatch):
-    path = f"/api/sessions/{begin(served)['session']}"
-    policy = next(iter(served.service.lobby._sessions.values()))
-    step, may_go_on, answers = served.service.dreams.step, threading.Event(), []
+def test_a_session_that_is_ended_during_a_step_answers_and_the_server_continues(served, monkeypatch):
+    path = f"/api/sessions/{start(served)['session']}"
+    policy = next(iter(served.service.sessions.values()))
+    step, may_continue, answers = served.service.dreams.step, threading.Event(), []
 
     def slow_step(*arguments):
-        may_go_on.wait(60)
+        may_continue.wait(60)
         step(*arguments)
 
     monkeypatch.setattr(served.service.dreams, "step", slow_step)
     thread = threading.Thread(target=lambda: answers.append(served.ask("POST", f"{path}/step", {"action": [1, 2]})))
     thread.start()
-    wait_until(lambda: policy.busy, "the step")
+    wait_until(lambda: policy.is_waiting, "the step")
     assert served.ask("DELETE", path)[0] == 204
     thread.join(60)
-    may_go_on.set()
+    may_continue.set()
     assert answers[0][0] == 500 and "was ended" in answers[0][1]["error"]
-    status, answer = served.ask("POST", f"/api/sessions/{begin(served)['session']}/step", {"action": [1, 2]})
+    status, answer = served.ask("POST", f"/api/sessions/{start(served)['session']}/step", {"action": [1, 2]})
     assert status == 200 and answer["step"] == 1
 
 
 def test_idle_sessions_lose_their_places(serve):
     served = serve(idle_seconds=0.5)
-    path = f"/api/sessions/{begin(served)['session']}"
+    path = f"/api/sessions/{start(served)['session']}"
     wait_until(lambda: served.sessions == 0, "the idle session to end")
     status, answer = served.ask("POST", f"{path}/step", {"action": [1, 2]})
     assert status == 404 and "0.5 idle seconds" in answer["error"]
 
 
-def test_a_token_opens_everything_but_the_page_and_the_health(serve):
+def test_a_token_is_required_except_for_the_page_and_the_health_check(serve):
     served = serve(token="secret")
     assert served.request("GET", "/")[0] == served.request("GET", "/health")[0] == 200
     for method, path in (("GET", "/api/world"), ("POST", "/api/sessions"), ("GET", "/metrics")):
@@ -163,12 +165,12 @@ def test_pages_of_other_sites_are_refused(served):
 
 
 def test_health_metrics_and_the_world(served):
-    session = begin(served)["session"]
+    session = start(served)["session"]
     served.ask("POST", f"/api/sessions/{session}/step", {"action": [1, 2]})
     assert served.ask("GET", "/health") == (200, {"status": "ok"})
     lines = served.request("GET", "/metrics")[1].decode().splitlines()
     assert 'dreamer_sessions{kind="policy"} 1.0' in lines and "dreamer_frames_total 1.0" in lines
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
-    described = served.ask("GET", "/api/world")[1]
-    assert described["frame_size"] == [16, 16] and described["fps"] == 20 and described["num_starts"] == 2
-    assert described["actions"]["names"] == ["target_x", "target_y"] and described["actions"]["high"] == [512, 500]
+    world = served.ask("GET", "/api/world")[1]
+    assert world["frame_size"] == [16, 16] and world["fps"] == 20 and world["num_starts"] == 2
+    assert world["actions"]["names"] == ["target_x", "target_y"] and world["actions"]["high"] == [512, 500]

@@ -1,6 +1,6 @@
-"""A served world as a Gymnasium environment, for machines without torch: numpy and the standard library's HTTP client.
+"""A served world as a Gymnasium environment. It needs no torch: only NumPy and the standard library's HTTP client.
 
-H, W pixels, A action dimensions.
+Shapes: H, W pixels, A action components.
 """
 
 import base64
@@ -15,23 +15,24 @@ TIMEOUT_SECONDS = 60.0
 
 
 class RemoteWorldEnv(gymnasium.Env):
-    """Steps a world that `python -m dreamer_hf.serve` serves; a dream has no reward and no end of its own.
+    """Steps a world on a server (`python -m dreamer_hf.serve`). It has no reward, and episodes do not end.
 
-    Observations are uint8 (H, W, 3) RGB; actions are float32 (A,) in the data's own units, in the range of the training
-    data. `reset(seed=...)` fixes start and noise of all dreams that follow; `options={"start": i}` chooses the start.
-    `info` holds `step`, `start`, `seed` and `action`, the raw action as the world has taken it.
+    Observations are uint8 (H, W, 3) RGB. Actions are float32 (A,) in the units of the training data and within its
+    range. `reset(seed=...)` determines the start and the noise of all episodes that follow; `options={"start": i}`
+    chooses the start. `info` holds `step`, `start`, `seed` and `action`, the raw action as the world took it.
 
     Args:
-        url: of the server, such as "http://127.0.0.1:8000".
-        token: that the server asks for, if it does.
-        render_mode: "rgb_array", or None.
+        url: URL of the server, such as "http://127.0.0.1:8000".
+        token: token of the server, if it requires one.
+        render_mode: "rgb_array" or None.
 
     Attributes:
-        world: what the server says about its world: `frame_size` (height, width), `fps`, `num_starts`, `actions` (`names`, `units`, ...).
+        world: description of the world: `model`, `frame_size` (height, width), `fps`, `num_starts`, and `actions`
+            (`names`, `units`, ...).
 
     Raises:
-        ValueError: an address or a token that the server does not take.
-        ConnectionError: no server there, or no place in it.
+        ValueError: the URL is malformed, or the server refuses the token.
+        ConnectionError: the server does not answer, or is full.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -39,7 +40,7 @@ class RemoteWorldEnv(gymnasium.Env):
     def __init__(self, url: str, token: str | None = None, render_mode: str | None = None):
         address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError(f"{url!r} is no address of a server: give one such as http://127.0.0.1:8000.")
+            raise ValueError(f"expected the URL of a server, such as http://127.0.0.1:8000, got {url!r}.")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: choose rgb_array or None.")
         connect = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
@@ -51,89 +52,87 @@ class RemoteWorldEnv(gymnasium.Env):
             self._headers["Authorization"] = f"Bearer {token}"
         self._session: str | None = None
         self._frame: np.ndarray | None = None
-        self.world = self._ask("GET", "/api/world")
-        self.metadata = {**self.metadata, "render_fps": self.world["fps"], **self._names()}
-        low, high = (np.array(self.world["actions"][end], dtype=np.float32) for end in ("low", "high"))
+        self.world = self._request("GET", "/api/world")
+        actions = self.world["actions"]
+        labels = {"action_names": actions["names"], "action_units": actions["units"]}
+        self.metadata = {**self.metadata, "render_fps": self.world["fps"], **labels}
+        low, high = (np.array(actions[end], dtype=np.float32) for end in ("low", "high"))
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         height, width = self.world["frame_size"]
         self.observation_space = gymnasium.spaces.Box(0, 255, (height, width, 3), dtype=np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Begins a dream: (observation, info)."""
+        """Start a dream; return (observation, info)."""
         super().reset(seed=seed)
         start = int(self.np_random.integers(self.world["num_starts"]))
-        wishes = {"start": start, "seed": int(self.np_random.integers(2**63 - 1))}
-        wishes.update({name: int(value) for name, value in (options or {}).items() if name in wishes})
-        answer = self._begin(wishes)
-        return self._see(answer), self._info(answer)
+        request = {"start": start, "seed": int(self.np_random.integers(2**63 - 1))}
+        request.update({name: int(value) for name, value in (options or {}).items() if name in request})
+        answer = self._start(request)
+        return self._observation(answer), self._info(answer)
 
     def step(self, action: np.ndarray):
-        """Dreams one frame: (observation, 0.0, False, False, info)."""
+        """Dream one frame; return (observation, 0.0, False, False, info)."""
         if self._session is None:
             raise gymnasium.error.ResetNeeded("there is no dream yet: call reset() before step().")
         values = np.asarray(action, dtype=np.float64).tolist()
-        answer = self._ask("POST", f"/api/sessions/{self._session}/step", {"action": values})
-        return self._see(answer), 0.0, False, False, self._info(answer)
+        answer = self._request("POST", f"/api/sessions/{self._session}/step", {"action": values})
+        return self._observation(answer), 0.0, False, False, self._info(answer)
 
     def render(self) -> np.ndarray | None:
-        """The last observation with render_mode "rgb_array", else None."""
+        """Return the last observation if the render mode is "rgb_array", otherwise None."""
         return None if self.render_mode is None or self._frame is None else self._frame.copy()
 
     def close(self) -> None:
-        """Gives the place in the server back."""
+        """End the session, which frees its place on the server."""
         session, self._session = self._session, None
         try:
             if session is not None:
-                self._ask("DELETE", f"/api/sessions/{session}")
-        except (ConnectionError, gymnasium.error.ResetNeeded):  # the server has gone, or the session has ended
+                self._request("DELETE", f"/api/sessions/{session}")
+        except (ConnectionError, gymnasium.error.ResetNeeded):  # the server is gone, or the session has ended
             pass
         finally:
             self._connection.close()
 
-    def _begin(self, wishes: dict) -> dict:
+    def _start(self, request: dict) -> dict:
         if self._session is not None:
             try:
-                return self._ask("POST", f"/api/sessions/{self._session}/reset", wishes)
-            except gymnasium.error.ResetNeeded:  # it was idle for too long: begin another
+                return self._request("POST", f"/api/sessions/{self._session}/reset", request)
+            except gymnasium.error.ResetNeeded:  # it was idle for too long: start another
                 pass
-        answer = self._ask("POST", "/api/sessions", wishes)
+        answer = self._request("POST", "/api/sessions", request)
         self._session = answer["session"]
         return answer
 
-    def _names(self) -> dict:
-        actions = self.world["actions"]
-        return {"action_names": actions["names"], "action_units": actions["units"]}
-
-    def _see(self, answer: dict) -> np.ndarray:
-        seen = answer["observation"]
-        self._frame = np.frombuffer(base64.b64decode(seen["data"]), seen["dtype"]).reshape(seen["shape"])
+    def _observation(self, answer: dict) -> np.ndarray:
+        image = answer["observation"]
+        self._frame = np.frombuffer(base64.b64decode(image["data"]), image["dtype"]).reshape(image["shape"])
         return self._frame.copy()
 
     def _info(self, answer: dict) -> dict:
         action = np.array(answer["action"], dtype=np.float32)
         return {name: answer[name] for name in ("step", "start", "seed")} | {"action": action}
 
-    def _ask(self, method: str, path: str, message: dict | None = None) -> dict:
-        """One request and its answer.
+    def _request(self, method: str, path: str, message: dict | None = None) -> dict:
+        """Send a request and return its answer.
 
         Raises:
-            ValueError: the server refuses what was sent.
+            ValueError: the server refuses the request.
             gymnasium.error.ResetNeeded: the session has ended.
-            ConnectionError: no answer, or a server that is full or failing.
+            ConnectionError: the server does not answer, is full or has failed.
         """
         body = None if message is None else _to_json(message)
         status, answer = self._send(method, self._path + path, body)
         if status < 300:
             return answer
-        sentence = answer.get("error", f"the server at {self.url} answers with status {status}.")
+        sentence = answer.get("error", f"the server at {self.url} answered with status {status}.")
         if status == 404 and self._session is not None:
             self._session = None
-            raise gymnasium.error.ResetNeeded(f"{sentence.removesuffix('begin one.')}call reset().")
+            raise gymnasium.error.ResetNeeded(f"{sentence.removesuffix('start one.')}call reset().")
         raise (ValueError if status < 500 else ConnectionError)(sentence)
 
     def _send(self, method: str, path: str, body: str | None) -> tuple[int, dict]:
-        # A server may end a connection that has been silent for seconds; requests on a fresh one cannot meet that.
-        for fresh in (self._connection.sock is None, True):
+        # The server may have closed a connection that was idle. A request on a new connection cannot be affected by that.
+        for is_new in (self._connection.sock is None, True):
             try:
                 self._connection.request(method, path, body, self._headers)
                 response = self._connection.getresponse()
@@ -141,7 +140,7 @@ class RemoteWorldEnv(gymnasium.Env):
                 break
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                if fresh or not isinstance(error, (ConnectionError, http.client.BadStatusLine)):
+                if is_new or not isinstance(error, (ConnectionError, http.client.BadStatusLine)):
                     raise ConnectionError(f"no answer from {self.url} ({error}): is the server running?") from error
         try:
             return response.status, json.loads(data or b"{}")
@@ -153,4 +152,4 @@ def _to_json(message: dict) -> str:
     try:
         return json.dumps(message, allow_nan=False)
     except ValueError as error:
-        raise ValueError("the action holds a value that is not a finite number: send finite numbers.") from error
+        raise ValueError("the action contains a value that is not finite: send finite numbers.") from error

@@ -1,1 +1,1 @@
-"""A world served to browsers (WebSocket) and to policies (REST): `python -m dreamer_hf.serve --model PATH_OR_REPO`."""
+"""A server for worlds: players in browsers (WebSocket) and policies (REST)."""

@@ -1,7 +1,7 @@
-"""Recording what a player sees, for a download."""
+"""Recording what a player sees as a video that can be downloaded."""
 
 import logging
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
@@ -9,66 +9,66 @@ import numpy as np
 from ..media import VideoWriter
 
 MAX_BACKLOG = 300  # frames that may wait for the encoder; a machine that falls further behind ends the recording
-log = logging.getLogger(__name__)
+log = logging.getLogger(__package__)
 
 
 class Recording:
-    """An MP4 file that grows beside the game: frames are encoded in another thread than they are dreamt in.
+    """An MP4 file of a running dream. Frames are encoded in another thread than they are dreamt in.
 
     Args:
-        path: the file to make.
-        fps: frames a second.
-        max_frames: what comes after them is left out.
-        encoder: the thread (one worker, which keeps the frames in order).
+        path: the file to write.
+        fps: frames per second.
+        max_frames: further frames are left out.
+        encoder: executor with one worker, which keeps the frames in order.
 
     Attributes:
-        finished: whether no more frames are taken because the player has ended it.
+        finished: whether the player has ended the recording.
     """
 
     def __init__(self, path: Path, fps: float, max_frames: int, encoder: Executor):
         self.path = path
-        self._recorder = VideoWriter(path, fps)
-        self._encoder, self._max_frames = encoder, max_frames
-        self._given = self._encoded = 0
         self.finished = False
-        self._closed = False  # known to the encoder's thread alone
+        self._video = VideoWriter(path, fps)
+        self._encoder, self._max_frames = encoder, max_frames
+        self._num_added = self._num_encoded = 0
+        self._closed = False  # used by the encoder's thread only
 
     @property
     def is_full(self) -> bool:
         """Whether no more frames are taken."""
-        return self._given >= self._max_frames or self._given - self._encoded > MAX_BACKLOG
+        return self._num_added >= self._max_frames or self._num_added - self._num_encoded > MAX_BACKLOG
 
     def add(self, frame: np.ndarray) -> None:
-        """Takes a frame, uint8 (H, W, 3) RGB, unless the recording is full."""
+        """Add a frame, uint8 (H, W, 3) RGB, unless the recording is full or finished."""
         if not self.is_full and not self.finished:
-            self._given += 1
+            self._num_added += 1
             self._encoder.submit(self._encode, frame)
 
-    def finish(self):
-        """A future that is done when the file is complete; there is no file when no frame was taken."""
+    def finish(self) -> Future:
+        """Return a future that is done when the file is complete. Without a frame there is no file."""
         self.finished = True
         return self._encoder.submit(self._close)
 
-    def discard(self):
-        """A future that is done when the file is gone."""
+    def discard(self) -> Future:
+        """Return a future that is done when the file is deleted."""
         self.finished = True
         return self._encoder.submit(self._remove)
 
     def _encode(self, frame: np.ndarray) -> None:
-        if self._closed:  # given at the moment at which the recording was finished
+        if self._closed:  # a frame that was added while the recording was finished
             return
         try:
-            self._recorder.write(frame)
+            self._video.write(frame)
         except Exception:
             log.exception("a recording failed")
         finally:
-            self._encoded += 1
+            self._num_encoded += 1
 
     def _close(self) -> None:
         self._closed = True
-        self._recorder.close()
+        self._video.close()
 
     def _remove(self) -> None:
         self._close()
-        for path in (self.path, self._recorder.partial_path):
+        for path in (self.path, self._video.partial_path):
             path.unlink(missing_ok=True)

@@ -1,92 +1,101 @@
-"""The REST route of policies: begin a session, step it with an action and wait for the frame, reset, end it."""
+"""The REST API of policies: start a session, step it with an action and wait for the frame, reset it, end it."""
 
-from starlette.requests import Request
+import logging
+
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from .guard import Refused, check_access
-from .messages import read_action, read_beginning, read_json
-from .pictures import as_json
+from .auth import HttpError, check_access
+from .protocol import frame_as_json, read_action, read_json, read_start_request
 from .service import Service
-from .sessions import Policy, SessionFailed
+from .sessions import Policy, SessionError, StartRequest
+
+log = logging.getLogger(__package__)
 
 
-class Rest:
-    """The handlers; each refuses with a status and a sentence."""
+class RestApi:
+    """The handlers. They raise `HttpError` for what they refuse."""
 
     def __init__(self, service: Service):
         self.service = service
 
     async def world(self, request: Request) -> Response:
-        """GET: what the world is."""
+        """GET: describe the world."""
         check_access(request, self.service.options.token)
         return JSONResponse(self.service.description)
 
-    async def begin(self, request: Request) -> Response:
-        """POST {"start"?, "seed"?}: a new session and its first frame."""
-        beginning = await self._read(request, self._beginning)
-        policy = Policy(beginning)
-        self.service.lobby.enter(policy)
-        return JSONResponse({"session": policy.id, **await self._answer(policy)}, status_code=201)
+    async def start(self, request: Request) -> Response:
+        """POST {"start"?, "seed"?}: return a new session and its start frame."""
+        policy = Policy(await self._read(request, self._start_request))
+        self.service.enter(policy)
+        answer = {"session": policy.id, **await self._answer(policy)}
+        if await request.is_disconnected():  # nobody knows the name of this session, so nobody can end it
+            self.service.leave(policy)
+        return JSONResponse(answer, status_code=201)
 
     async def step(self, request: Request) -> Response:
-        """POST {"action": [...]}: the frame that it leads to."""
+        """POST {"action": [...]}: return the frame that it leads to."""
         action = await self._read(request, lambda value: read_action(value, self.service.dreams.space))
         policy = self._policy(request)
-        policy.ask(action=action)
+        policy.request(action=action)
         self.service.engine.wake()
         return JSONResponse(await self._answer(policy))
 
     async def reset(self, request: Request) -> Response:
-        """POST {"start"?, "seed"?}: the first frame of another dream."""
-        beginning = await self._read(request, self._beginning)
+        """POST {"start"?, "seed"?}: return the start frame of another dream."""
+        start_request = await self._read(request, self._start_request)
         policy = self._policy(request)
-        policy.ask(beginning=beginning)
+        policy.request(start_request=start_request)
         self.service.engine.wake()
         return JSONResponse(await self._answer(policy))
 
     async def end(self, request: Request) -> Response:
-        """DELETE: frees the session's place."""
+        """DELETE: free the place of a session."""
         check_access(request, self.service.options.token)
         policy = self._policy(request)
-        self.service.lobby.leave(policy)
-        policy.failed("this session was ended by another request.")
-        policy.announce()  # to a request that still waits for a frame
+        self.service.leave(policy)
+        policy.fail("this session was ended by another request.")
+        policy.notify()  # a request that may still wait for a frame
         return Response(status_code=204)
 
     async def _read(self, request: Request, read):
-        """What `read` makes of the request's JSON; its errors become refusals."""
+        """Return what `read` makes of the request's JSON; a `ValueError` becomes a refusal."""
         check_access(request, self.service.options.token)
         try:
             return read(read_json(await self._body(request) or b"{}"))
         except ValueError as error:
-            raise Refused(400, str(error)) from error
+            raise HttpError(400, str(error)) from error
 
     async def _body(self, request: Request) -> bytes:
         limit, body = self.service.options.max_message_bytes, b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise Refused(413, f"the body is too long: send {limit} bytes at most.")
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise HttpError(413, f"the body is too long: send {limit} bytes at most.")
+        except ClientDisconnect as error:
+            log.warning("A client left while it was sending a request.")
+            raise HttpError(400, "the body is incomplete.") from error
         return body
 
-    def _beginning(self, value: dict):
-        return read_beginning(value, len(self.service.dreams.starts))
+    def _start_request(self, value: dict) -> StartRequest:
+        return read_start_request(value, len(self.service.dreams.starts))
 
     def _policy(self, request: Request) -> Policy:
-        """The session of the address, ready to be asked."""
-        policy = self.service.lobby.policy(request.path_params["session"])
+        """Return the session of the URL, if it can take a request."""
+        policy = self.service.policy(request.path_params["session"])
         if policy is None:
-            idle = self.service.options.idle_seconds
-            raise Refused(
-                404, f"there is no such session (any more: they end after {idle:g} idle seconds): begin one."
+            idle_seconds = self.service.options.idle_seconds
+            raise HttpError(
+                404, f"there is no such session (sessions end after {idle_seconds:g} idle seconds): start one."
             )
-        if policy.busy and request.method != "DELETE":
-            raise Refused(409, "this session is still at its last step: wait for the answer.")
+        if policy.is_waiting and request.method != "DELETE":
+            raise HttpError(409, "this session is still at its last step: wait for the answer.")
         return policy
 
     async def _answer(self, policy: Policy) -> dict:
         try:
-            return as_json(await policy.answer())
-        except SessionFailed as error:
-            self.service.lobby.leave(policy)
-            raise Refused(500, str(error)) from error
+            return frame_as_json(await policy.answer())
+        except SessionError as error:
+            self.service.leave(policy)
+            raise HttpError(500, str(error)) from error

@@ -1,54 +1,59 @@
-"""A served world: the engine, who is in, and the recordings; built once, handed to every route."""
+"""A served world: the engine, the sessions and their recordings. Built once and handed to every route."""
 
 import asyncio
 import contextlib
 import secrets
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..dreams import Dreams
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..play.controls import KEY_PAIRS
 from ..start_frames import StartFrames
-from .dreams import Dreams
+from .auth import HttpError
 from .engine import Engine
-from .lobby import Lobby
-from .metrics import Metrics
-from .options import ServeOptions
 from .recording import Recording
+from .serve_options import ServeOptions
+from .server_metrics import ServerMetrics
+from .sessions import Player, Policy, Session
 
 
 class Service:
     """Everything behind the routes.
 
     Args:
-        world: in eval mode.
-        starts: where dreams begin.
+        world: the world to serve, in eval mode.
+        starts: start frames of its dreams.
         options: of the server.
 
+    Attributes:
+        description: what clients need to know about the world, for JSON.
+        sessions: the sessions by their secret names.
+
     Raises:
-        ValueError: what does not fit together.
+        ValueError: the options, the world and the start frames do not fit each other.
     """
 
     def __init__(self, world: DreamerWorldModel, starts: StartFrames, options: ServeOptions):
         options.check()
         self.options = options
-        self.fps = world.config.dynamics_config.fps
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         self.dreams = Dreams(world, starts, options.num_inference_steps)
-        self.engine = Engine(self.dreams, self.fps, self.metrics)
-        self.lobby = Lobby(self.engine, options.max_sessions, options.idle_seconds, self.metrics)
-        self.description = describe(self.dreams, self.fps, options.model)
+        self.engine = Engine(self.dreams, self.metrics)
+        self.description = describe(self.dreams, options.model)
+        self.sessions: dict[str, Session] = {}
+        self._recordings = tempfile.TemporaryDirectory(prefix="dreamer_recordings_")
         self._encoder = ThreadPoolExecutor(1, "dreamer-recorder")
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Dreams while the block runs; recordings are gone after it."""
-        with tempfile.TemporaryDirectory(prefix="dreamer_recordings_") as folder:
-            self._recordings = Path(folder)
+        """Dream while the block runs. The recordings are deleted at its end."""
+        with self._recordings:
             self.engine.start(asyncio.get_running_loop())
-            watch = asyncio.create_task(self.lobby.watch())
+            watch = asyncio.create_task(self._end_idle_sessions())
             try:
                 yield
             finally:
@@ -56,19 +61,66 @@ class Service:
                 self.engine.stop()
                 self._encoder.shutdown(cancel_futures=True)
 
+    def enter(self, session: Session) -> None:
+        """Give a session a place.
+
+        Raises:
+            HttpError: all places are taken.
+        """
+        if len(self.sessions) >= self.options.max_sessions:
+            self.metrics.refused.labels("full").inc()
+            raise HttpError(503, f"all {self.options.max_sessions} places are taken: try again later.")
+        self.sessions[session.id] = session
+        self.metrics.sessions.labels(session.kind).inc()
+        self.metrics.opened.labels(session.kind).inc()
+        self.engine.add(session)
+
+    def leave(self, session: Session) -> None:
+        """Free the place of a session, if it still has one."""
+        if self.sessions.pop(session.id, None) is not None:
+            self.metrics.sessions.labels(session.kind).dec()
+            self.engine.remove(session)
+
+    def policy(self, name: str) -> Policy | None:
+        """Return the policy with that name, and note that it was just seen; None if there is none."""
+        session = self.sessions.get(name)
+        if not isinstance(session, Policy):
+            return None
+        session.last_seen = time.monotonic()
+        return session
+
+    def recording_of(self, name: str) -> Recording | None:
+        """Return the recording of the player with that name; None if there is none."""
+        session = self.sessions.get(name)
+        return session.recording if isinstance(session, Player) else None
+
     def new_recording(self) -> Recording:
-        """An empty recording."""
-        path = self._recordings / f"dream-{secrets.token_hex(4)}.mp4"
-        return Recording(path, self.fps, round(self.options.max_recording_seconds * self.fps), self._encoder)
+        """Return an empty recording."""
+        path, fps = Path(self._recordings.name, f"dream-{secrets.token_hex(4)}.mp4"), self.dreams.fps
+        return Recording(path, fps, round(self.options.max_recording_seconds * fps), self._encoder)
+
+    async def _end_idle_sessions(self) -> None:
+        """End silent policies and players who stay paused, for as long as it runs."""
+        idle_seconds = self.options.idle_seconds
+        while True:
+            await asyncio.sleep(min(1.0, idle_seconds / 2))
+            limit = time.monotonic() - idle_seconds
+            for session in [session for session in self.sessions.values() if session.last_seen < limit]:
+                if isinstance(session, Player) and session.paused:
+                    session.fail(f"the game was paused for {idle_seconds:g} seconds: start another one.")
+                    session.notify()
+                elif isinstance(session, Policy) and not session.is_waiting:
+                    self.leave(session)
 
 
-def describe(dreams: Dreams, fps: float, model: str) -> dict:
-    """What a client has to know about a world, for JSON: its size, rate, starts, and actions in raw units."""
+def describe(dreams: Dreams, model: str) -> dict:
+    """Return what clients need to know about a world, for JSON: name, size, rate, starts, and actions in raw units."""
     space = dreams.space
     return {
-        "model": model,
+        # Visitors need a name, and should not see where it lies on this machine.
+        "model": Path(model).resolve().name if Path(model).exists() else model,
         "frame_size": dreams.world.config.tokenizer_config.frame_size,
-        "fps": fps,
+        "fps": dreams.fps,
         "num_starts": len(dreams.starts),
         "actions": {
             "names": list(space.names),

@@ -1,63 +1,72 @@
-// What is seen: the picture, the figures, the bars of the actions, the words.
+// What is on the page: the frame, the figures, the bars of the actions, the messages.
+
+const NOTICE_MS = 6000;
+const KEY_NAMES = { left: "←", right: "→", up: "↑", down: "↓" };
+const COMMANDS = ["pause", "step", "reset", "record"];
 
 const byId = (id) => document.getElementById(id);
-const KEY_NAMES = { left: "←", right: "→", up: "↑", down: "↓" };
 
 export class View {
   constructor() {
-    this.canvas = byId("picture");
+    this.canvas = byId("screen");
     this.context = this.canvas.getContext("2d", { alpha: false });
-    this.drawn = 0;
-    this.asked = 0;
+    this.world = null;
+    this.bars = [];
+    this.numReceived = 0;
+    this.lastDrawn = 0;
+    this.noticeTimer = null;
   }
 
-  show(world) {
+  setWorld(world) {
     this.world = world;
     byId("model").textContent = world.model;
-    document.title = `Dream of ${world.model}`;
-    [this.canvas.height, this.canvas.width] = world.frame_size;
+    document.title = `${world.model} – Dreamer`;
+    const [height, width] = world.frame_size;
+    Object.assign(this.canvas, { width, height });
+    this.canvas.style.setProperty("--ratio", width / height);
     byId("actions").replaceChildren();
-    this.bars = world.actions.names.map((name, index) => this.#bar(name, index));
+    this.bars = world.actions.names.map((_, index) => new ActionBar(byId("actions"), world.actions, index));
   }
 
-  async draw(header, picture) {
-    const number = ++this.asked;
-    const bitmap = await createImageBitmap(picture);
-    if (number > this.drawn) {  // pictures may be decoded out of order
-      this.drawn = number;
+  async draw(header, image) {
+    const number = ++this.numReceived;
+    const bitmap = await createImageBitmap(image);
+    // Images may be decoded out of order.
+    if (number > this.lastDrawn) {
+      this.lastDrawn = number;
       this.context.drawImage(bitmap, 0, 0);
     }
     bitmap.close();
     byId("frame").textContent = header.step;
     byId("start").textContent = `${header.start + 1} of ${this.world.num_starts}`;
-    header.action.forEach((value, index) => this.bars[index](value));
+    header.action.forEach((value, index) => this.bars[index].show(value));
   }
 
-  figures(rate, latency) {
+  setFigures(rate, latency) {
     const fps = Number(this.world.fps.toFixed(1));
     byId("rate").textContent = `${rate === null ? "–" : rate.toFixed(1)} of ${fps}/s`;
     byId("latency").textContent = latency === null ? "–" : `${Math.round(latency)} ms`;
   }
 
-  // Why the dream waits; null: it does not. again: only a new connection helps.
-  state(words, again = false) {
-    byId("words").textContent = words ?? "Playing";
-    byId("again").hidden = !again;
-    for (const id of ["state", "stage"]) byId(id).classList.toggle("waits", words !== null);
+  // reason: why the dream waits; null while it plays.
+  setState(reason, { canReconnect = false } = {}) {
+    byId("message").textContent = reason ?? "Playing";
+    byId("reconnect").hidden = !canReconnect;
+    for (const id of ["state", "stage"]) byId(id).classList.toggle("waiting", reason !== null);
   }
 
-  notice(words) {
-    byId("notice").hidden = words === null;
-    byId("notice").textContent = words ?? "";
+  notify(text) {
     clearTimeout(this.noticeTimer);
-    if (words !== null) this.noticeTimer = setTimeout(() => this.notice(null), 6000);
+    byId("notice").textContent = text;
+    byId("notice").hidden = false;
+    this.noticeTimer = setTimeout(() => (byId("notice").hidden = true), NOTICE_MS);
   }
 
-  paused(paused) {
-    byId("pause").firstElementChild.textContent = paused ? "Go on" : "Pause";
+  setPaused(paused) {
+    byId("pause").firstElementChild.textContent = paused ? "Continue" : "Pause";
   }
 
-  recording(on, url) {
+  setRecording(on, url) {
     byId("live").hidden = !on;
     byId("record").classList.toggle("on", on);
     byId("record").firstElementChild.textContent = on ? "Stop" : "Record";
@@ -66,34 +75,41 @@ export class View {
   }
 
   enable(enabled) {
-    for (const id of ["pause", "step", "reset", "record"]) byId(id).disabled = !enabled;
+    for (const id of COMMANDS) byId(id).disabled = !enabled;
   }
+}
 
-  // One action: name, keys, a track filled from where the hand rests, the value. Returns what shows a value.
-  #bar(name, index) {
-    const { low, high, rest, units, keys } = this.world.actions;
-    const row = byId("actions").appendChild(document.createElement("div"));
+// One component of the action: its name and keys, a track that is filled from the resting value, and the value.
+class ActionBar {
+  constructor(container, { names, units, keys, low, high, rest }, index) {
+    const row = container.appendChild(document.createElement("div"));
     row.className = "action";
     row.innerHTML =
       '<span class="name"></span><span class="keys"></span>' +
-      '<div class="track"><div class="fill"></div><div class="here"></div></div><span class="value"></span>';
-    const label = row.querySelector(".name");
-    label.textContent = name;
-    if (units?.[index]) label.appendChild(document.createElement("small")).textContent = ` ${units[index]}`;
+      '<div class="track"><div class="fill"></div><div class="mark"></div></div><span class="value"></span>';
+    [this.fill, this.mark, this.value] = [".fill", ".mark", ".value"].map((part) => row.querySelector(part));
+    const name = row.querySelector(".name");
+    name.textContent = names[index];
+    if (units?.[index]) name.appendChild(document.createElement("small")).textContent = ` ${units[index]}`;
     for (const key of keys[index] ?? []) {
-      row.querySelector(".keys").appendChild(document.createElement("kbd")).textContent =
-        KEY_NAMES[key] ?? key.toUpperCase();
+      const label = KEY_NAMES[key] ?? key.toUpperCase();
+      row.querySelector(".keys").appendChild(document.createElement("kbd")).textContent = label;
     }
-    const width = Math.max(high[index] - low[index], 1e-9);
-    const decimals = Math.min(4, Math.max(0, 4 - Math.ceil(Math.log10(width))));
-    const fraction = (value) => Math.min(1, Math.max(0, (value - low[index]) / width)) * 100;
-    const [fill, here, words] = [".fill", ".here", ".value"].map((part) => row.querySelector(part));
-    return (value) => {
-      const [from, to] = [fraction(rest[index]), fraction(value)].sort((a, b) => a - b);
-      fill.style.left = `${from}%`;
-      fill.style.width = `${to - from}%`;
-      here.style.left = `calc(${fraction(value)}% - ${(3 * fraction(value)) / 100}px)`;  // 3 pixels wide, never cut off
-      words.textContent = value.toFixed(decimals);
-    };
+    this.low = low[index];
+    this.range = Math.max(high[index] - low[index], 1e-9);
+    this.rest = this.#percent(rest[index]);
+    this.decimals = Math.min(4, Math.max(0, 4 - Math.ceil(Math.log10(this.range))));
+  }
+
+  show(value) {
+    const percent = this.#percent(value);
+    this.fill.style.left = `${Math.min(percent, this.rest)}%`;
+    this.fill.style.width = `${Math.abs(percent - this.rest)}%`;
+    this.mark.style.left = `calc(${percent}% - ${(3 * percent) / 100}px)`; // 3 pixels wide, never cut off
+    this.value.textContent = value.toFixed(this.decimals);
+  }
+
+  #percent(value) {
+    return 100 * Math.min(1, Math.max(0, (value - this.low) / this.range));
   }
 }

@@ -1,0 +1,160 @@
+// The page: input goes to the server, frames come back.
+
+import { Connection } from "./connection.js";
+import { normalKey, PlayerInput } from "./input.js";
+import { View } from "./view.js";
+
+const MIN_MS_BETWEEN_INPUTS = 20; // far below the server's limit on messages
+const PAUSED = "Paused";
+const UNPLUGGED = "Gamepad unplugged: plug it in, then continue";
+
+class Game {
+  constructor() {
+    this.view = new View();
+    this.connection = null;
+    this.world = null; // null while there is no session
+    this.start = 0;
+    this.paused = false;
+    this.pauseReason = PAUSED;
+    this.recording = false;
+    this.lastInput = "";
+    this.lastInputAt = 0;
+    this.inputTimer = null;
+    this.commands = {
+      pause: () => this.pause(),
+      step: () => this.step(),
+      reset: () => this.reset(),
+      record: () => this.record(),
+    };
+    this.input = new PlayerInput({
+      screen: document.getElementById("screen"),
+      pads: document.getElementById("pads"),
+      onChange: () => this.#inputChanged(),
+      onButton: (button) => this.commands[{ 0: "pause", 2: "reset", 3: "step" }[button]]?.(),
+    });
+    this.#addListeners();
+    this.connect();
+    requestAnimationFrame(() => this.#onScreenFrame());
+  }
+
+  connect() {
+    this.view.enable(false);
+    this.view.setState("Connecting …");
+    this.connection = new Connection();
+    let reason = "The connection was lost";
+    this.connection.addEventListener("hello", ({ detail }) => this.#onHello(detail));
+    this.connection.addEventListener("frame", ({ detail }) => this.#onFrame(detail));
+    this.connection.addEventListener("message", ({ detail }) => {
+      if (detail.final) reason = detail.error;
+      else this.#onMessage(detail);
+    });
+    this.connection.addEventListener("closed", () => {
+      this.world = null;
+      this.recording = false;
+      this.view.setRecording(false, null);
+      this.view.enable(false);
+      this.view.setState(reason, { canReconnect: true });
+    });
+  }
+
+  pause(paused = !this.paused, reason = PAUSED) {
+    this.pauseReason = reason;
+    this.connection.send({ type: "pause", paused });
+  }
+
+  step() {
+    this.pauseReason = PAUSED;
+    this.connection.send({ type: "step" });
+  }
+
+  reset() {
+    if (this.world) this.connection.send({ type: "reset", start: (this.start + 1) % this.world.num_starts });
+  }
+
+  record() {
+    this.connection.send({ type: "record", on: !this.recording });
+  }
+
+  #onHello(world) {
+    this.world = world;
+    this.paused = false;
+    const { names, keys } = world.actions;
+    this.input.setActions({ names, keys, tapMs: 1100 / world.fps });
+    this.view.setWorld(world);
+    this.view.setPaused(false);
+    this.view.enable(true);
+    this.view.setState(null);
+  }
+
+  #onFrame({ header, image }) {
+    this.start = header.start;
+    this.view.draw(header, image);
+    // An input that has not changed is sent again with every frame: the answers measure the latency.
+    if (performance.now() - this.lastInputAt >= MIN_MS_BETWEEN_INPUTS) this.#sendInput();
+  }
+
+  #onMessage(message) {
+    if (message.type === "paused") {
+      this.paused = message.paused;
+      this.view.setPaused(this.paused);
+      this.view.setState(this.paused ? this.pauseReason : null);
+      this.connection.forgetArrivals();
+    } else if (message.type === "recording") {
+      this.recording = message.on;
+      this.view.setRecording(message.on, message.url);
+      if (!message.on && !message.url) this.view.notify("There was no frame to record, so there is no video.");
+    } else if (message.type === "error") {
+      this.view.notify(message.error);
+    }
+  }
+
+  // Sends input that has changed immediately, or as soon as the limit on messages allows.
+  #inputChanged() {
+    if (!this.world || JSON.stringify(this.input.read()) === this.lastInput) return;
+    clearTimeout(this.inputTimer);
+    const wait = this.lastInputAt + MIN_MS_BETWEEN_INPUTS - performance.now();
+    if (wait > 0) this.inputTimer = setTimeout(() => this.#inputChanged(), wait);
+    else this.#sendInput();
+  }
+
+  #sendInput() {
+    if (!this.world) return;
+    const input = this.input.read();
+    this.lastInput = JSON.stringify(input);
+    this.lastInputAt = performance.now();
+    this.connection.sendInput(input);
+  }
+
+  // Gamepads send no events when an axis moves: they are read with every frame of the screen.
+  #onScreenFrame() {
+    requestAnimationFrame(() => this.#onScreenFrame());
+    if (!this.world) return;
+    this.#inputChanged();
+    this.view.setFigures(this.paused ? null : this.connection.rate, this.connection.latency);
+  }
+
+  #addListeners() {
+    const commandOfKey = { " ": "pause", Enter: "step", r: "reset" };
+    addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || !this.world) return;
+      const command = this.commands[commandOfKey[normalKey(event.key)]];
+      if (command === undefined && !this.input.keyboard.down(event.key)) return;
+      event.preventDefault(); // the page must not scroll
+      if (!event.repeat) command?.();
+    });
+    addEventListener("keyup", (event) => this.input.keyboard.up(event.key));
+    addEventListener("blur", () => this.input.keyboard.release()); // keys released elsewhere send no event here
+    addEventListener("gamepaddisconnected", () => this.world && this.pause(true, UNPLUGGED));
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden && this.world && !this.paused) this.pause(true);
+    });
+    for (const [id, act] of Object.entries({ ...this.commands, reconnect: () => this.connect() })) {
+      document.getElementById(id).addEventListener("click", (event) => {
+        event.currentTarget.blur(); // the space key would press a focused button again
+        act();
+      });
+    }
+  }
+}
+
+new Game();
