@@ -69,7 +69,7 @@ def test_planning_does_not_change_the_dream_and_is_reproducible(world, rollout):
 def test_the_next_plan_starts_from_the_rest_of_the_last_one(world, rollout):
     planner = make_planner(world)
     plan = planner.plan(rollout)
-    np.testing.assert_allclose(planner._valid(planner._mean)[:3], plan.actions[1:], rtol=1e-5)
+    np.testing.assert_allclose(planner.space.valid(planner._mean)[:3], plan.actions[1:], rtol=1e-5)
     planner.forget()
     assert (planner._mean == planner.space.rest).all()
 
