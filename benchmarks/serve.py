@@ -1,10 +1,10 @@
-"""Loads a server with browser-like clients and prints a table: errors, lost sessions, fairness, memory.
+"""Load a server with browser-like clients and print a table: errors, lost sessions, fairness, memory.
 
-The world is tiny, with random weights, in a server process of its own; the clients share one more process. All of it stays
-on the loopback address. Each client sends a hand with every frame that it gets, as the page does.
+The world is tiny, with random weights. The server runs in one process, all clients in another, on the loopback
+address. Each client sends an input for every frame that it receives, as the page does.
 
 python benchmarks/serve.py                                 32 clients for 60 seconds
-python benchmarks/serve.py --clients 4 --seconds 3         a rehearsal
+python benchmarks/serve.py --clients 4 --seconds 3         a short test
 """
 
 import argparse
@@ -25,30 +25,25 @@ import torch
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from dreamer_hf import (
-    DreamerDynamicsConfig,
-    DreamerDynamicsModel,
-    DreamerTokenizerConfig,
-    DreamerTokenizerModel,
-    DreamerWorldModel,
-)
+from benchmark_tools import describe_machine, percentile, print_table, toy_world
 from dreamer_hf.cli import run_script
 from dreamer_hf.start_frames import StartFrames, save_start_frames
-from measuring import machine, print_table
 
 IMAGE_SIZE = 32
 FPS = 20
-START_SECONDS = 300  # that a busy machine may take to import and load
+START_SECONDS = 300
+"""Time that a busy machine may take to import and load everything."""
 
 
 @dataclass
 class Client:
-    """What one client has met.
+    """What one client has received.
 
     Attributes:
-        frames: that arrived while it was measured.
-        latencies: seconds from a hand to the first frame that came of it.
-        errors: sentences of the server, and how the connection ended if it did.
+        frames: number of frames that arrived during the measurement.
+        latencies: seconds from an input to the first frame that shows its effect.
+        errors: messages of the server, and the error that ended the connection.
+        lost: whether the connection ended early.
     """
 
     frames: int = 0
@@ -59,12 +54,12 @@ class Client:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=32, help="at the same time (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=60, help="of play (default %(default)s)")
+    parser.add_argument("--clients", type=int, default=32, help="Clients at the same time (default: %(default)s).")
+    parser.add_argument("--seconds", type=float, default=60, help="Seconds of play (default: %(default)s).")
     args = parser.parse_args()
     if args.clients < 1 or not 0 < args.seconds <= 3600:
-        raise ValueError("--clients and --seconds must be positive, and an hour is enough.")
-    print(f"{machine(torch.device('cpu'))}\n")
+        raise ValueError("expected positive numbers for --clients and --seconds, and at most an hour.")
+    print(f"{describe_machine(torch.device('cpu'))}\n")
     with tempfile.TemporaryDirectory() as folder:
         save_world(Path(folder))
         command = [sys.executable, "-m", "dreamer_hf.serve", "--model", folder, "--port", "0", "--device", "cpu"]
@@ -82,37 +77,28 @@ def main() -> None:
 
 
 def save_world(folder: Path) -> None:
-    """A random world of the smallest useful size, and its starts."""
-    torch.manual_seed(0)
-    width = {"hidden_size": 32, "num_attention_heads": 2, "context_length": 8}
-    latents = {"num_latent_tokens": 4, "latent_dim": 8}
-    tokenizer = DreamerTokenizerConfig(
-        image_size=IMAGE_SIZE, patch_size=8, num_encoder_layers=4, num_decoder_layers=4, **latents, **width
-    )
-    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, action_dim=2, fps=FPS, **latents, **width)
-    DreamerWorldModel(
-        tokenizer=DreamerTokenizerModel(tokenizer), dynamics=DreamerDynamicsModel(dynamics)
-    ).save_pretrained(folder)
+    """Save a toy world with its start frames."""
+    toy_world(IMAGE_SIZE, action_dim=2, fps=FPS).save_pretrained(folder)
     frames = torch.randint(0, 256, (4, 8, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=torch.uint8)
     save_start_frames(folder, StartFrames(frames, torch.zeros(4, 8, 2), torch.zeros(4, 8, dtype=torch.bool)))
 
 
 def read_address(server: subprocess.Popen) -> str:
-    """Waits for the line in which a server says where it is.
+    """Wait until a server prints its address.
 
     Raises:
-        ChildProcessError: it ended before that.
+        ChildProcessError: it ended first.
     """
-    said = []
+    printed = []
     for line in server.stdout:
-        said.append(line)
+        printed.append(line)
         if found := re.search(r" at http://([\w.:]+)/", line):
             return found[1]
-    raise ChildProcessError(f"the server did not start:\n{''.join(said)}")
+    raise ChildProcessError(f"the server did not start:\n{''.join(printed)}")
 
 
 async def measure(address: str, number: int, seconds: float) -> None:
-    """Lets clients in, measures them at play, and prints the table."""
+    """Start the clients, measure them while they play, and print the table."""
     clients = [Client() for _ in range(number)]
     playing, over = asyncio.Event(), asyncio.Event()
     tasks = [asyncio.create_task(play(address, client, playing, over)) for client in clients]
@@ -120,22 +106,21 @@ async def measure(address: str, number: int, seconds: float) -> None:
     for client in clients:
         client.frames = 0
         client.latencies.clear()
-    before, begun = await memory(address), time.monotonic()
+    before, start = await memory(address), time.monotonic()
     playing.set()
     await asyncio.sleep(seconds)
     over.set()
-    lasted = time.monotonic() - begun
+    seconds = time.monotonic() - start
     after, counted = await memory(address), await counters(address)
     await asyncio.gather(*tasks)
-    left = await places_free(address)
-    report(clients, lasted, before, after, counted, left)
+    report(clients, seconds, before, after, counted, await remaining_sessions(address))
 
 
 async def wait_for_all(clients: list[Client]) -> None:
-    """Waits until every client plays.
+    """Wait until every client plays.
 
     Raises:
-        ConnectionError: one could not.
+        ConnectionError: a client could not.
     """
     deadline = time.monotonic() + START_SECONDS
     while any(client.frames < FPS for client in clients):
@@ -145,7 +130,7 @@ async def wait_for_all(clients: list[Client]) -> None:
 
 
 async def play(address: str, client: Client, playing: asyncio.Event, over: asyncio.Event) -> None:
-    """One client, from coming to going."""
+    """Run one client from connecting to leaving."""
     sent: dict[int, float] = {}
     try:
         async with connect(f"ws://{address}/play", open_timeout=START_SECONDS) as socket:
@@ -172,7 +157,7 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
 
 
 async def counters(address: str) -> dict[str, float]:
-    """What the server counts, by name; the clients go on meanwhile."""
+    """Return the metrics of the server by name; the clients continue in the meantime."""
     return await asyncio.to_thread(read_counters, address)
 
 
@@ -183,45 +168,41 @@ def read_counters(address: str) -> dict[str, float]:
 
 
 async def memory(address: str) -> float:
-    """MiB of the server's process."""
+    """Return the memory of the server's process in MiB."""
     return (await counters(address))["process_resident_memory_bytes"] / 2**20
 
 
-async def places_free(address: str) -> int:
-    """Sessions that the server still holds, seconds after all clients have gone."""
+async def remaining_sessions(address: str) -> int:
+    """Return how many sessions the server still has ten seconds after all clients have left."""
     for _ in range(100):
-        held = int((await counters(address))['dreamer_sessions{kind="player"}'])
-        if held == 0:
+        remaining = int((await counters(address))['dreamer_sessions{kind="player"}'])
+        if remaining == 0:
             break
         await asyncio.sleep(0.1)
-    return held
+    return remaining
 
 
-def report(clients: list[Client], lasted: float, before: float, after: float, counted: dict, left: int) -> None:
+def report(clients: list[Client], seconds: float, before: float, after: float, counted: dict, remaining: int) -> None:
     frames = sorted(client.frames for client in clients)
     latencies = sorted(latency for client in clients for latency in client.latencies)
-    rates = [f"{amount / lasted:.1f}" for amount in (frames[0], statistics.median(frames), frames[-1])]
+    rates = [f"{amount / seconds:.1f}" for amount in (frames[0], statistics.median(frames), frames[-1])]
     steps = counted["dreamer_step_seconds_count"]
     rows = [
-        ["clients, seconds", f"{len(clients)}, {lasted:.0f}"],
+        ["clients, seconds", f"{len(clients)}, {seconds:.0f}"],
         ["errors", str(sum(len(client.errors) for client in clients))],
         ["sessions lost", str(sum(client.lost for client in clients))],
-        ["sessions still held after all have left", str(left)],
+        ["sessions that remain after all clients have left", str(remaining)],
         ["frames per client: least, median, most", f"{frames[0]}, {statistics.median(frames):g}, {frames[-1]}"],
-        [f"frames/s per client ({FPS} wanted)", ", ".join(rates)],
+        [f"frames/s per client ({FPS} expected)", ", ".join(rates)],
         ["frames that slow readers missed", f"{counted['dreamer_frames_skipped_total']:g}"],
         ["one step of the whole batch, mean", f"{1000 * counted['dreamer_step_seconds_sum'] / steps:.1f} ms"],
         [
-            "hand to picture: median, 99th percentile",
-            " and ".join(f"{1000 * percentile(latencies, p):.0f} ms" for p in (50, 99)),
+            "input to frame: median, 99th percentile",
+            " and ".join(f"{1000 * percentile(latencies, percent):.0f} ms" for percent in (50, 99)),
         ],
-        ["server's memory at the start, at the end", f"{before:.0f} MiB, {after:.0f} MiB"],
+        ["memory of the server at the start, at the end", f"{before:.0f} MiB, {after:.0f} MiB"],
     ]
     print_table(["served world, tiny", "measured"], rows)
-
-
-def percentile(ordered: list[float], percent: int) -> float:
-    return ordered[round(percent / 100 * (len(ordered) - 1))] if ordered else math.nan
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measures training steps of the dynamics model against the plain form, as ratios in one run, and prints tables.
+"""Measure training steps of the dynamics model against plain PyTorch models, as ratios in one run, and print tables.
 
-The plain form (reference/plain_dreamer4.py) computes the same loss on the same batches in three passes over the whole
+The plain models (reference/plain_dreamer4.py) compute the same loss on the same batches in three passes over the whole
 batch. A step is loss, gradients, clipping and the optimizer's update. From pixels, the frozen tokenizer encodes first.
 
-python benchmarks/training.py                on this machine's GPU, or its processor
-python benchmarks/training.py --quick        a rehearsal at toy size: its figures mean nothing
+python benchmarks/training.py                on this machine's GPU, or its CPU
+python benchmarks/training.py --quick        a test at toy size: its figures mean nothing
 """
 
 import argparse
@@ -21,6 +21,18 @@ from typing import Literal
 import numpy as np
 import torch
 
+from benchmark_tools import (
+    DYNAMICS_10M,
+    TOKENIZER_10M,
+    Timings,
+    count_flops,
+    describe_machine,
+    import_plain_models,
+    matmul_peak,
+    print_table,
+    speedup,
+    time_interleaved,
+)
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel, DreamerTokenizerConfig, DreamerTokenizerModel
 from dreamer_hf.cli import run_script
 from dreamer_hf.data.shard_writer import write_shard
@@ -29,29 +41,17 @@ from dreamer_hf.losses import FrameConditions, is_bootstrap_row, sample_training
 from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.optimizers import build_optimizers, compile_layers
-from measuring import (
-    DYNAMICS_10M,
-    TOKENIZER_10M,
-    Timings,
-    count_flops,
-    import_plain_forms,
-    in_turns,
-    machine,
-    matmul_peak,
-    print_table,
-    ratio,
-)
 
 BOOTSTRAP_FRACTION = 0.25
 NUM_BATCHES = 4
-"""Batches that the rounds go through in turn; the same ones for every form."""
-PROCESSOR_WORKLOADS = {"pusht-tiny": (64, 8, 8), "10M": (64, 8, 8)}
+"""Batches that the rounds cycle through; the same ones for every variant."""
+CPU_WORKLOADS = {"pusht-tiny": (64, 8, 8), "10M": (64, 8, 8)}
 GPU_WORKLOADS = {"pusht": (256, 8, 8), "soar-large": (256, 4, 1)}
-"""For each preset: pixels of a frame, windows of a batch, and how many of them go through the model together (gradients
-add up). A batch is a multiple of four windows, so that each holds the same share of bootstrap rows. 10M is the world that
-benchmarks/rollout.py times."""
-GPU_FORMS = {"plain": None, "plain bf16": torch.bfloat16, "ours bf16": torch.bfloat16, "compiled": torch.bfloat16}
-PLAIN_FORMS = ("plain", "plain bf16")
+"""For each preset: pixels of a frame, windows of a batch, and how many of them go through the model at a time
+(gradients are accumulated). A batch is a multiple of four windows, so that all have the same fraction of bootstrap
+rows. 10M is the world that benchmarks/rollout.py times."""
+GPU_VARIANTS = {"plain": None, "plain bf16": torch.bfloat16, "ours bf16": torch.bfloat16, "compiled": torch.bfloat16}
+PLAIN_VARIANTS = ("plain", "plain bf16")
 GPU_HEADER = [
     "dynamics step",
     "plain float32, frames/s",
@@ -68,56 +68,56 @@ Case = tuple["Workload", Literal["latents", "pixels"]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="steps of every form (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="toy size, two rounds: shows that everything runs")
-    names = sorted({*PROCESSOR_WORKLOADS, *GPU_WORKLOADS})
+    parser.add_argument("--rounds", type=int, default=7, help="Steps of each variant (default: %(default)s).")
+    parser.add_argument("--quick", action="store_true", help="Toy size and two rounds, to test this script.")
+    names = sorted({*CPU_WORKLOADS, *GPU_WORKLOADS})
     parser.add_argument(
-        "--only", nargs="+", choices=names, help="sizes to measure (default: all that suit the machine)"
+        "--only", nargs="+", choices=names, help="Sizes to measure (default: all that suit the machine)."
     )
     parser.add_argument(
-        "--sources", nargs="+", choices=SOURCES, default=SOURCES, help="what steps begin with (default: both)"
+        "--sources", nargs="+", choices=SOURCES, default=SOURCES, help="What steps start from (default: both)."
     )
     parser.add_argument(
         "--without",
         nargs="+",
-        choices=PLAIN_FORMS,
+        choices=PLAIN_VARIANTS,
         default=[],
-        help="forms to leave out on a GPU (plain is slow in float32)",
+        help="Variants to omit on a GPU (plain is slow in float32).",
     )
-    parser.add_argument("--num_workers", type=int, default=2, help="that read data (default %(default)s)")
+    parser.add_argument("--num_workers", type=int, default=2, help="Processes that read data (default: %(default)s).")
     args = parser.parse_args()
     rounds = 2 if args.quick else args.rounds
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(f"{machine(device)}; frames/s are medians of {rounds} steps in turns, with quartiles in brackets.\n")
-    workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else PROCESSOR_WORKLOADS
+    print(f"{describe_machine(device)}; frames/s are medians of {rounds} interleaved steps, quartiles in brackets.\n")
+    workloads = GPU_WORKLOADS if device.type == "cuda" and not args.quick else CPU_WORKLOADS
     if args.quick:
         workloads = {"pusht-tiny": (64, 4, 2)}
     foreign = set(args.only or ()) - workloads.keys()
     if foreign:
         raise ValueError(
-            f"--only {' '.join(sorted(foreign))} is for another machine: here choose from {', '.join(workloads)}."
+            f"--only {' '.join(sorted(foreign))} is for another machine: choose from {', '.join(workloads)}."
         )
     workloads = {name: sizes for name, sizes in workloads.items() if name in (args.only or workloads)}
     cases = _cases(workloads, args.sources, device)
     if device.type == "cuda":
-        measure_on_gpu(cases, rounds, device, {k: v for k, v in GPU_FORMS.items() if k not in args.without})
+        measure_on_gpu(cases, rounds, device, {k: v for k, v in GPU_VARIANTS.items() if k not in args.without})
     else:
-        measure_on_processor(cases, rounds, device)
+        measure_on_cpu(cases, rounds, device)
     if args.only is None or "pusht-tiny" in args.only:
         measure_waiting(args.num_workers, 4 if args.quick else 60, device)
 
 
-def measure_on_processor(cases: Iterator[Case], rounds: int, device: torch.device) -> None:
-    """float32, as `make demo-train` trains; and the rows that only a GPU can fill, open."""
+def measure_on_cpu(cases: Iterator[Case], rounds: int, device: torch.device) -> None:
+    """Measure in float32, as `make demo-train` trains, and leave the rows open that only a GPU can fill."""
     peak = matmul_peak(device, torch.float32)
     print(f"Matrix-multiply peak, float32: {peak / 1e9:.0f} GFLOP/s.\n")
 
     def row(workload: Workload, source: str) -> list[str]:
-        timings, flops = measure_forms(workload, source, rounds, {"plain": None, "ours": None})
+        timings, flops = measure_variants(workload, source, rounds, {"plain": None, "ours": None})
         plain, ours = timings["plain"], timings["ours"]
-        speeds = [form.rate(workload.num_frames) for form in (plain, ours)]
+        speeds = [timing.rate(workload.num_frames) for timing in (plain, ours)]
         share = f"{flops / ours.median / peak:.0%}"
-        return [workload.describe(source), *speeds, ratio(plain, ours, device), share]
+        return [workload.describe(source), *speeds, speedup(plain, ours, device), share]
 
     header = ["dynamics step", "plain, frames/s", "ours, frames/s", "ours / plain", "of the matrix-multiply peak"]
     print_table(header, (row(*case) for case in cases))
@@ -125,23 +125,23 @@ def measure_on_processor(cases: Iterator[Case], rounds: int, device: torch.devic
 
 
 def measure_on_gpu(
-    cases: Iterator[Case], rounds: int, device: torch.device, forms: dict[str, torch.dtype | None]
+    cases: Iterator[Case], rounds: int, device: torch.device, variants: dict[str, torch.dtype | None]
 ) -> None:
     peak = matmul_peak(device, torch.bfloat16)
     print(f"Matrix-multiply peak, bfloat16: {peak / 1e12:.0f} TFLOP/s.\n")
 
     def row(workload: Workload, source: str) -> list[str]:
-        timings, flops = measure_forms(workload, source, rounds, forms)
+        timings, flops = measure_variants(workload, source, rounds, variants)
         best = timings["compiled"]
-        speeds = [timings[name].rate(workload.num_frames) if name in timings else "left out" for name in GPU_FORMS]
-        plain = [ratio(timings[name], best, device) if name in timings else "left out" for name in PLAIN_FORMS]
+        speeds = [timings[name].rate(workload.num_frames) if name in timings else "omitted" for name in GPU_VARIANTS]
+        plain = [speedup(timings[name], best, device) if name in timings else "omitted" for name in PLAIN_VARIANTS]
         return [workload.describe(source), *speeds, *plain, f"{flops / best.median / peak:.0%}"]
 
     print_table(GPU_HEADER, (row(*case) for case in cases))
 
 
 def _cases(workloads: dict[str, tuple[int, int, int]], sources: list[str], device: torch.device) -> Iterator[Case]:
-    """Every size from every source; one size in memory at a time."""
+    """Yield each size with each source. Only one size is in memory at a time."""
     for name, sizes in workloads.items():
         workload = Workload.of(name, *sizes, device)
         for source in sources:
@@ -150,13 +150,13 @@ def _cases(workloads: dict[str, tuple[int, int, int]], sources: list[str], devic
 
 @dataclass
 class Workload:
-    """A size of world and of batch, with random weights and random batches that all forms share.
+    """A size of world and of batch, with random weights and random batches that all variants share.
 
     Attributes:
         tokenizer, dynamics: our models; the plain ones copy their weights.
-        batches: arguments of the objective, frames (B,T,3,H,W) uint8 in place of the latents.
-        latents: (B,T,N_z,d_z) of each batch, for steps that do not begin with frames.
-        together: windows that go through the model at once.
+        batches: arguments of the objective, with frames (B, T, 3, H, W) uint8 instead of the latents.
+        latents: (B, T, N_z, d_z) of each batch, for steps that do not start from frames.
+        together: windows that go through the model at a time.
     """
 
     name: str
@@ -181,10 +181,10 @@ class Workload:
 
     @cached_property
     def plain(self) -> tuple[torch.nn.Module, torch.nn.Module]:
-        """The plain tokenizer and dynamics model."""
-        forms = import_plain_forms()
+        """The plain tokenizer and the plain dynamics model."""
+        plain = import_plain_models()
         with self.dynamics.device:
-            return forms.PlainTokenizer(self.tokenizer).requires_grad_(False), forms.PlainDynamics(self.dynamics)
+            return plain.PlainTokenizer(self.tokenizer).requires_grad_(False), plain.PlainDynamics(self.dynamics)
 
     @property
     def num_frames(self) -> int:
@@ -198,7 +198,7 @@ class Workload:
 
 
 def world_values(name: str) -> tuple[dict, dict, int]:
-    """Fields of both configs, and the frames of a window."""
+    """Return the fields of both configs, and the frames of a window."""
     if name == "10M":
         return TOKENIZER_10M, DYNAMICS_10M, 32
     required = ["--data_dir", "-", "--output_dir", "-"]
@@ -221,15 +221,15 @@ def draw_batch(config, image_size: int, batch_size: int, frames: int, number: in
     return tuple(tensor.to(device) for tensor in (pixels, actions, mask, levels, steps, noise))
 
 
-def measure_forms(
-    workload: Workload, source: str, rounds: int, forms: dict[str, torch.dtype | None]
+def measure_variants(
+    workload: Workload, source: str, rounds: int, variants: dict[str, torch.dtype | None]
 ) -> tuple[dict[str, Timings], int]:
-    """Times the forms named in `forms` (autocast to a dtype where one is given); counts the operations of ours."""
-    steps = {name: make_step(workload, source, name, dtype) for name, dtype in forms.items()}
+    """Time variants (with autocast if they have a dtype), and count the operations of ours."""
+    steps = {name: make_step(workload, source, name, dtype) for name, dtype in variants.items()}
     device = workload.latents[0].device
     ours = steps["ours" if "ours" in steps else "ours bf16"]
     flops = count_flops(lambda: ours(0))
-    return in_turns(steps, rounds, device, warm_up=2), flops
+    return time_interleaved(steps, rounds, device, warm_up=2), flops
 
 
 def our_loss(model, latents, actions, action_mask, signal_ids, step_ids, noise) -> torch.Tensor:
@@ -239,14 +239,14 @@ def our_loss(model, latents, actions, action_mask, signal_ids, step_ids, noise) 
     ).loss
 
 
-def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | None) -> Callable[[int], None]:
-    """A training step of one form on the batch of a round's number."""
+def make_step(workload: Workload, source: str, variant: str, dtype: torch.dtype | None) -> Callable[[int], None]:
+    """Return a training step of one variant, a function of the round's number."""
     tokenizer, model, loss_of = workload.tokenizer, workload.dynamics, our_loss
     encode = lambda pixels: tokenizer.encode(pixels).latents  # noqa: E731
-    if form.startswith("plain"):
+    if variant.startswith("plain"):
         plain_tokenizer, model = workload.plain
-        encode, loss_of = plain_tokenizer.encode, import_plain_forms().shortcut_loss
-    elif form == "compiled":
+        encode, loss_of = plain_tokenizer.encode, import_plain_models().shortcut_loss
+    elif variant == "compiled":
         model = copy.deepcopy(model)
         compile_layers(model)
         if source == "pixels":
@@ -262,7 +262,8 @@ def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | N
                     latents = encode(pixels).float()
             return loss_of(model, latents, *conditions)
 
-    if form == "compiled":  # begins as training does, without coarse steps, so that this shape gets code of its own
+    # As in training, the first step has no coarse steps, so that this shape gets its own code.
+    if variant == "compiled":
         pixels, actions, mask, levels, steps, noise = workload.batches[0]
         whole = workload.latents[0], pixels, actions, mask, levels, torch.zeros_like(steps), noise
         loss(*(tensor[: workload.together] for tensor in whole)).backward()
@@ -281,13 +282,13 @@ def make_step(workload: Workload, source: str, form: str, dtype: torch.dtype | N
 
 
 def measure_waiting(num_workers: int, steps: int, device: torch.device) -> None:
-    """The share of a step of the tiny preset that passes before its batch is there."""
+    """Measure which fraction of a step of the tiny preset is spent waiting for its batch."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data, tokenizer = write_frames(Path(folder) / "data"), Path(folder) / "tokenizer"
         tokenizer_values, _, _ = world_values("pusht-tiny")
         DreamerTokenizerModel(DreamerTokenizerConfig(image_size=64, **tokenizer_values)).save_pretrained(tokenizer)
-        for name, flags in {"as it is (latents in memory)": [], "frames read": ["--cache_latents", "false"]}.items():
+        for name, flags in {"latents in memory": [], "frames read": ["--cache_latents", "false"]}.items():
             argv = ["--preset", "pusht-tiny", "--data_dir", str(data), "--output_dir", "-", "--tokenizer"]
             argv += [str(tokenizer), "--dataloader_num_workers", str(num_workers), "--lpips_net", "none", *flags]
             arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", argv)
@@ -298,7 +299,7 @@ def measure_waiting(num_workers: int, steps: int, device: torch.device) -> None:
 
 
 def write_frames(folder: Path, episodes: int = 20, length: int = 64, size: int = 64) -> Path:
-    """A folder of shards: noise of a few gray levels on a plain background, as hard to decode as a camera's."""
+    """Write a folder of shards with noise of a few gray levels, which is as slow to decode as camera images."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     with write_shard(folder / shard_name(0), action_dim=2) as shard:
@@ -312,13 +313,13 @@ def write_frames(folder: Path, episodes: int = 20, length: int = 64, size: int =
 
 
 def time_waiting(arguments: DynamicsArguments, steps: int, device: torch.device) -> float:
-    """Share of the time of `steps` training steps that passes in waiting for the next batch."""
+    """Return the fraction of the time of `steps` training steps that is spent waiting for the next batch."""
     objective = DynamicsObjective(arguments, 0, 1, device)
     model = objective.model.to(device).train()
     optimizers = build_optimizers(model, arguments)
     batches = objective.batches(arguments.bootstrap_start_step)
-    next(batches)  # the workers' start is not a step
-    waited, begin = 0.0, time.perf_counter()
+    next(batches)  # Starting the workers is not part of a step.
+    waited, start = 0.0, time.perf_counter()
     for _ in range(steps):
         asked = time.perf_counter()
         batch, rows = next(batches)
@@ -329,7 +330,7 @@ def time_waiting(arguments: DynamicsArguments, steps: int, device: torch.device)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-    return waited / (time.perf_counter() - begin)
+    return waited / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

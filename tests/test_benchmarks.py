@@ -1,4 +1,4 @@
-"""The speed benchmarks run from end to end, at toy size; what they measure there means nothing."""
+"""The benchmarks run from end to end at toy size. The figures that they measure there mean nothing."""
 
 import runpy
 from pathlib import Path
@@ -19,7 +19,7 @@ def start(world, frames):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a benchmark in this process; returns what it printed."""
+    """Run a benchmark in this process and return its output."""
     monkeypatch.syspath_prepend(BENCHMARKS)
 
     def call(script, *flags):
@@ -38,13 +38,13 @@ def table_rows(printed):
     return {line.split(" | ")[0].strip("| "): line for line in printed.splitlines() if line.startswith("| ")}
 
 
-def test_rollout_with_another_implementation_beside_ours(run, tmp_path):
+def test_rollout_with_another_implementation(run, tmp_path):
     checkout, adapter = tmp_path / "checkout", tmp_path / "adapter.py"
     checkout.mkdir()
     (checkout / "marker.py").write_text("SHADE = 0.5\n")
     adapter.write_text(ADAPTER)
     rows = table_rows(run("rollout.py", "--quick", "--no_compile", "--reference", checkout, "--adapter", adapter))
-    assert {"plain float32", "reference (checkout)", "ours", "ours, commits apart"} <= rows.keys()
+    assert {"plain float32", "reference (checkout)", "ours", "ours, separate commits"} <= rows.keys()
     assert "4 + 1 decoder" in rows["ours"] and "5 + 1 decoder" in rows["plain float32"]
 
 
@@ -72,4 +72,4 @@ def test_long_rollout(run):
     printed = run("long_rollout.py", "--steps", 200)
     rows = table_rows(printed)
     assert rows["200"].endswith("| yes |") and "NO" not in printed
-    assert "Last stretch against the first" in printed
+    assert "Last segment against the first" in printed

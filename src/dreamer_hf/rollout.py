@@ -40,6 +40,11 @@ class DreamerRollout:
         """Rows of the rollout."""
         return self.latent_rollout.batch_size
 
+    @property
+    def caches(self) -> tuple[DreamerCache, DreamerCache]:
+        """Return the caches of the dynamics model and of the decoder, for measurements."""
+        return self.latent_rollout._cache, self._decoder_cache
+
     @torch.no_grad()
     def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
         """Dreams one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
