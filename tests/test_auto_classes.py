@@ -1,4 +1,4 @@
-"""The auto classes know our models, whatever is imported first, and importing the package alone stays cheap."""
+"""The auto classes know our models in any order of imports, and importing the package alone stays cheap."""
 
 import subprocess
 import sys
@@ -13,6 +13,14 @@ IMPORTS = {
     ),
     "their layers first": (
         "import dreamer_hf.modeling_layers; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
+    ),
+    "rollouts first": "import dreamer_hf.rollout; from transformers import AutoConfig, AutoModel, AutoVideoProcessor",
+    "the video processor first": (
+        "import dreamer_hf.video_processing_dreamer; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
+    ),
+    "one auto class first": (
+        "from transformers import AutoConfig; import dreamer_hf.modeling_dreamer_dynamics; "
+        "from transformers import AutoModel, AutoVideoProcessor"
     ),
 }
 CHECK = """
@@ -35,6 +43,17 @@ def test_registered_in_any_order(imports, tmp_path):
 
 def test_importing_the_package_imports_neither_torch_nor_transformers():
     code = "import sys, dreamer_hf; sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_auto_config_alone_imports_no_model():
+    code = "import sys, dreamer_hf; from transformers import AutoConfig; AutoConfig.for_model('dreamer_world')"
+    code += "; sys.exit('dreamer_hf.modeling_layers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_importing_the_package_changes_no_warning_filter():
+    code = "import sys, warnings; before = list(warnings.filters); import dreamer_hf; sys.exit(warnings.filters != before)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

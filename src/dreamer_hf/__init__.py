@@ -3,15 +3,12 @@
 Names are imported when they are first used: `import dreamer_hf` alone loads neither torch nor transformers.
 """
 
-import warnings
+import sys
 from importlib import import_module
 
-from .registration import register_auto_classes
+from .registration import ImportWatcher, register_imported
 
 __version__ = "0.1.0"
-
-# transformers imports torchao wherever that is installed, and Python 3.12 finds fault with a text in it.
-warnings.filterwarnings("ignore", category=SyntaxWarning, module=".*torchao")
 
 _MODULE_OF = {
     "DreamerCache": "cache_dreamer",
@@ -48,4 +45,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULE_OF})
 
 
-register_auto_classes()
+sys.meta_path.insert(0, ImportWatcher())
+register_imported()

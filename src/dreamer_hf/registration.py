@@ -1,60 +1,86 @@
-"""Makes `AutoConfig`, `AutoModel` and `AutoVideoProcessor` know our classes, at no cost to those who use none of them.
+"""Registration with `AutoConfig`, `AutoModel` and `AutoVideoProcessor`, when one of these is imported.
 
-Importing transformers' model code takes seconds and importing torch more; data workers, converters and clients of a
-served world need neither. So `import dreamer_hf` imports nothing, and each registration runs when the auto class that
-it concerns is imported (at once, if that has happened already).
+Importing them takes seconds, and conversion workers, clients of a served world and `--help` need none of them. So
+`import dreamer_hf` imports nothing: an importer watches for transformers' auto classes (docs/decisions/0008).
 """
 
 import sys
-from importlib import import_module
+from importlib.abc import MetaPathFinder
 
-from wrapt import register_post_import_hook
-
-_AUTO = "transformers.models.auto"
-_MODEL_OF = {
-    f"{__package__}.modeling_dreamer_tokenizer": "DreamerTokenizerModel",
-    f"{__package__}.modeling_dreamer_dynamics": "DreamerDynamicsModel",
-    f"{__package__}.modeling_dreamer_world": "DreamerWorldModel",
-}
-
-_COMPLETE_WITH = {f"{__package__}.modeling_layers": "DreamerPreTrainedModel", **_MODEL_OF}
-"""Modules that import `modeling_auto` on their way, and what each has once it is complete."""
+_AUTO = "transformers.models.auto."
+_CLASSES = ("Tokenizer", "Dynamics", "World")
 
 
-def register_auto_classes() -> None:
-    """Registers every configuration, model and the video processor with transformers' auto classes, lazily."""
-    register_post_import_hook(_register_configs, f"{_AUTO}.configuration_auto")
-    register_post_import_hook(_register_video_processor, f"{_AUTO}.video_processing_auto")
-    # Models wait until whichever of our modules imported `modeling_auto` is complete.
-    for module in (f"{_AUTO}.modeling_auto", *_COMPLETE_WITH):
-        register_post_import_hook(_register_models, module)
+def _register_configs(auto) -> None:
+    from . import configuration_dreamer
+
+    for name in _CLASSES:
+        config = getattr(configuration_dreamer, f"Dreamer{name}Config")
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
-def _configs():
-    from .configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig, DreamerWorldConfig
+def _register_models(auto) -> None:
+    from .modeling_dreamer_world import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
 
-    return DreamerTokenizerConfig, DreamerDynamicsConfig, DreamerWorldConfig
-
-
-def _register_configs(module) -> None:
-    for config in _configs():
-        module.AutoConfig.register(config.model_type, config, exist_ok=True)
+    for model in (DreamerTokenizerModel, DreamerDynamicsModel, DreamerWorldModel):
+        auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 
-def _register_models(_) -> None:
-    auto = sys.modules.get(f"{_AUTO}.modeling_auto")
-    half_imported = (
-        name in sys.modules and not hasattr(sys.modules[name], last) for name, last in _COMPLETE_WITH.items()
-    )
-    if auto is None or any(half_imported):
-        return
-    models = [getattr(import_module(name), cls) for name, cls in _MODEL_OF.items()]
-    for config, model in zip(_configs(), models):
-        auto.AutoModel.register(config, model, exist_ok=True)
-
-
-def _register_video_processor(module) -> None:
+def _register_video_processor(auto) -> None:
+    from . import configuration_dreamer
     from .video_processing_dreamer import DreamerVideoProcessor
 
-    for config in _configs():
-        module.AutoVideoProcessor.register(config, DreamerVideoProcessor, exist_ok=True)
+    for name in _CLASSES:
+        config = getattr(configuration_dreamer, f"Dreamer{name}Config")
+        auto.AutoVideoProcessor.register(config, DreamerVideoProcessor, exist_ok=True)
+
+
+_pending = {
+    f"{_AUTO}configuration_auto": _register_configs,
+    f"{_AUTO}modeling_auto": _register_models,
+    f"{_AUTO}video_processing_auto": _register_video_processor,
+}
+"""What is still to be registered, by the module of the auto class."""
+
+
+def register_imported() -> None:
+    """Register our classes with the auto classes that are imported by now."""
+    for name in [name for name in _pending if name in sys.modules]:
+        # An import during a registration may already have made the next one.
+        if register := _pending.pop(name, None):
+            register(sys.modules[name])
+
+
+class ImportWatcher(MetaPathFinder):
+    """Importer that registers our classes after an import of an auto class.
+
+    Our modules import auto classes, too, and are incomplete while they do. So registration waits for the end of the
+    outermost import of one of our modules or of an auto class.
+    """
+
+    def __init__(self):
+        self.depth = 0
+
+    def find_spec(self, name, path, target=None):
+        if not name.startswith((f"{__package__}.", _AUTO)):
+            return None
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = self._watched(spec.loader.exec_module)
+        return spec
+
+    def _watched(self, exec_module):
+        def exec_watched(module) -> None:
+            self.depth += 1
+            try:
+                exec_module(module)
+                if self.depth == 1:
+                    register_imported()
+            finally:
+                self.depth -= 1
+
+        return exec_watched
+
+
+__all__ = ["ImportWatcher", "register_imported"]
