@@ -9,14 +9,14 @@ import argparse
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.evaluation.evaluate import save_dreams
-from dreamer_hf.evaluation.evaluation_options import DreamOptions
+from dreamer_hf.evaluation.evaluation_options import DreamVideoOptions
 from dreamer_hf.options import add_arguments
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, DreamOptions)
-    print(save_dreams(DreamOptions(**vars(parser.parse_args()))))
+    add_arguments(parser, DreamVideoOptions)
+    print(save_dreams(DreamVideoOptions(**vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":

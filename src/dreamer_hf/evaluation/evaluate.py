@@ -15,7 +15,7 @@ from ..modeling_dreamer_world import DreamerWorldModel
 from ..worlds import resolve_model
 from .data_checks import ADAPT, action_warnings, check_data_fits
 from .evaluation_card import CARD_NAME, update_model_card
-from .evaluation_options import DreamOptions, EvaluationOptions, HeldOutOptions, Horizon
+from .evaluation_options import DreamVideoOptions, EvaluationOptions, HeldOutOptions, Horizon
 from .measurements import measure_world
 from .open_loop import DREAM, REAL, TOKENIZER, decode_latents, dream_clips, held_out_clips
 from .plots import save_plots
@@ -67,7 +67,7 @@ def evaluate(options: EvaluationOptions) -> str:
 
 
 @torch.no_grad()
-def save_dreams(options: DreamOptions) -> str:
+def save_dreams(options: DreamVideoOptions) -> str:
     """Dream held-out episodes under their own actions, and write dream.mp4 and dream.gif: real and dream side by side.
 
     Returns:

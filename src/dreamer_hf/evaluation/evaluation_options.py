@@ -66,7 +66,7 @@ class EvaluationOptions(Protocol, HeldOutOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamOptions(Horizon, HeldOutOptions):
+class DreamVideoOptions(Horizon, HeldOutOptions):
     """The options of `save_dreams`."""
 
     num_dream_frames: int = option(32, help="Frames to dream. Shorter episodes are left out.")
@@ -74,4 +74,4 @@ class DreamOptions(Horizon, HeldOutOptions):
     seed: int = option(0, help="Seed of the dreams' noise.")
 
 
-__all__ = ["DreamOptions", "EvaluationOptions", "HeldOutOptions", "Horizon", "Protocol"]
+__all__ = ["DreamVideoOptions", "EvaluationOptions", "HeldOutOptions", "Horizon", "Protocol"]
