@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .registration import ImportWatcher, register_imported
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULE_OF = {
     "DreamerCache": "cache_dreamer",
