@@ -9,7 +9,13 @@ from dataclasses import MISSING, dataclass, field, fields
 
 
 def option(
-    default=MISSING, *, help: str, choices: Sequence[str] | None = None, metavar: str | None = None, group=None
+    default=MISSING,
+    *,
+    help: str,
+    choices: Sequence[str] | None = None,
+    metavar: str | None = None,
+    group=None,
+    positional: bool = False,
 ):
     """Return a dataclass field that is also a flag.
 
@@ -19,8 +25,9 @@ def option(
         choices: allowed values.
         metavar: name of the value in the help.
         group: heading under which the help lists the flag.
+        positional: whether the value is given without a flag.
     """
-    metadata = {"help": help, "choices": choices, "metavar": metavar, "group": group}
+    metadata = {"help": help, "choices": choices, "metavar": metavar, "group": group, "positional": positional}
     return field(default=default, metadata=metadata)
 
 
@@ -33,7 +40,7 @@ class Flag:
         type: bool (a switch that takes no value), int, float or str.
         many: whether it takes one or more values, which become a tuple.
         default: default value, or `dataclasses.MISSING`.
-        help, choices, metavar, group: as in `option`.
+        help, choices, metavar, group, positional: as in `option`.
     """
 
     name: str
@@ -44,6 +51,7 @@ class Flag:
     choices: Sequence[str] | None
     metavar: str | None
     group: str | None
+    positional: bool
 
 
 def flags_of(options: type) -> list[Flag]:

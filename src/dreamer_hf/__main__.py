@@ -1,0 +1,5 @@
+"""`python -m dreamer_hf` is `dreamer`."""
+
+from .cli import main
+
+main()
