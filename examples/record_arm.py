@@ -7,6 +7,7 @@ targets and states are joint angles, both in radians.
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -32,7 +33,7 @@ def draw_arm(angles: np.ndarray) -> np.ndarray:
     for length, angle in zip(LENGTHS, np.cumsum(angles)):
         points.append(points[-1] + length * np.array([np.cos(angle), np.sin(angle)]))
     pixels = [tuple(int(value) for value in np.round(point * SCALE)) for point in points]
-    for start, end in zip(pixels, pixels[1:]):
+    for start, end in pairwise(pixels):
         cv2.line(image, start, end, LINK, 6 * SCALE, cv2.LINE_AA)
     for pixel in pixels:
         cv2.circle(image, pixel, 4 * SCALE, JOINT, -1, cv2.LINE_AA)
