@@ -157,3 +157,68 @@ def test_missing_folders_and_files_are_named(tmp_path):
     (folder / "tiny_rlds-success.tfrecord-00001-of-00002").unlink()
     with pytest.raises(FileNotFoundError, match="00001-of-00002 is missing"):
         RldsSource(folder, "success", IMAGE)
+
+
+def change_records(tmp_path, change):
+    """A copy whose first record of the first file is changed by `change(features)`, under checksums that fit."""
+    from tensorflow_datasets.proto import tf_example_generated_pb2
+
+    folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")
+    path = folder / "tiny_rlds-success.tfrecord-00000-of-00002"
+    content, records = path.read_bytes(), []
+    while content:
+        length = struct.unpack("<Q", content[:8])[0]
+        records.append(content[12 : 12 + length])
+        content = content[16 + length :]
+    example = tf_example_generated_pb2.Example.FromString(records[0])
+    change(example.features.feature)
+    records[0] = example.SerializeToString()
+    frames = [(struct.pack("<Q", len(record)), record) for record in records]
+    path.write_bytes(b"".join(part + struct.pack("<I", _masked_crc(part)) for frame in frames for part in frame))
+    return folder
+
+
+def test_deep_images_are_refused_not_cut_to_8_bits(tmp_path):
+    import cv2
+
+    def deepen(features):
+        images = features["steps/observation/image"].bytes_list.value
+        images[1] = cv2.imencode(".png", np.full((16, 24, 3), 500, np.uint16))[1].tobytes()
+
+    source = RldsSource(change_records(tmp_path, deepen), "success", IMAGE)
+    with pytest.raises(ValueError, match=r"episode 0, step 1: the image has values of type uint16 \(a depth map\?\)"):
+        convert(source, tmp_path / "out", ConversionOptions())
+
+
+def test_displacements_are_added_up_and_actions_joined(tmp_path):
+    source = RldsSource(FIXTURES / "tfrecord", "success", IMAGE, "action,is_last", fps=10)
+    assert source.action_dim == 4 and source.action_names == ["action.0", "action.1", "action.2", "is_last"]
+    options = ConversionOptions(target_fps=5, displacement_action_dims=(1,))
+    for item in items(convert(source, tmp_path / "out", options)):
+        episode, length = identity(item), 5 + identity(item) % 4
+        steps = range(0, length, 2)
+        sums = [sum(range(step, min(step + 2, length))) for step in steps]  # component 1 is the number of the step
+        expected = [(episode, moved, step == length - 1) for step, moved in zip(steps, sums, strict=True)]
+        np.testing.assert_array_equal(item["actions"][:, [0, 1, 3]], expected)
+
+
+def test_texts_are_not_offered_as_images():
+    from dreamer_hf.data.sources.rlds_source import _may_be_image
+
+    class Text:
+        shape, np_dtype = (), np.object_
+
+    class Tensor(Text):
+        pass
+
+    assert not _may_be_image(Text()) and _may_be_image(Tensor())
+
+
+def test_git_lfs_pointers_are_recognized(tmp_path):
+    folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")
+    path = folder / "tiny_rlds-success.tfrecord-00001-of-00002"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    source = RldsSource(folder, "success", IMAGE)
+    with pytest.raises(ValueError, match="00001-of-00002 is a Git LFS pointer"):
+        convert(source, tmp_path / "out", ConversionOptions())
+    assert not (tmp_path / "out").exists()

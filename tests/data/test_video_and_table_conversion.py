@@ -7,6 +7,7 @@ import pytest
 from dreamer_hf.data import MixtureDataset, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.convert import convert
+from dreamer_hf.data.inspect_dataset import describe
 from dreamer_hf.data.sources.table_source import TableColumns, TableSource, load_table
 from dreamer_hf.data.sources.video_source import VideoSource
 
@@ -205,3 +206,171 @@ def test_unknown_columns_and_scattered_episodes_are_refused(tmp_path):
         TableSource(table.shuffle(seed=0), TableColumns("picture", "act", "ep"))
     with pytest.raises(FileNotFoundError, match="cannot be loaded"):
         load_table(str(tmp_path / "nowhere"), "train")
+
+
+def clip_with_table(folder, content, name="a.csv", count=12):
+    folder.mkdir()
+    write_video(folder / "a.mp4", frames_of(0, count), "libx264", "yuv444p")
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+BOM = "\ufeff"
+ROWS = "".join(f"{k},{-k}\n" for k in range(12))
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (f"{BOM}{ROWS}", None),
+        (f"{BOM}x,y\n{ROWS}", ["x", "y"]),
+        (f'{BOM}"x","y"\r\n' + ROWS.replace("\n", "\r\n"), ["x", "y"]),
+        (f'"x, left", y\n{ROWS}\n\n', ["x, left", "y"]),
+        ('"x";"y"\n' + "".join(f"{k},0;{-k},0\n" for k in range(12)), ["x", "y"]),
+        ("".join(f'"{k}","{-k}"\n' for k in range(12)), None),
+        ("".join(f"{k}.0e0, -{k}\n" for k in range(12)), None),
+    ],
+    ids=["mark", "mark and names", "quotes", "comma in a name", "semicolons", "quoted numbers", "spaces"],
+)
+def test_csv_files_as_spreadsheets_write_them(tmp_path, content, names):
+    folder = clip_with_table(tmp_path / "clips", content)
+    out = convert(VideoSource(folder), tmp_path / "out", ConversionOptions())
+    (item,) = episodes(out)
+    np.testing.assert_array_equal(item["actions"], [[k, -k] for k in range(12)])
+    assert ShardDataset(out, 2, split="all").action_names == names
+    assert "lengths" in describe(out, 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "x, left,y\n" + ROWS, '"x, left",y,z\n' + ROWS, "1,,3\n" + ROWS, "x,1\n" + ROWS, "1,2\n1\n", "x,y\n1,2,3\n",
+        "x,y\n", "", '"x,y\n1,2\n', "x,y\n1,two\n", b"\xff\xfe1,2", "\0\n",
+    ],
+)  # fmt: skip
+def test_tables_that_do_not_fit_are_refused(tmp_path, content):
+    with pytest.raises(
+        ValueError, match=r"a\.csv does not hold a table of numbers, one row of actions per frame"
+    ) as caught:
+        VideoSource(clip_with_table(tmp_path / "clips", content))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([["a", "b"]] * 12), np.zeros(12), np.zeros((0, 2)), np.array([[None, 1]] * 12)]
+)
+def test_arrays_that_are_no_table_of_numbers_are_refused(tmp_path, array):
+    folder = clip_with_table(tmp_path / "clips", b"", name="a.npy")
+    np.save(folder / "a.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"a\.npy does not hold a table of numbers"):
+        VideoSource(folder)
+
+
+def test_large_numbers_beside_a_clip_are_differenced_before_rounding(tmp_path):
+    folder = clip_with_table(tmp_path / "clips", "".join(f"{20_000_001 + k}\n" for k in range(12)))
+    (item,) = episodes(convert(VideoSource(folder), tmp_path / "out", ConversionOptions(relative_actions=True)))
+    assert item["actions"][:, 0].tolist() == [0, *[1] * 11]
+
+
+def test_hidden_files_and_lfs_pointers_among_videos(tmp_path):
+    folder = clip_with_table(tmp_path / "clips", ROWS)
+    (folder / "._a.mp4").write_bytes(b"\0\5\x16\7")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "b.mp4").write_bytes(b"")
+    assert [path.name for path in VideoSource(folder).paths] == ["a.mp4"]
+    (folder / "c.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match=r"c\.mp4 is a Git LFS pointer"):
+        VideoSource(folder)
+
+
+def image_cell(episode, frame=0):
+    return {"bytes": cv2.imencode(".png", frames_of(episode)[frame][..., ::-1])[1].tobytes(), "path": None}
+
+
+def small_table(image=None, action=None, episode=(0, 0, 1, 1), **features):
+    rows = {"image": [image_cell(0)] * 4 if image is None else image, "episode": list(episode)}
+    rows["action"] = [[1.0]] * 4 if action is None else action
+    return datasets.Dataset.from_dict(rows, features=datasets.Features({
+        "image": datasets.Image(), "episode": datasets.Value("int64"),
+        "action": datasets.List(datasets.Value("float64")), **features,
+    }))  # fmt: skip
+
+
+COLUMNS = TableColumns("image", "action", "episode")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"episode": (0, 1, 0, 1)}, "rows of one 'episode' do not follow each other"),
+        ({"episode": (0, 0, None, 1)}, r"a row has no 'episode' \(null\)"),
+        ({"episode": (0, 0, None, None)}, r"a row has no 'episode' \(null\)"),
+        ({"image": [image_cell(0), None, image_cell(0), image_cell(0)]}, r"episode 0, frame 1: the image is missing \(null\)"),
+        ({"action": [[1.0], [1.0], [1.0], None]}, r"episode 1, frame 1: the action in column 'action' is missing \(null\)"),
+        ({"action": [[1.0], [None], [1.0], [1.0]]}, r"episode 0, frame 1: the action in column 'action' is missing \(null\)"),
+        ({"action": [[1.0], [1.0], [1.0], [1.0, 2.0]]}, "episode 1, frame 1: the action has 2 values, earlier ones have 1"),
+    ],
+)  # fmt: skip
+def test_tables_with_holes_are_refused_in_one_sentence(tmp_path, table, message, streaming):
+    rows = small_table(**table)
+    with pytest.raises(ValueError, match=message) as caught:
+        source = TableSource(rows.to_iterable_dataset() if streaming else rows, COLUMNS)
+        convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=1))
+    assert "\n" not in str(caught.value) and not (tmp_path / "out" / "metadata.json").exists()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fields_of_structs_and_several_action_columns(tmp_path, streaming):
+    rows = {
+        "obs": [{"image": image_cell(k // 3, k % 3), "arm": [float(k), 0.5]} for k in range(6)],
+        "gripper": [k % 2 for k in range(6)],
+        "meta": [{"episode": k // 3} for k in range(6)],
+    }
+    features = {
+        "obs": {"image": datasets.Image(), "arm": datasets.List(datasets.Value("float32"))},
+        "gripper": datasets.Value("int8"),
+        "meta": {"episode": datasets.Value("int64")},
+    }
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    columns = TableColumns("obs/image", "obs/arm,gripper", "meta/episode")
+    source = TableSource(table.to_iterable_dataset() if streaming else table, columns)
+    found = episodes(convert(source, tmp_path / "out", ConversionOptions(target_fps=None)))
+    for number, item in enumerate(found):
+        np.testing.assert_array_equal(item["actions"], [[3 * number + k, 0.5, (3 * number + k) % 2] for k in range(3)])
+        shown = item["pixel_values_videos"].permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(shown, frames_of(number)[:3])
+    with pytest.raises(ValueError, match=r"no such column as 'action'; --action_column can be: .*obs/arm, gripper"):
+        TableSource(table, TableColumns("obs/image", "action", "meta/episode"))
+
+
+def test_actions_of_two_dimensions_and_of_all_frames(tmp_path):
+    rows = {"image": [image_cell(0, k) for k in range(6)], "episode": [0] * 6}
+    rows["action"] = [[[20_000_001.0 + k, 0.25], [0.0, 1.0]] for k in range(6)]
+    features = {
+        "image": datasets.Image(),
+        "episode": datasets.Value("int64"),
+        "action": datasets.Array2D((2, 2), "float64"),
+    }
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    options = ConversionOptions(
+        target_fps=5, relative_actions=True, absolute_action_dims=(1,), displacement_action_dims=(1,)
+    )
+    (item,) = episodes(convert(TableSource(table, COLUMNS, fps=10), tmp_path / "out", options))
+    np.testing.assert_array_equal(item["actions"], [[0, 0.5, 0, 0], [2, 0.5, 0, 0], [2, 0.5, 0, 0]])
+
+
+def test_deep_images_in_tables_are_refused(tmp_path):
+    deep = {"bytes": cv2.imencode(".png", np.full((16, 24), 500, np.uint16))[1].tobytes(), "path": None}
+    with pytest.raises(ValueError, match=r"episode 0, frame 0: the image has values of type uint16 \(a depth map\?\)"):
+        convert(TableSource(small_table(image=[deep] * 4), COLUMNS), tmp_path / "out", ConversionOptions())
+
+
+@pytest.mark.parametrize("quota", ["max 100000", "150000 100000", "", "nonsense"])
+def test_only_the_cores_that_may_be_used_are_counted(tmp_path, monkeypatch, quota):
+    from dreamer_hf.data import conversion_options
+
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(conversion_options, "CGROUP_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5})
+    assert conversion_options.available_cores() == (2 if quota.startswith("15") else 3)

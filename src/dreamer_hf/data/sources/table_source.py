@@ -77,7 +77,7 @@ class TableSource:
             raise ValueError(f"images need --episode_column to tell episodes apart: one of {', '.join(known)}.")
         top_level = list(dict.fromkeys(name.partition("/")[0] for name in columns.all))
         self._dataset = _without_decoding(dataset.select_columns(top_level), features, columns.image)
-        self._first_rows = None
+        self._first_rows, self.action_dim = None, 0
         self.numbers, self.lengths = self._find_episodes(episodes)
         self.action_dim, self.action_names, self.action_units = self._action_width(), self._action_names(), None
 
@@ -121,10 +121,15 @@ class TableSource:
                 yield as_rgb(_content(_cell(row, self.columns.image)), where)
 
     def _action(self, row: dict, where: str) -> np.ndarray:
-        parts = [
-            _numbers(_cell(row, name), f"{where}: the action in column {name!r}") for name in self.columns.actions
-        ]
-        return np.concatenate([part.ravel() for part in parts])
+        columns = self.columns.actions
+        parts = [_numbers(_cell(row, name), f"{where}: the action in column {name!r}") for name in columns]
+        action = np.concatenate([part.ravel() for part in parts])
+        if len(action) != (self.action_dim or len(action)):
+            raise ValueError(
+                f"{where}: the action has {len(action)} values, earlier ones have {self.action_dim}: repair it, or leave "
+                "the episode out with --episodes."
+            )
+        return action
 
     def _matrix(self, actions: list[np.ndarray]) -> np.ndarray | None:
         return np.stack(actions) if self.columns.actions else None
