@@ -8,6 +8,7 @@ import time
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -17,7 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from serving import wait_until
 
-from tiny import make_starts, make_world
+from dreamer_hf.start_frames import StartFrames
+from tiny import make_starts, make_world, random_world
 
 pytestmark = pytest.mark.system
 PHONE = {"width": 390, "height": 844, "pixelRatio": 2, "touch": True}
@@ -239,6 +241,25 @@ def test_a_phone_has_pads_for_thumbs_and_everything_is_visible(serve, device, tm
         page.screenshot(tmp_path / "phone.png")
         finger.clear_actions()
         page.check_no_errors()
+    finally:
+        driver.quit()
+
+
+@pytest.mark.parametrize("device", [None, PHONE, PHONE_ON_ITS_SIDE], ids=["desktop", "phone", "phone on its side"])
+def test_frames_of_any_shape_are_undistorted_and_fit(serve, device, tmp_path):
+    driver = open_browser(device)
+    try:
+        for height, width in ((48, 128), (72, 96), (128, 48), (8, 8)):
+            world = random_world(image_size=(height, width), action_dim=2)
+            frames = torch.zeros(1, 3, 3, height, width, dtype=torch.uint8)
+            starts = StartFrames(frames, torch.zeros(1, 3, 2), torch.zeros(1, 3, dtype=torch.bool))
+            page = Page(driver).open(serve(world, starts).url)
+            page.wait_for_frames(2)
+            page.check_it_fits()
+            box = driver.find_element(By.ID, "screen").rect
+            assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.02)
+            assert max(box["width"], box["height"]) > 200
+            page.screenshot(tmp_path / f"{width}x{height}.png")
     finally:
         driver.quit()
 

@@ -1,4 +1,4 @@
-"""From options to a server that listens: the routes, uvicorn with our limits, and the command itself."""
+"""From options to a server that listens: the routes, and uvicorn with our limits."""
 
 import math
 import socket
@@ -42,18 +42,20 @@ SECURITY_HEADERS = {
 }
 
 
-def serve(options: ServeOptions) -> None:
+def run_server(options: ServeOptions) -> None:
     """Serve a world until the process is interrupted.
 
     Raises:
         ValueError: something in the options cannot be done.
     """
-    options.check()
     raise_file_limit()
     with _listen(options) as listener:
-        world, starts = load_world_and_starts(options)
-        server = make_server(Service(world, starts, options))
+        service = Service(*load_world_and_starts(options), options)
+        threads = service.choose_threads()
+        server = make_server(service)
         limit_logs()
+        if threads is not None and threads.available > 1:
+            print(f"Using {threads}; --threads N sets another number.", flush=True)
         if not is_loopback(options.host) and options.token is None:
             print(
                 f"Anybody who can reach {options.host} can play: require a token with --token_file FILE.", flush=True

@@ -13,12 +13,15 @@ from ..dreams import Dreams
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..play.controls import KEY_PAIRS
 from ..start_frames import StartFrames
+from ..threads import ThreadChoice
 from .auth import HttpError
 from .engine import Engine
 from .recording import Recording
 from .serve_options import ServeOptions
 from .server_metrics import ServerMetrics
 from .sessions import Player, Policy, Session
+
+TYPICAL_PLAYERS = 4  # that the number of CPU threads is chosen for
 
 
 class Service:
@@ -47,6 +50,11 @@ class Service:
         self.sessions: dict[str, Session] = {}
         self._recordings = tempfile.TemporaryDirectory(prefix="dreamer_recordings_")
         self._encoder = ThreadPoolExecutor(1, "dreamer-recorder")
+
+    def choose_threads(self) -> ThreadChoice | None:
+        """Set the number of CPU threads to what the options say, or to what suits a few players of this world."""
+        rows = range(min(TYPICAL_PLAYERS, self.options.max_sessions))
+        return self.dreams.choose_threads(self.dreams.begin([0 for _ in rows], rows), self.options.threads)
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -89,7 +89,7 @@ class ActionBar {
       '<div class="track"><div class="fill"></div><div class="mark"></div></div><span class="value"></span>';
     [this.fill, this.mark, this.value] = [".fill", ".mark", ".value"].map((part) => row.querySelector(part));
     const name = row.querySelector(".name");
-    name.textContent = names[index];
+    name.textContent = name.title = names[index];
     if (units?.[index]) name.appendChild(document.createElement("small")).textContent = ` ${units[index]}`;
     for (const key of keys[index] ?? []) {
       const label = KEY_NAMES[key] ?? key.toUpperCase();
