@@ -41,8 +41,6 @@ def run_demo(options: DemoOptions) -> str:
         ValueError, OSError: the world cannot be loaded, or does not have two actions or such a start.
     """
     # Imported here, so that the options can be read without loading PyTorch.
-    import torch
-
     from .evaluation.report import EVALUATION_NAME, read_report
     from .evaluation.tables import evaluation_table
     from .evaluation.videos import save_videos
@@ -50,47 +48,44 @@ def run_demo(options: DemoOptions) -> str:
     from .start_frames import load_start_frames
     from .worlds import resolve_model
 
-    world = load_world(options.model, device="cpu")
-    starts, folder = load_start_frames(options.model), Path(resolve_model(options.model))
+    world, starts = load_world(options.model, device="cpu"), load_start_frames(options.model)
     if world.config.dynamics_config.action_dim != len(DIRECTIONS["right"]):
         raise ValueError(f"{options.model} does not take two actions: make videos with examples/dream.py instead.")
     if not 0 <= options.start < len(starts):
         raise ValueError(f"expected a start from 0 to {len(starts) - 1} for --start, got {options.start}.")
-    began = time.perf_counter()
-    generator = torch.Generator().manual_seed(options.seed)
-    videos = _steer(world, starts.select([options.start] * len(DIRECTIONS)), options.num_dream_frames, generator)
-    seconds = time.perf_counter() - began
-    output = Path(options.output_dir)
-    for name in ("dream.mp4", "dream.gif"):
-        (output / name).unlink(missing_ok=True)
+    clock = time.perf_counter()
+    videos = _steer(world, starts.select([options.start] * len(DIRECTIONS)), options)
+    seconds = time.perf_counter() - clock
+
+    output, evaluation = Path(options.output_dir), Path(resolve_model(options.model)) / EVALUATION_NAME
     output.mkdir(parents=True, exist_ok=True)
+    (output / "dream.mp4").unlink(missing_ok=True)
     save_videos(output, [videos], starts.actions.shape[1], world.config.dynamics_config.fps, first_is_real=False)
     lines = [
-        f"{len(DIRECTIONS)} dreams of {options.num_dream_frames} frames from the same start, "
-        f"steered {', '.join(DIRECTIONS)}, in {seconds:.1f} s:",
+        f"{len(videos)} dreams of {options.num_dream_frames} frames from the same start, steered {', '.join(videos)}, "
+        f"in {seconds:.1f} s:",
         f"  {output / 'dream.mp4'}",
         f"  {output / 'dream.gif'}",
     ]
-    if (folder / EVALUATION_NAME).is_file():
-        (output / "evaluation.md").write_text(f"{evaluation_table(read_report(folder / EVALUATION_NAME))}\n", "utf-8")
+    if evaluation.is_file():
+        (output / "evaluation.md").write_text(f"{evaluation_table(read_report(evaluation))}\n", encoding="utf-8")
         lines.append(f"How good the world is on held-out episodes: {output / 'evaluation.md'}")
-    lines.append("To play the world: make play")
-    return "\n".join(lines)
+    play = "dreamer play" if options.model == DemoOptions.model else f"dreamer play --model {options.model}"
+    return "\n".join([*lines, f"To play the world: {play}"])
 
 
-def _steer(
-    world: "DreamerWorldModel", starts: "StartFrames", num_frames: int, generator: "torch.Generator"
-) -> "dict[str, torch.Tensor]":
+def _steer(world: "DreamerWorldModel", starts: "StartFrames", options: DemoOptions) -> "dict[str, torch.Tensor]":
     """Return a video (T, 3, H, W) in [0, 1] for each direction, which begins with the context frames."""
     import torch
     from tqdm import tqdm
 
     from .frame_inputs import to_unit_range
 
-    rollout = world.start_rollout(starts, generator=generator)
+    rollout = world.start_rollout(starts, generator=torch.Generator().manual_seed(options.seed))
     actions = SPEED * torch.tensor(list(DIRECTIONS.values()))
-    frames = [rollout.step(actions).pixel_values for _ in tqdm(range(num_frames), "dreaming", unit="frame")]
-    videos = torch.cat([to_unit_range(starts.pixel_values_videos), torch.stack(frames, dim=1)], dim=1)
+    steps = tqdm(range(options.num_dream_frames), "dreaming", unit="frame")
+    frames = torch.stack([rollout.step(actions).pixel_values for _ in steps], dim=1)
+    videos = torch.cat([to_unit_range(starts.pixel_values_videos), frames], dim=1)
     return dict(zip(DIRECTIONS, videos, strict=True))
 
 

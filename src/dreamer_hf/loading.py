@@ -14,7 +14,11 @@ from .worlds import resolve_model
 
 
 def load_world(
-    path_or_repo: str, device: str | None = None, adapter: str | None = None, int8: bool = False
+    path_or_repo: str,
+    device: str | None = None,
+    adapter: str | None = None,
+    int8: bool = False,
+    dtype: str | None = None,
 ) -> DreamerWorldModel:
     """Load a world in eval mode.
 
@@ -23,6 +27,8 @@ def load_world(
         device: where to load it. Defaults to the GPU if there is one.
         adapter: folder or Hub repository of an adapter to load onto it.
         int8: load the weights of linear layers as 8-bit integers (torchao).
+        dtype: precision, such as "bfloat16", or "auto" for that of the saved weights. Defaults to "auto", on a CPU to
+            "float32": shared weights are often bfloat16, in which most CPUs are slower.
 
     Raises:
         ValueError: there is no such world, adapter or device, or it is incomplete or damaged; torchao is missing for
@@ -36,8 +42,7 @@ def load_world(
         kind = AutoConfig.from_pretrained(path_or_repo).model_type
         if kind != "dreamer_world":
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
-        # Shared weights are often bf16, in which most processors are slower.
-        dtype = torch.float32 if place.type == "cpu" else "auto"
+        dtype = dtype or ("float32" if place.type == "cpu" else "auto")
         world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -64,8 +64,8 @@ class CrossEntropyPlanner:
         if min(horizon, num_rounds) < 1 or not 1 <= num_elites < num_candidates or not 0 <= smoothness < 1:
             raise ValueError(
                 f"cannot plan with horizon={horizon}, num_rounds={num_rounds}, num_elites={num_elites}, "
-                f"num_candidates={num_candidates} and smoothness={smoothness}: expected positive numbers, fewer elites "
-                "than candidates, and a smoothness in [0, 1)."
+                f"num_candidates={num_candidates} and smoothness={smoothness}: expected positive numbers, fewer "
+                "elites than candidates, and a smoothness in [0, 1)."
             )
         self.space, self.cost = space, cost
         self.horizon, self.num_candidates = horizon, num_candidates

@@ -29,8 +29,7 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
     pairs = {
         "image size": (tokenizer.frame_size, tuple(data.image_size)),
         "action width": (dynamics.action_dim, data.action_dim),
-        # Some writers store pairs that are shifted already; reading shifts them once more.
-        "action_offset": (dynamics.action_offset, data.action_offset + data.metadata.action_offset),
+        "action_offset": (dynamics.action_offset, data.action_offset),
     }
     if data.fps is not None:
         pairs["frame rate"] = (dynamics.fps, float(data.fps))

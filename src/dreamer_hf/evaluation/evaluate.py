@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..adapters import load_adapter
 from ..data import ShardDataset
 from ..data.files import new_output_folder
 from ..frame_inputs import to_unit_range
 from ..image_metrics import load_lpips
+from ..loading import load_world
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..worlds import resolve_model
 from .data_checks import ADAPT, action_warnings, check_data_fits
@@ -91,9 +91,7 @@ def save_dreams(options: DreamVideoOptions) -> str:
 
 
 def _load(options: HeldOutOptions) -> tuple[DreamerWorldModel, ShardDataset]:
-    world = DreamerWorldModel.from_pretrained(resolve_model(options.model), dtype=options.dtype).eval()
-    if options.adapter:
-        load_adapter(world, options.adapter)
+    world = load_world(options.model, options.device, options.adapter, dtype=options.dtype)
     offset = world.config.dynamics_config.action_offset
     data = ShardDataset(options.data_dir, None, split=options.split, action_offset=offset)
     check_data_fits(world.config, data)

@@ -53,6 +53,7 @@ class HeldOutOptions:
     output_dir: str = option(help="New or empty folder for the results.")
     split: str = option("validation", choices=("validation", "train", "all"), help="Episodes to use.")
     dtype: str = option("auto", choices=("auto", "float32", "bfloat16"), help="Precision; auto: as saved.")
+    device: str | None = option(None, help="Device to run on: cpu, cuda, ... Defaults to the GPU if there is one.")
 
 
 @dataclass(frozen=True, kw_only=True)

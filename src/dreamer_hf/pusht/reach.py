@@ -63,8 +63,8 @@ def reach(options: ReachOptions) -> str:
         video.close()
     where = "in the simulator" if options.real else "in the dream, by its frames"
     return (
-        f"{options.move} to {options.to[0]:g} {options.to[1]:g}, {where}: {distances[0]:.0f} pixels away at the start, "
-        f"{distances[-1]:.0f} at the end, {min(distances):.0f} at the closest."
+        f"{options.move} to {options.to[0]:g} {options.to[1]:g}, {where}: {distances[0]:.0f} pixels away at the "
+        f"start, {distances[-1]:.0f} at the end, {min(distances):.0f} at the closest."
     )
 
 
