@@ -88,7 +88,7 @@ def test_data_that_does_not_fit_is_refused_with_both_values(tiny_shards, data, t
     ):
         with pytest.raises(ValueError, match=words):
             check_data_fits(world.config, data)
-    with pytest.raises(ValueError, match="expected 0 .* for 'action_offset', got 1"):
+    with pytest.raises(ValueError, match=r"expected 0 .* for 'action_offset', got 1"):
         changed_metadata(tiny_shards, tmp_path, action_offset=1)
     both = random_world(fps=5, action_offset=0)
     with pytest.raises(
