@@ -17,6 +17,7 @@ MAX_LINES = 500
 
 FLOORS = (
     {
+        "configuration_base",
         "configuration_dreamer",
         "scheduling_shortcut",
         "frame_inputs",
@@ -29,7 +30,7 @@ FLOORS = (
         "weight_files",
         "worlds",
     },
-    {"cache_dreamer", "compile_rollout"},
+    {"cache_dreamer", "compile_rollout", "weight_files"},
     {"modeling_layers", "latent_rollout"},
     {"rollout"},
     {"generation_dreamer"},
@@ -40,6 +41,7 @@ FLOORS = (
     {
         "losses",
         "published_checkpoints",
+        "convert_published",
         "remote_code",
         "adapters",
         "start_frames",

@@ -30,7 +30,7 @@ def test_levels_of_the_grid_keep_their_own_index(num_signal_levels):
 
 @pytest.mark.parametrize("level", [-0.01, 1.0, 1.5])
 def test_levels_without_an_index_are_refused(level):
-    with pytest.raises(ValueError, match="has no index"):
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
         signal_level_id(level, 128)
 
 

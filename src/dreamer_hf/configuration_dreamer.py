@@ -6,112 +6,9 @@ Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (dynamics), 3.4 (transfo
 import math
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
-DIGESTS_KEY = "weights_sha256"
-"""Where `config.json` holds the digests of the weight files; they belong to the folder, not to the config."""
-
-LARGEST = 1e30
-"""Numbers beyond this are refused: they would overflow in float32."""
-
-
-def check_integers(config: PreTrainedConfig, largest: dict[str, int], smallest: int = 1) -> None:
-    """Check that fields of a config are integers from `smallest` to the given largest values.
-
-    Raises:
-        ValueError: if one is not.
-    """
-    for name, limit in largest.items():
-        value = getattr(config, name)
-        if not smallest <= value <= limit:
-            raise ValueError(f"expected {name} to be an int from {smallest} to {limit}, got {value}.")
-
-
-def check_positive(name: str, *values: float | None) -> None:
-    """Check that numbers are positive and finite; None is left out.
-
-    Raises:
-        ValueError: if one is not.
-    """
-    for value in values:
-        if value is not None and not 0 < value < LARGEST:
-            raise ValueError(f"expected {name} to be positive and finite, got {value}.")
-
-
-def check_finite(name: str, values: list[float | int]) -> None:
-    """Check that numbers are finite.
-
-    Raises:
-        ValueError: if one is not.
-    """
-    if not all(-LARGEST < value < LARGEST for value in values):
-        raise ValueError(f"expected {name} to be finite numbers, got {values}.")
-
-
-class DreamerConfigMixin:
-    """Reading and writing of configs: refuse what is no config of the class, and save nothing that names its folder."""
-
-    keys_to_ignore_at_inference = ["past_key_values"]
-
-    @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
-        """Read `config.json`; see the base class, which reads that of any model and then gives it random weights.
-
-        Raises:
-            ValueError: if it is the config of another kind of model, or no config.
-        """
-        try:
-            values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-            found = values.get("model_type", cls.model_type)
-        except (TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"config.json of {pretrained_model_name_or_path} does not hold a JSON object: save the model again."
-            ) from error
-        if found != cls.model_type:
-            hint = f"give the folder or repository of a {cls.model_type}"
-            if found == "dreamer_world":
-                part = cls.model_type.removeprefix("dreamer_")
-                hint = f"load it with DreamerWorldModel.from_pretrained and take its .{part}"
-            raise ValueError(f"{pretrained_model_name_or_path} holds a {found}, not a {cls.model_type}: {hint}.")
-        return values, kwargs
-
-    @classmethod
-    def from_dict(cls, config_dict: dict, **kwargs):
-        """Make a config from a dictionary; see the base class.
-
-        Raises:
-            ValueError: if a value is invalid.
-        """
-        values = {name: value for name, value in config_dict.items() if name != DIGESTS_KEY}
-        try:
-            return super().from_dict(values, **kwargs)
-        except StrictDataclassError as error:
-            raise ValueError(f"invalid {cls.model_type} config: {error.__cause__ or error}") from error
-
-    def __post_init__(self, **kwargs):
-        dtype = kwargs.get("torch_dtype") if self.dtype is None else self.dtype
-        if isinstance(dtype, str):
-            import torch
-
-            if not isinstance(getattr(torch, dtype, None), torch.dtype):
-                raise ValueError(f"expected dtype to be the name of a torch dtype such as 'float32', got {dtype!r}.")
-        super().__post_init__(**kwargs)
-
-    def to_dict(self) -> dict:
-        """Return the values as a dictionary; see the base class.
-
-        The path that the config was loaded from is left out (transformers would write those of a world's parts), and so
-        is `auto_map` unless code is saved, because the files that it names stayed behind.
-        """
-        values = super().to_dict()
-        values.pop("_name_or_path", None)
-        auto_map = values.pop("auto_map", None)
-        if auto_map and self.is_remote_code():
-            # transformers takes every class named *Tokenizer* for one of text, and writes (slow, fast) in its place.
-            flat = {auto: name if isinstance(name, str) else name[0] for auto, name in auto_map.items()}
-            values["auto_map"] = flat
-        return values
+from .configuration_base import LARGEST, DreamerConfigMixin, check_finite, check_integers, check_positive
 
 
 @strict
@@ -123,31 +20,27 @@ class DreamerTransformerConfig(DreamerConfigMixin, PreTrainedConfig):
     `context_length` frames), the others attend over the tokens of one frame.
 
     Args:
-        hidden_size (`int`, *optional*, defaults to 512):
-            Width D of a token.
-        intermediate_size (`int`, *optional*, defaults to `floor(8 * hidden_size / 3)`):
-            Width of the SwiGLU layer.
-        num_attention_heads (`int`, *optional*, defaults to 8):
-            Number of query heads; `hidden_size` must be a multiple of it, with an even quotient (RoPE).
-        num_key_value_heads (`int`, *optional*, defaults to `num_attention_heads`):
-            Number of key-value heads (grouped-query attention); a divisor of the number of query heads.
-        context_length (`int`, *optional*, defaults to 32):
-            Number of frames that a time layer sees, including the current one.
-        time_every (`int`, *optional*, defaults to 4):
-            Number of layers in a group, whose last one is the time layer; at least 2.
-        rms_norm_eps (`float`, *optional*, defaults to 1.1920929e-07):
-            Epsilon of RMSNorm. The default is float32's machine epsilon, as in the published checkpoints.
-        rope_parameters (`dict`, *optional*, defaults to `{"rope_type": "default", "rope_theta": 10000.0}`):
-            Base of the rotary position embedding, in space and in time; `"default"` is the only supported type. A
-            `rope_theta` given by itself, as in configs saved before version 0.2.0, goes in here.
-        qk_norm (`bool`, *optional*, defaults to `False`):
-            Whether to L2-normalize queries and keys per head, with one learned scale per query head.
-        attn_logit_softcapping (`float`, *optional*):
-            Cap of the attention logits, `cap * tanh(logits / cap)`; not capped by default. Such a model runs in `eager`
-            attention, because SDPA cannot cap logits.
-        initializer_range (`float`, *optional*):
-            Standard deviation of new linear weights; `1 / sqrt(fan_in)` by default. Residual outputs and the last
-            projection start at zero either way (docs/decisions/0001).
+        hidden_size (`int`, *optional*, defaults to 512): Width D of a token.
+        intermediate_size (`int`, *optional*, defaults to `floor(8 * hidden_size / 3)`): Width of the SwiGLU layer.
+        num_attention_heads (`int`, *optional*, defaults to 8): Number of query heads; `hidden_size` must be a multiple
+            of it, with an even quotient (RoPE).
+        num_key_value_heads (`int`, *optional*, defaults to `num_attention_heads`): Number of key-value heads
+            (grouped-query attention); a divisor of the number of query heads.
+        context_length (`int`, *optional*, defaults to 32): Number of frames that a time layer sees, including the
+            current one.
+        time_every (`int`, *optional*, defaults to 4): Number of layers in a group, whose last one is the time layer;
+            at least 2.
+        rms_norm_eps (`float`, *optional*, defaults to 1.1920929e-07): Epsilon of RMSNorm. The default is float32's
+            machine epsilon, as in the published checkpoints.
+        rope_parameters (`dict`, *optional*, defaults to `{"rope_type": "default", "rope_theta": 10000.0}`): Base of
+            the rotary position embedding, in space and in time; `"default"` is the only supported type. A `rope_theta`
+            given by itself, as in configs saved before version 0.2.0, goes in here.
+        qk_norm (`bool`, *optional*, defaults to `False`): Whether to L2-normalize queries and keys per head, with one
+            learned scale per query head.
+        attn_logit_softcapping (`float`, *optional*): Cap of the attention logits, `cap * tanh(logits / cap)`; not
+            capped by default. Such a model runs in `eager` attention, because SDPA cannot cap logits.
+        initializer_range (`float`, *optional*): Standard deviation of new linear weights; `1 / sqrt(fan_in)` by
+            default. Residual outputs and the last projection start at zero either way (docs/decisions/0001).
     """
 
     hidden_size: int = 512
@@ -225,39 +118,32 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     400M tokenizers. The fields of [`DreamerTransformerConfig`] belong to it, too.
 
     Args:
-        hidden_size (`int`, *optional*, defaults to 1024):
-            Width D of a token.
-        num_attention_heads (`int`, *optional*, defaults to 16):
-            Number of query heads.
-        image_size (`int` or `list[int]`, *optional*, defaults to 256):
-            Side of a square frame in pixels, or `[height, width]`; a multiple of `patch_size`.
-        patch_size (`int`, *optional*, defaults to 16):
-            Side of a square patch in pixels.
-        num_channels (`int`, *optional*, defaults to 3):
-            Number of color channels.
-        num_encoder_layers (`int`, *optional*, defaults to 16):
-            Number of layers of the encoder, a multiple of `time_every`.
-        num_decoder_layers (`int`, *optional*, defaults to 16):
-            Number of layers of the decoder, a multiple of `time_every`.
-        num_latent_tokens (`int`, *optional*, defaults to 256):
-            Number of latent tokens of a frame, N_z.
-        latent_dim (`int`, *optional*, defaults to 32):
-            Number of channels of a latent token, d_z; each lies in (-1, 1).
-        latent_group_size (`int`, *optional*, defaults to 1):
-            Number of tokens of the bottleneck that make up one latent token, joined along its channels. In the paper,
-            the Minecraft model has a bottleneck of 512 tokens of 16 channels, which become 256 latents of 32: 2.
-        spatial_latents (`bool`, *optional*, defaults to `False`):
-            Whether the tokens of the bottleneck stand for the cells of a grid over the frame, in rows from the top
-            left. In the encoder each one then sees only the patches of its own cell, and in the decoder a patch sees
-            only the token of its cell; patches see one another either way. Not in the paper, where every token sees the
-            whole frame: small tokenizers then learn small objects in minutes (docs/decisions/0003).
-        max_mask_ratio (`float`, *optional*, defaults to 0.9):
-            In training, each frame draws the probability that a patch is masked from U(0, max_mask_ratio); 0 trains a
-            plain autoencoder.
-        image_mean (`list[float]`, *optional*, defaults to 0.5 for every channel):
-            Pixels in [0, 1] enter the network as `(pixel - mean) / std` per channel, and leave it the inverse way.
-        image_std (`list[float]`, *optional*, defaults to 0.5 for every channel):
-            See `image_mean`.
+        hidden_size (`int`, *optional*, defaults to 1024): Width D of a token.
+        num_attention_heads (`int`, *optional*, defaults to 16): Number of query heads.
+        image_size (`int` or `list[int]`, *optional*, defaults to 256): Side of a square frame in pixels, or `[height,
+            width]`; a multiple of `patch_size`.
+        patch_size (`int`, *optional*, defaults to 16): Side of a square patch in pixels.
+        num_channels (`int`, *optional*, defaults to 3): Number of color channels.
+        num_encoder_layers (`int`, *optional*, defaults to 16): Number of layers of the encoder, a multiple of
+            `time_every`.
+        num_decoder_layers (`int`, *optional*, defaults to 16): Number of layers of the decoder, a multiple of
+            `time_every`.
+        num_latent_tokens (`int`, *optional*, defaults to 256): Number of latent tokens of a frame, N_z.
+        latent_dim (`int`, *optional*, defaults to 32): Number of channels of a latent token, d_z; each lies in (-1,
+            1).
+        latent_group_size (`int`, *optional*, defaults to 1): Number of tokens of the bottleneck that make up one
+            latent token, joined along its channels. In the paper, the Minecraft model has a bottleneck of 512 tokens
+            of 16 channels, which become 256 latents of 32: 2.
+        spatial_latents (`bool`, *optional*, defaults to `False`): Whether the tokens of the bottleneck stand for the
+            cells of a grid over the frame, in rows from the top left. In the encoder each one then sees only the
+            patches of its own cell, and in the decoder a patch sees only the token of its cell; patches see one
+            another either way. Not in the paper, where every token sees the whole frame: small tokenizers then learn
+            small objects in minutes (docs/decisions/0003).
+        max_mask_ratio (`float`, *optional*, defaults to 0.9): In training, each frame draws the probability that a
+            patch is masked from U(0, max_mask_ratio); 0 trains a plain autoencoder.
+        image_mean (`list[float]`, *optional*, defaults to 0.5 for every channel): Pixels in [0, 1] enter the network
+            as `(pixel - mean) / std` per channel, and leave it the inverse way.
+        image_std (`list[float]`, *optional*, defaults to 0.5 for every channel): See `image_mean`.
 
     Example:
 
@@ -381,48 +267,34 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     published 110M PushT model. The fields of [`DreamerTransformerConfig`] belong to it, too.
 
     Args:
-        hidden_size (`int`, *optional*, defaults to 768):
-            Width D of a token.
-        num_attention_heads (`int`, *optional*, defaults to 12):
-            Number of query heads.
-        num_hidden_layers (`int`, *optional*, defaults to 16):
-            Number of layers, a multiple of `time_every`.
-        num_latent_tokens (`int`, *optional*, defaults to 256):
-            Number of latent tokens of a frame, N_z, as in the tokenizer.
-        latent_dim (`int`, *optional*, defaults to 32):
-            Number of channels of a latent token, d_z, as in the tokenizer.
-        num_register_tokens (`int`, *optional*, defaults to 4):
-            Number of learned extra tokens of a frame.
-        num_action_tokens (`int`, *optional*, defaults to 1):
-            Number of tokens that carry the action of a frame.
-        action_dim (`int`, *optional*, defaults to 2):
-            Width of a raw action vector.
-        action_num_classes (`list[int]`, *optional*):
-            For each action component, 0 if it is continuous, or the number of classes if it is categorical, which is 2
-            for a binary one (values 0, 1, ...). All components are continuous by default.
-        num_signal_levels (`int`, *optional*, defaults to 128):
-            Number of signal levels of the training grid, K_max; a power of two.
-        prediction (`str`, *optional*, defaults to `"x"`):
-            Output of the last projection: `"x"`, the clean latents (as in the paper), or `"v"`, the velocity
-            `z - noise`, from which the model computes clean latents. `forward` returns clean latents either way.
-        step_size_conditioning (`bool`, *optional*, defaults to `True`):
-            Whether the step size is an input. False is for a model of plain flow matching, which has learned only the
-            finest step and takes every step as such.
-        action_offset (`int`, *optional*, defaults to 1):
-            1: the action of frame t is the command that led from frame t-1 to t. 0: it is the action recorded with
-            frame t (the published checkpoints).
-        action_stats (`dict[str, list[float]]`, *optional*):
-            `mean`, `std`, `min` and `max` of every action component, in the data's units. Continuous components enter
-            the network as `(action - mean) / std`; raw by default.
-        action_names (`list[str]`, *optional*):
-            Name of every action component.
-        action_units (`list[str]`, *optional*):
-            Unit of every action component, for people; `""` for none.
-        relative_actions (`list[bool]`, *optional*):
-            For each action component, True if it is a displacement, so that 0 means no motion, or False if it is an
-            absolute value. Unknown by default.
-        fps (`float`, *optional*, defaults to 10.0):
-            Frames per second of the data.
+        hidden_size (`int`, *optional*, defaults to 768): Width D of a token.
+        num_attention_heads (`int`, *optional*, defaults to 12): Number of query heads.
+        num_hidden_layers (`int`, *optional*, defaults to 16): Number of layers, a multiple of `time_every`.
+        num_latent_tokens (`int`, *optional*, defaults to 256): Number of latent tokens of a frame, N_z, as in the
+            tokenizer.
+        latent_dim (`int`, *optional*, defaults to 32): Number of channels of a latent token, d_z, as in the tokenizer.
+        num_register_tokens (`int`, *optional*, defaults to 4): Number of learned extra tokens of a frame.
+        num_action_tokens (`int`, *optional*, defaults to 1): Number of tokens that carry the action of a frame.
+        action_dim (`int`, *optional*, defaults to 2): Width of a raw action vector.
+        action_num_classes (`list[int]`, *optional*): For each action component, 0 if it is continuous, or the number
+            of classes if it is categorical, which is 2 for a binary one (values 0, 1, ...). All components are
+            continuous by default.
+        num_signal_levels (`int`, *optional*, defaults to 128): Number of signal levels of the training grid, K_max; a
+            power of two.
+        prediction (`str`, *optional*, defaults to `"x"`): Output of the last projection: `"x"`, the clean latents (as
+            in the paper), or `"v"`, the velocity `z - noise`, from which the model computes clean latents. `forward`
+            returns clean latents either way.
+        step_size_conditioning (`bool`, *optional*, defaults to `True`): Whether the step size is an input. False is
+            for a model of plain flow matching, which has learned only the finest step and takes every step as such.
+        action_offset (`int`, *optional*, defaults to 1): 1: the action of frame t is the command that led from frame
+            t-1 to t. 0: it is the action recorded with frame t (the published checkpoints).
+        action_stats (`dict[str, list[float]]`, *optional*): `mean`, `std`, `min` and `max` of every action component,
+            in the data's units. Continuous components enter the network as `(action - mean) / std`; raw by default.
+        action_names (`list[str]`, *optional*): Name of every action component.
+        action_units (`list[str]`, *optional*): Unit of every action component, for people; `""` for none.
+        relative_actions (`list[bool]`, *optional*): For each action component, True if it is a displacement, so that 0
+            means no motion, or False if it is an absolute value. Unknown by default.
+        fps (`float`, *optional*, defaults to 10.0): Frames per second of the data.
 
     Example:
 
@@ -530,11 +402,10 @@ class DreamerWorldConfig(DreamerConfigMixin, PreTrainedConfig):
     Configuration of [`DreamerWorldModel`]: a tokenizer and a dynamics model of the same latents.
 
     Args:
-        tokenizer_config (`DreamerTokenizerConfig` or `dict`, *optional*):
-            Config of the tokenizer; one of the defaults by default.
-        dynamics_config (`DreamerDynamicsConfig` or `dict`, *optional*):
-            Config of the dynamics model, whose `num_latent_tokens` and `latent_dim` must be the tokenizer's; one of the
-            defaults by default.
+        tokenizer_config (`DreamerTokenizerConfig` or `dict`, *optional*): Config of the tokenizer; one of the defaults
+            by default.
+        dynamics_config (`DreamerDynamicsConfig` or `dict`, *optional*): Config of the dynamics model, whose
+            `num_latent_tokens` and `latent_dim` must be the tokenizer's; one of the defaults by default.
 
     Example:
 

@@ -1,16 +1,16 @@
-"""Reads the published Dreamer-V4 `.pt` checkpoints into our models (Hub repository `Rooholla/dreamer-v4`).
+"""Conversion of the published Dreamer-V4 `.pt` checkpoints (Hub repository `Rooholla/dreamer-v4`) into our models.
 
-The files are pickles and are only ever read with `weights_only=True`. Their state dict lies under the key `"model"` or
-at the top level; keys may carry the prefixes that `torch.compile` and data-parallel training leave behind, and older
-files have a spelling of their own. What a file does not store is inferred from shapes or given by the caller.
+The files are pickles and are only read with `weights_only=True`. Their state dict is the value of the key `"model"`, or
+the file itself. Keys may have prefixes that `torch.compile` and data-parallel training leave, and older files have one
+key in another spelling. What a file does not store is inferred from shapes or given by the caller.
 
-How the tensors differ from ours: queries, keys and values are separate there and rotary embeddings turn adjacent
-channel pairs (2i, 2i+1), where ours turn the two halves of a head: the rows of W_q and W_k are permuted inside each head.
+The tensors differ from ours in two ways: queries, keys and values are separate, and rotary embeddings rotate adjacent
+channel pairs (2i, 2i+1), where ours rotate the two halves of a head. So the rows of W_q and W_k are permuted inside each
+head.
 """
 
 import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,21 +19,20 @@ from .configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig
 from .modeling_dreamer_dynamics import DreamerDynamicsModel
 from .modeling_dreamer_tokenizer import DreamerTokenizerModel
 
-# The head width of every published file; the number of heads itself is not stored.
 PUBLISHED_HEAD_DIM = 64
-# The published models were trained with this window; it is not stored either.
+"""The head width of every published file; the number of heads itself is not stored."""
 PUBLISHED_CONTEXT_LENGTH = 32
+"""The window of the published models in frames; it is not stored either."""
 
 StateDict = dict[str, torch.Tensor]
-Conversion = Callable[[StateDict], torch.Tensor]
 
 
 def read_state_dict(path: str | Path) -> StateDict:
-    """Reads a `.pt` file into a state dict with its keys' prefixes and legacy spellings removed.
+    """Read a `.pt` file into a state dict without the prefixes and older spellings of its keys.
 
     Raises:
-        ValueError: the file is no checkpoint, or holds anything but tensors and plain values.
-        FileNotFoundError: there is no such file.
+        ValueError: if the file is not a checkpoint, or holds anything but tensors and plain values.
+        FileNotFoundError: if there is no such file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}: give the path of a published .pt checkpoint.")
@@ -45,10 +44,11 @@ def read_state_dict(path: str | Path) -> StateDict:
             f"{path} is not a checkpoint that can be read safely ({reason}): download it again."
         ) from error
     content = content.get("model", content) if isinstance(content, dict) else content
-    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    items = content.items() if isinstance(content, dict) else ()
+    tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, torch.Tensor)}
     if not tensors:
         raise ValueError(
-            f"{path} holds no tensors under 'model' or at its top level: give a published .pt checkpoint."
+            f"{path} holds no named tensors under 'model' or at its top level: give a published .pt checkpoint."
         )
     return {_plain_key(key): tensor for key, tensor in tensors.items()}
 
@@ -60,13 +60,17 @@ def _plain_key(key: str) -> str:
 
 
 class PublishedReader:
-    """Takes tensors out of a published state dict, by name and shape, and keeps account of what is wrong.
+    """Reader of a published state dict, which takes tensors by name and shape and records what is wrong.
 
-    Every tensor must be taken exactly as the architecture expects it. `finish` names those that are missing, left over
-    or of the wrong shape, all at once.
+    Every tensor must be taken with the shape that the architecture expects. `finish` names all those that are missing,
+    left over, of the wrong shape or not finite.
+
+    Args:
+        path: file of the state dict, for messages.
+        state_dict: its tensors, from `read_state_dict`.
     """
 
-    # Derived tensors that some files carry along.
+    # Derived tensors that some files contain.
     DERIVED = re.compile(r"^(encoder|decoder)\.spatial_mask$")
 
     def __init__(self, path: str | Path, state_dict: StateDict):
@@ -74,44 +78,57 @@ class PublishedReader:
         self.left = {key: tensor for key, tensor in state_dict.items() if not self.DERIVED.match(key)}
         self.missing: list[str] = []
         self.misshapen: list[str] = []
+        self.not_finite: list[str] = []
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a tensor without which nothing can be inferred.
+    def shape(self, key: str, num_axes: int) -> tuple[int, ...]:
+        """Return the shape of a tensor from which sizes are inferred.
 
         Raises:
-            ValueError: the file does not hold it.
+            ValueError: if the file does not hold it, or it has another number of axes.
         """
         if key not in self.left:
             found = ", ".join(sorted(self.left)[:4])
             raise ValueError(f"{self.path} has no tensor '{key}' (it has {found}, ...): give the file of this model.")
-        return tuple(self.left[key].shape)
+        shape = tuple(self.left[key].shape)
+        if len(shape) != num_axes:
+            raise ValueError(f"expected '{key}' of {self.path} to have {num_axes} axes, got shape {shape}.")
+        return shape
 
     def count_groups(self, prefix: str) -> int:
-        """Number of layer groups whose tensors start with `prefix` and a number."""
-        pattern = re.compile(rf"^{re.escape(prefix)}(\d+)\.")
+        """Return the number of layer groups, whose tensors start with `prefix` and a number."""
+        pattern = re.compile(rf"^{re.escape(prefix)}(\d{{1,9}})\.")
         groups = {int(match[1]) for key in self.left if (match := pattern.match(key))}
         return max(groups, default=0) + 1
 
     def take(self, key: str, *shape: int) -> torch.Tensor:
-        """Takes a tensor that must have this shape; zeros stand in for a faulty one until `finish` reports it."""
+        """Take a tensor that must have this shape; zeros replace a faulty one until `finish` reports it."""
         tensor = self.left.pop(key, None)
         if tensor is None:
             self.missing.append(key)
-        elif tuple(tensor.shape) != shape:
-            self.misshapen.append(f"{key} {tuple(tensor.shape)} instead of {shape}")
+        elif tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            self.misshapen.append(f"{key} {tensor.dtype} {tuple(tensor.shape)} instead of {shape}")
+        elif not tensor.isfinite().all():
+            self.not_finite.append(key)
         else:
             return tensor.float()
         return torch.zeros(shape)
 
     def finish(self) -> None:
-        """Raises:
-        ValueError: tensors are missing, misshapen or left over; the sentence names them.
+        """Check that every tensor was taken.
+
+        Raises:
+            ValueError: if tensors are missing, misshapen, not finite or left over; the sentence names them.
         """
-        faults = {"missing": self.missing, "of the wrong shape": self.misshapen, "left over": sorted(self.left)}
-        told = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
-        if told:
+        faults = {
+            "missing": self.missing,
+            "of the wrong shape": self.misshapen,
+            "with NaN or infinite values": self.not_finite,
+            "left over": sorted(self.left),
+        }
+        found = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
+        if found:
             raise ValueError(
-                f"{self.path} does not fit this model, with tensors {'; '.join(told)}: "
+                f"{self.path} does not fit this model, with tensors {'; '.join(found)}: "
                 "check that it is the right file and that the number of heads is right."
             )
 
@@ -122,19 +139,19 @@ def _some(names: list[str], limit: int = 12) -> str:
 
 
 def _halves_from_pairs(weight: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Rows of (H*h, D) from adjacent rotary pairs to half-split ones, inside each head."""
+    """Permute the rows of (H*h, D) from adjacent rotary pairs to half-split ones, inside each head."""
     return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def _convert_layer(reader: PublishedReader, source: str, config: DreamerTransformerConfig) -> StateDict:
-    """One layer's tensors under our names."""
+    """Return the tensors of one layer under our names."""
     width, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
     key_width = config.num_key_value_heads * head
     attention, mlp = f"{source}attn.attn.", f"{source}ffn."
     query = _halves_from_pairs(reader.take(f"{attention}W_q.weight", width, width), head)
     key = _halves_from_pairs(reader.take(f"{attention}W_k.weight", key_width, width), head)
     value = reader.take(f"{attention}W_v.weight", key_width, width)
-    # The published `up` is the one under the activation: ours is called gate.
+    # The activation is applied to the published `up`, which is called gate here.
     gate, up = reader.take(f"{mlp}up.weight", inner, width), reader.take(f"{mlp}gate.weight", inner, width)
     converted = {
         "self_attn.qkv_proj.weight": torch.cat([query, key, value]),
@@ -160,11 +177,13 @@ def _convert_layers(reader: PublishedReader, source: str, target: str, config, n
 
 
 def _attention_fields(reader: PublishedReader, first_layer: str, num_attention_heads: int | None) -> dict:
-    """Heads and widths of the transformer, from the shapes of its first layer."""
-    width = reader.shape(f"{first_layer}attn.attn.W_q.weight")[0]
+    """Return heads and widths of the transformer, from the shapes of its first layer."""
+    if num_attention_heads is not None and num_attention_heads < 1:
+        raise ValueError(f"expected a positive number of heads, got {num_attention_heads}.")
+    width = reader.shape(f"{first_layer}attn.attn.W_q.weight", 2)[0]
     scale = reader.left.get(f"{first_layer}attn.attn.g")
     heads = num_attention_heads or (scale.numel() if scale is not None else max(1, width // PUBLISHED_HEAD_DIM))
-    key_width = reader.shape(f"{first_layer}attn.attn.W_k.weight")[0]
+    key_width = reader.shape(f"{first_layer}attn.attn.W_k.weight", 2)[0]
     if width % heads or key_width % (width // heads):
         raise ValueError(
             f"{reader.path} has attention of width {width} (keys {key_width}), which {heads} heads cannot share: "
@@ -174,7 +193,7 @@ def _attention_fields(reader: PublishedReader, first_layer: str, num_attention_h
         "hidden_size": width,
         "num_attention_heads": heads,
         "num_key_value_heads": key_width // (width // heads),
-        "intermediate_size": reader.shape(f"{first_layer}ffn.up.weight")[0],
+        "intermediate_size": reader.shape(f"{first_layer}ffn.up.weight", 2)[0],
         "qk_norm": scale is not None,
     }
 
@@ -187,33 +206,35 @@ def _load(model, converted: StateDict):
 def convert_tokenizer(
     path: str | Path, num_attention_heads: int | None = None, context_length: int = PUBLISHED_CONTEXT_LENGTH
 ) -> DreamerTokenizerModel:
-    """A published tokenizer file -> our model, float32.
+    """Convert a published tokenizer file into our model, in float32.
 
     Args:
         path: the `.pt` file.
-        num_attention_heads: heads, which the file does not store; width / 64 (or the QK-norm scales' number) if None.
-        context_length: window of the time layers, which the file does not store.
+        num_attention_heads: number of heads, which the file does not store. Defaults to width / 64, or to the number of
+            QK-norm scales.
+        context_length: window of the time layers in frames, which the file does not store. Defaults to 32.
 
     Raises:
-        ValueError: not a checkpoint, or one that does not fit; the sentence names the tensors at fault.
-        FileNotFoundError: there is no such file.
+        ValueError: if the file is not a checkpoint, or does not fit; the sentence names the tensors.
+        FileNotFoundError: if there is no such file.
     """
     reader = PublishedReader(path, read_state_dict(path))
-    _, channels, patch, _ = reader.shape("patchifier.cnn.weight")
-    patches = reader.shape("decoder.learned_modality_tokens")[2]
+    _, channels, patch, _ = reader.shape("patchifier.cnn.weight", 4)
+    patches = reader.shape("decoder.learned_modality_tokens", 4)[2]
     if round(patches**0.5) ** 2 != patches:
-        raise ValueError(f"{path} has {patches} patches, which is no square: only square images are supported.")
-    config = DreamerTokenizerConfig(
+        raise ValueError(f"expected a square number of patches in {path}, got {patches}: its images are not square.")
+    values = {
         **_attention_fields(reader, "encoder.layers.0.layers.0.", num_attention_heads),
-        image_size=patch * round(patches**0.5),
-        patch_size=patch,
-        num_channels=channels,
-        num_encoder_layers=4 * reader.count_groups("encoder.layers."),
-        num_decoder_layers=4 * reader.count_groups("decoder.layers."),
-        num_latent_tokens=reader.shape("encoder.learned_latent_tokens")[2],
-        latent_dim=reader.shape("encoder.output_proj.weight")[0],
-        context_length=context_length,
-    )
+        "image_size": patch * round(patches**0.5),
+        "patch_size": patch,
+        "num_channels": channels,
+        "num_encoder_layers": 4 * reader.count_groups("encoder.layers."),
+        "num_decoder_layers": 4 * reader.count_groups("decoder.layers."),
+        "num_latent_tokens": reader.shape("encoder.learned_latent_tokens", 4)[2],
+        "latent_dim": reader.shape("encoder.output_proj.weight", 2)[0],
+        "context_length": context_length,
+    }
+    config = DreamerTokenizerConfig.from_dict(values)
     converted = _tokenizer_tensors(reader, config)
     reader.finish()
     return _load(DreamerTokenizerModel(config), converted)
@@ -250,33 +271,34 @@ def convert_dynamics(
     fps: float | None = None,
     action_offset: int = 0,
 ) -> DreamerDynamicsModel:
-    """A published dynamics file -> our model, float32.
+    """Convert a published dynamics file into our model, in float32.
 
     Args:
         path: the `.pt` file.
-        num_latent_tokens: latent tokens of a frame, which the file does not store (the tokenizer's).
+        num_latent_tokens: number of latent tokens of a frame, which the file does not store (the tokenizer's).
         num_attention_heads, context_length: as in `convert_tokenizer`.
-        fps: frames a second of the training data, if known.
-        action_offset: alignment of actions; the published models pair frame t with the action recorded beside it (0).
+        fps: frames per second of the training data. Defaults to that of the config.
+        action_offset: alignment of actions. Defaults to 0: frame t has the action recorded with it.
 
     Raises:
-        ValueError: not a checkpoint, or one that does not fit; the sentence names the tensors at fault.
-        FileNotFoundError: there is no such file.
+        ValueError: if the file is not a checkpoint, or does not fit; the sentence names the tensors.
+        FileNotFoundError: if there is no such file.
     """
     reader = PublishedReader(path, read_state_dict(path))
-    config = DreamerDynamicsConfig(
+    values = {
         **_attention_fields(reader, "layers.0.layers.0.", num_attention_heads),
-        num_hidden_layers=4 * reader.count_groups("layers."),
-        num_latent_tokens=num_latent_tokens,
-        latent_dim=reader.shape("latent_projector.weight")[1],
-        num_register_tokens=reader.shape("register_tokens")[2],
-        num_action_tokens=reader.shape("action_tokens")[2],
-        action_dim=reader.shape("action_proj.weight")[1],
-        num_signal_levels=reader.shape("diffusion_embedder.embeddings")[0],
-        context_length=context_length,
-        fps=fps,
-        action_offset=action_offset,
-    )
+        "num_hidden_layers": 4 * reader.count_groups("layers."),
+        "num_latent_tokens": num_latent_tokens,
+        "latent_dim": reader.shape("latent_projector.weight", 2)[1],
+        "num_register_tokens": reader.shape("register_tokens", 4)[2],
+        "num_action_tokens": reader.shape("action_tokens", 4)[2],
+        "action_dim": reader.shape("action_proj.weight", 2)[1],
+        "num_signal_levels": reader.shape("diffusion_embedder.embeddings", 2)[0],
+        "context_length": context_length,
+        "fps": fps,
+        "action_offset": action_offset,
+    }
+    config = DreamerDynamicsConfig.from_dict(values)
     converted = _dynamics_tensors(reader, config)
     reader.finish()
     return _load(DreamerDynamicsModel(config), converted)

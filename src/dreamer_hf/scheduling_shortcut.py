@@ -15,43 +15,43 @@ from dataclasses import dataclass
 import torch
 
 CONTEXT_SIGNAL_LEVEL = 0.9
-"""Level at which rollouts show the past, unless they are told otherwise."""
+"""Default level at which rollouts show the past."""
 
 
 def num_step_sizes(num_signal_levels: int) -> int:
-    """Number of step sizes on the grid of `num_signal_levels` (K_max): log2(K_max) + 1."""
+    """Return the number of step sizes on the grid of `num_signal_levels` (K_max): log2(K_max) + 1."""
     return num_signal_levels.bit_length()
 
 
 def signal_level_id(signal_level: float, num_signal_levels: int) -> int:
-    """Index of a signal level in [0, 1), rounded down to the grid.
+    """Return the index of a signal level in [0, 1), rounded down to the grid.
 
     Raises:
-        ValueError: the level is outside [0, 1); 1 is clean and has no index.
+        ValueError: if the level is outside [0, 1); 1 is clean and has no index.
     """
     if not 0 <= signal_level < 1:
-        raise ValueError(f"signal level {signal_level} has no index: give a level of at least 0 and below 1.")
-    # 0.9 * 10 is 9.000000000000002 or 8.999999999999998 depending on the product: the small constant keeps the grid's own levels.
+        raise ValueError(f"expected a signal level of at least 0 and below 1, got {signal_level}.")
+    # A level of the grid may round to slightly less than its index in the product; the constant keeps it.
     return math.floor(signal_level * num_signal_levels + 1e-9)
 
 
 def step_size_id(num_inference_steps: int, num_signal_levels: int) -> int:
-    """Index of the step size `1 / num_inference_steps`.
+    """Return the index of the step size `1 / num_inference_steps`.
 
     Raises:
-        ValueError: the number of steps is not a power of two in 1..K_max.
+        ValueError: if the number of steps is not a power of two from 1 to K_max.
     """
     is_power_of_two = num_inference_steps > 0 and num_inference_steps & (num_inference_steps - 1) == 0
     if not is_power_of_two or num_inference_steps > num_signal_levels:
         raise ValueError(
-            f"num_inference_steps={num_inference_steps} is not on this model's grid: "
-            f"give a power of two from 1 to {num_signal_levels}."
+            f"expected num_inference_steps to be a power of two from 1 to {num_signal_levels}, got "
+            f"{num_inference_steps}."
         )
     return (num_signal_levels // num_inference_steps).bit_length() - 1
 
 
 def add_noise(latents: torch.Tensor, noise: torch.Tensor, signal_level: torch.Tensor | float) -> torch.Tensor:
-    """Mixes clean latents (B,T,N,C) with noise: `(1 - tau) * noise + tau * latents`.
+    """Mix clean latents (B,T,N,C) with noise: `(1 - tau) * noise + tau * latents`.
 
     `signal_level` is a number or a (B,T) tensor of levels in [0, 1].
     """
@@ -63,7 +63,7 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, signal_level: torch.Te
 def euler_step(
     noisy: torch.Tensor, clean_prediction: torch.Tensor, step: int, num_inference_steps: int
 ) -> torch.Tensor:
-    """One denoising step from `tau = step / K` to `(step + 1) / K`: `z + (x - z) / (1 - tau) * d`.
+    """Take one denoising step from `tau = step / K` to `(step + 1) / K`: `z + (x - z) / (1 - tau) * d`.
 
     With `d = 1/K` the factor `d / (1 - tau)` is `1 / (K - step)`: the last step returns the prediction itself.
     """
@@ -73,7 +73,7 @@ def euler_step(
 def sample_training_grid(
     shape: tuple[int, ...], num_signal_levels: int, generator: torch.Generator | None, device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draws training pairs: `d` uniformly over the powers of two, then `tau` uniformly over {0, d, 2d, ..., 1 - d}.
+    """Draw training pairs: `d` uniformly over the powers of two, then `tau` uniformly over {0, d, 2d, ..., 1 - d}.
 
     Returns `(signal_level_ids, step_size_ids)`, both int64 of the given shape.
     """
@@ -86,16 +86,16 @@ def sample_training_grid(
 
 @dataclass(frozen=True)
 class RolloutSchedule:
-    """The passes of one dreamt frame: `num_inference_steps` denoising passes and one commit pass (section 3.2).
+    """Passes of one generated frame: `num_inference_steps` denoising passes and one commit pass (section 3.2).
 
     Args:
-        num_inference_steps: denoising passes K, a power of two, at most `num_signal_levels`.
+        num_inference_steps: number of denoising passes K, a power of two, at most `num_signal_levels`.
         context_signal_level: level at which past frames are shown to the model; a little noise makes it robust to its
             own errors. Mixed exactly, indexed rounded down to the grid.
         num_signal_levels: K_max of the model.
 
     Raises:
-        ValueError: a number of steps or a level that is not on the model's grid.
+        ValueError: if the number of steps or the level is not on the model's grid.
     """
 
     num_inference_steps: int
@@ -103,7 +103,7 @@ class RolloutSchedule:
     num_signal_levels: int
 
     def __post_init__(self):
-        # Both raise on bad input: a rollout must refuse it when it starts, not in its first step.
+        # Both raise on invalid input, which a rollout must refuse when it starts, not in its first step.
         _ = self.step_size_id, self.context_signal_level_id
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers.utils import CONFIG_NAME, cached_file
 
-from .configuration_dreamer import DIGESTS_KEY
+from .configuration_base import DIGESTS_KEY
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The published `.pt` format: golden numbers, other sizes and spellings, and what is refused."""
+"""The published `.pt` format: golden values, other sizes and spellings, and refusals."""
 
 import json
 import pickle
@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from dreamer_hf import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
+from dreamer_hf.cli import run_script
+from dreamer_hf.convert_published import run_published_conversion
 from dreamer_hf.published_checkpoints import convert_dynamics, convert_tokenizer, read_state_dict
 from tiny import randn
 
@@ -26,7 +28,7 @@ def convert(*arguments):
 
 @pytest.fixture(scope="module", params=["plain", "grouped_query"])
 def golden(request, tmp_path_factory):
-    """(world converted by the script, expected tensors) of one golden pair."""
+    """Return the world that the script converts from one golden pair of files, and the expected tensors."""
     source, output = GOLDEN / request.param, tmp_path_factory.mktemp("golden") / "world"
     facts = json.loads((source / "facts.json").read_text())
     done = convert(
@@ -92,7 +94,7 @@ def published_layers(prefix, groups, width, key_width, inner, heads=None):
 
 
 def published_dynamics(width=64, groups=2, heads=None, levels=32, actions=3, prefix="model."):
-    """A random state dict in the published format."""
+    """Return a random state dict in the published format."""
     tensors = {
         f"{prefix}shortcut_embedder.embeddings": randn(levels.bit_length(), width),
         f"{prefix}diffusion_embedder.embeddings": randn(levels, width),
@@ -159,9 +161,9 @@ def test_prefixes_and_legacy_spelling(tmp_path, prefix):
 def test_one_file_gives_one_model(tmp_path):
     torch.save({"model": published_tokenizer()}, tmp_path / "t.pt")
     torch.save({"model": published_dynamics()}, tmp_path / "d.pt")
-    assert convert("--tokenizer", tmp_path / "t.pt", "--output_dir", tmp_path / "t").returncode == 0
-    arguments = ("--dynamics", tmp_path / "d.pt", "--output_dir", tmp_path / "d", "--num_latent_tokens", 7)
-    assert convert(*arguments).returncode == 0
+    run_published_conversion(argv=["--tokenizer", f"{tmp_path}/t.pt", "--output_dir", f"{tmp_path}/t"])
+    arguments = ["--dynamics", f"{tmp_path}/d.pt", "--output_dir", f"{tmp_path}/d", "--num_latent_tokens", "7"]
+    run_published_conversion(argv=arguments)
     assert DreamerTokenizerModel.from_pretrained(tmp_path / "t").config.latent_dim == 12
     assert DreamerDynamicsModel.from_pretrained(tmp_path / "d").config.num_latent_tokens == 7
 
@@ -172,8 +174,9 @@ class Exploit:
 
 
 def faulty_files(folder):
-    """name -> (file, what its refusal must say)."""
+    """Yield names, files, and words that their refusal must contain."""
     tensors = published_dynamics()
+    norm, width = "model.layers.1.layers.2.norm1.weight", len(tensors["model.register_tokens"][0, 0, 0])
     missing = {
         k: v for k, v in tensors.items() if not k.endswith(("output_projector.weight", "1.layers.2.norm1.weight"))
     }
@@ -181,8 +184,23 @@ def faulty_files(folder):
         "missing": (missing, ["missing", "output_projector.weight", "layers.1.layers.2.norm1.weight"]),
         "left over": ({**tensors, "model.extra": torch.ones(1)}, ["left over", "extra"]),
         "misshapen": ({**tensors, "model.action_tokens": torch.ones(1, 1, 2, 63)}, ["wrong shape", "action_tokens"]),
+        "not a number": (
+            {**tensors, norm: torch.full((width,), torch.nan)},
+            ["NaN or infinite values: layers.1.layers.2"],
+        ),
+        "infinite": (
+            {**tensors, norm: torch.full((width,), -torch.inf)},
+            ["NaN or infinite values: layers.1.layers.2"],
+        ),
+        "other axes": ({**tensors, "model.register_tokens": torch.ones(5)}, ["register_tokens", "to have 4 axes"]),
+        "integer keys": ({"model": {0: torch.ones(1)}}, ["holds no named tensors"]),
+        "a billion layers": (
+            {**tensors, "model.layers.999999999.x": torch.ones(1)},
+            ["num_hidden_layers to be an int from 1 to 1024"],
+        ),
+        "complex": ({**tensors, norm: torch.ones(width, dtype=torch.complex64)}, ["wrong shape", "complex64"]),
         "a tokenizer": (published_tokenizer(), ["layers.0.layers.0.attn.attn.W_q.weight"]),
-        "no tensors": ({"model": {"a": 1}}, ["holds no tensors"]),
+        "no tensors": ({"model": {"a": 1}}, ["holds no named tensors"]),
     }
     for name, (content, words) in cases.items():
         torch.save(content, folder / f"{name}.pt")
@@ -200,12 +218,13 @@ def test_refusals(tmp_path):
     for name, path, words in faulty_files(tmp_path):
         with pytest.raises((ValueError, FileNotFoundError)) as refusal:
             convert_dynamics(path, 7)
+        assert "\n" not in str(refusal.value)
         for word in words:
             assert word in str(refusal.value), (name, str(refusal.value))
 
 
 @pytest.mark.slow
-def test_the_script_refuses_in_one_sentence(tmp_path):
+def test_the_command_refuses_in_one_sentence(tmp_path, capsys):
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save({"model": published_dynamics()}, tmp_path / "d.pt")
     (tmp_path / "full").mkdir()
@@ -214,12 +233,20 @@ def test_the_script_refuses_in_one_sentence(tmp_path):
         "nothing to convert": ("--output_dir", tmp_path / "a"),
         "not a checkpoint": ("--dynamics", tmp_path / "text.pt", "--output_dir", tmp_path / "b"),
         "is not empty": ("--dynamics", tmp_path / "d.pt", "--output_dir", tmp_path / "full"),
+        "expected a positive number of heads, got 0": (
+            *("--dynamics", tmp_path / "d.pt", "--output_dir", tmp_path / "e", "--dynamics_num_attention_heads", 0),
+        ),
+        "context_length to be an int from 1": (
+            *("--dynamics", tmp_path / "d.pt", "--output_dir", tmp_path / "f", "--context_length", 0),
+        ),
         "which 5 heads cannot share": (
             *("--dynamics", tmp_path / "d.pt", "--output_dir", tmp_path / "c", "--dynamics_num_attention_heads", 5),
         ),
     }
     for words, arguments in cases.items():
-        done = convert(*arguments)
-        assert done.returncode == 2 and words in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+        with pytest.raises(SystemExit) as stop:
+            run_script(lambda argv=arguments: run_published_conversion(argv=list(map(str, argv))))
+        printed = capsys.readouterr().err
+        assert stop.value.code == 2 and words in printed, printed
+        assert "Traceback" not in printed and printed.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.pt", "full", "text.pt"]

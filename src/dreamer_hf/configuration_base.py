@@ -1,0 +1,111 @@
+"""What every configuration shares: reading and writing `config.json`, and checks of values."""
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers.configuration_utils import PreTrainedConfig
+
+DIGESTS_KEY = "weights_sha256"
+"""Where `config.json` holds the digests of the weight files; they belong to the folder, not to the config."""
+
+LARGEST = 1e30
+"""Numbers beyond this are refused: they would overflow in float32."""
+
+
+def check_integers(config: PreTrainedConfig, largest: dict[str, int], smallest: int = 1) -> None:
+    """Check that fields of a config are integers from `smallest` to the given largest values.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, limit in largest.items():
+        value = getattr(config, name)
+        if not smallest <= value <= limit:
+            raise ValueError(f"expected {name} to be an int from {smallest} to {limit}, got {value}.")
+
+
+def check_positive(name: str, *values: float | None) -> None:
+    """Check that numbers are positive and finite; None is left out.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for value in values:
+        if value is not None and not 0 < value < LARGEST:
+            raise ValueError(f"expected {name} to be positive and finite, got {value}.")
+
+
+def check_finite(name: str, values: list[float | int]) -> None:
+    """Check that numbers are finite.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    if not all(-LARGEST < value < LARGEST for value in values):
+        raise ValueError(f"expected {name} to be finite numbers, got {values}.")
+
+
+class DreamerConfigMixin:
+    """Reading and writing of configs: refuse what is no config of the class, and save nothing that names its folder."""
+
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """Read `config.json`; see the base class, which reads that of any model and then gives it random weights.
+
+        Raises:
+            ValueError: if it is the config of another kind of model, or no config.
+        """
+        try:
+            values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+            found = values.get("model_type", cls.model_type)
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"config.json of {pretrained_model_name_or_path} does not hold a JSON object: save the model again."
+            ) from error
+        if found != cls.model_type:
+            hint = f"give the folder or repository of a {cls.model_type}"
+            if found == "dreamer_world":
+                part = cls.model_type.removeprefix("dreamer_")
+                hint = f"load it with DreamerWorldModel.from_pretrained and take its .{part}"
+            raise ValueError(f"{pretrained_model_name_or_path} holds a {found}, not a {cls.model_type}: {hint}.")
+        return values, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """Make a config from a dictionary; see the base class.
+
+        Raises:
+            ValueError: if a value is invalid.
+        """
+        values = {name: value for name, value in config_dict.items() if name != DIGESTS_KEY}
+        try:
+            return super().from_dict(values, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"invalid {cls.model_type} config: {error.__cause__ or error}") from error
+
+    def __post_init__(self, **kwargs):
+        dtype = kwargs.get("torch_dtype") if self.dtype is None else self.dtype
+        if isinstance(dtype, str):
+            import torch
+
+            if not isinstance(getattr(torch, dtype, None), torch.dtype):
+                raise ValueError(f"expected dtype to be the name of a torch dtype such as 'float32', got {dtype!r}.")
+        super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict:
+        """Return the values as a dictionary; see the base class.
+
+        The path that the config was loaded from is left out (transformers would write those of a world's parts), and so
+        is `auto_map` unless code is saved, because the files that it names stayed behind.
+        """
+        values = super().to_dict()
+        values.pop("_name_or_path", None)
+        auto_map = values.pop("auto_map", None)
+        if auto_map and self.is_remote_code():
+            # transformers takes every class named *Tokenizer* for one of text, and writes (slow, fast) in its place.
+            flat = {auto: name if isinstance(name, str) else name[0] for auto, name in auto_map.items()}
+            values["auto_map"] = flat
+        return values
+
+
+__all__ = ["DreamerConfigMixin", "check_finite", "check_integers", "check_positive"]
