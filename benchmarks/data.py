@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmark_tools import print_table
 from dreamer_hf.cli import run_script
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shards import METADATA_NAME, ShardIndex, ShardMetadata, shard_name
@@ -80,11 +81,6 @@ def main() -> None:
     print_table(("what", "measured"), [*rows, memory])
     columns = ("read PushT / noisy", "size PushT / noisy", "write PushT / noisy")
     print_table(("codec, frames a chunk", *columns), [describe_codec(name, codecs[name]) for name in codecs])
-
-
-def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    lines = [head, ["---"] * len(head), *rows]
-    print("\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def repeat(root: Path, times: int, destination: Path) -> Path:
