@@ -11,7 +11,7 @@ from dreamer_hf.play.controls import make_control
 from dreamer_hf.play.devices import Joystick, Keyboard, Mouse, pygame
 from dreamer_hf.play.game import PAUSED, PLUGGED, UNPLUGGED, Game
 from dreamer_hf.play.session import PlaySession
-from dreamer_hf.play.window import AMBER, MAX_BARS_BELOW, PlayWindow, View, open_display, shorten
+from dreamer_hf.play.window import AMBER, MAX_BARS_BELOW, PlayWindow, View, open_display, shorten, without_common_ends
 from tiny import IMAGE_SIZE
 
 
@@ -185,3 +185,9 @@ def test_a_long_name_is_shortened_in_the_middle(window):
         font.size(short)[0] <= 120 and name.startswith(head) and name.endswith(tail) and head and len(tail) > len(head)
     )
     assert shorten(name, font, 1000) == name
+
+
+def test_what_all_names_share_is_left_out():
+    names = ["robot.left_hand.joint_1.pos", "robot.left_arm.joint_1.pos", "robot.left_hand.joint_2.pos"]
+    assert without_common_ends(names) == ["hand.joint_1", "arm.joint_1", "hand.joint_2"]
+    assert without_common_ends(["x", "y"]) == ["x", "y"] and without_common_ends(["a.x"]) == ["x"]

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -13,15 +14,14 @@ from .devices import Command, pygame
 BACKGROUND, PANEL, TRACK = (18, 20, 24), (28, 31, 37), (52, 57, 66)
 TEXT, DIM, ACCENT, ALERT = (232, 235, 240), (140, 147, 158), (92, 170, 255), (255, 92, 92)
 AMBER = (255, 190, 70)
-MARGIN, LINE, MIN_LINE = 14, 26, 17
-BARS_WIDTH, MIN_BARS_WIDTH = 520, 340
-VALUE_WIDTH, MAX_NAME_SHARE = 74, 0.45
+MARGIN, LINE, MIN_LINE = 14, 26, 15
+BARS_WIDTH, MIN_BARS_WIDTH, MAX_NAME_SHARE = 520, 340, 0.55
 PICTURE_SIDE, SMALL_PICTURE_SIDE = 576, 448
 MAX_BARS_BELOW = 4
 """More bars than these are next to the picture."""
-DESKTOP_MARGIN = 80
+DESKTOP_MARGIN = 64
 """Pixels of the desktop that a new window leaves free, for its title and the desktop's own bars."""
-HELP = ("space pause    enter one step    R next start", "backspace ten frames back    esc quit")
+HELP = ("space pause    enter one step    R next start    ", "backspace ten frames back    esc quit")
 NO_DISPLAY = "there is no display to open a window on: play with --headless, or log in with a screen."
 KEY_COMMANDS = {
     pygame.K_SPACE: Command.PAUSE,
@@ -77,23 +77,19 @@ class Layout:
 
 
 def lay_out(
-    frame_size: tuple[int, int],
-    num_pictures: int,
-    num_bars: int,
-    num_help_lines: int,
-    scale: float,
-    room: tuple[int, int],
+    frame_size: tuple[int, int], num_pictures: int, num_bars: int, help_lines: int, scale: float, room: tuple[int, int]
 ) -> Layout:
     """Lay out a window for frames of `frame_size` (height, width), enlarged `scale` times.
 
-    The layout is as small as possible, except that bars next to the picture, or below it, take the width that is left
-    of `room` (width, height). It may be larger than `room`: then choose a smaller scale.
+    The layout is as small as possible, except that bars take what is left of the width of `room` (width, height). It
+    may be larger than `room`: then choose a smaller scale.
     """
     height, width = (max(1, round(side * scale)) for side in frame_size)
     all_width = num_pictures * width + (num_pictures - 1) * MARGIN
     first_top = MARGIN if num_pictures == 1 else MARGIN + LINE
     below = num_bars <= MAX_BARS_BELOW
-    panel_height = MARGIN // 2 + LINE + (num_bars * LINE if below else 0) + LINE + 14 + num_help_lines * LINE + 4
+    help_lines = help_lines if below else min(1, help_lines)
+    panel_height = MARGIN // 2 + LINE + (num_bars * LINE if below else 0) + LINE + 14 + help_lines * LINE + 4
     most_rows = num_bars if below else max(1, max(height, room[1] - first_top - MARGIN - panel_height) // MIN_LINE)
     columns = -(-num_bars // most_rows)
     rows = -(-num_bars // columns)
@@ -165,12 +161,11 @@ class PlayWindow:
         desktop = tuple(side - DESKTOP_MARGIN for side in pygame.display.get_desktop_sizes()[0])
         wanted = PICTURE_SIDE if len(captions) == 1 else SMALL_PICTURE_SIDE
         largest = scale or max(1, wanted // max(frame_size))
-        layout = self._fit(largest, desktop) if scale is None else self._lay_out(scale, desktop)
-        width = layout.pictures[-1].right + MARGIN
-        smallest = self._lay_out(layout.pictures[0].w / frame_size[1], (width, desktop[1]))
-        self.surface = pygame.display.set_mode(smallest.size, pygame.RESIZABLE)
+        fitting = self._largest_fitting(largest, desktop) if scale is None else scale
+        layout = self._lay_out(fitting, (0, desktop[1]))
+        self.surface = pygame.display.set_mode(layout.size, pygame.RESIZABLE)
         pygame.display.set_caption(title or "Dreamer world")
-        self._use(smallest)
+        self._use(layout)
 
     @property
     def pictures(self) -> list["pygame.Rect"]:
@@ -187,7 +182,7 @@ class PlayWindow:
         if event.type == pygame.VIDEORESIZE:
             self.surface = pygame.display.get_surface()
             size = self.surface.get_size()
-            self._use(self._fit(max(1, max(size) // min(self._frame_size)), size))
+            self._use(self._lay_out(self._largest_fitting(max(1, max(size) // min(self._frame_size)), size), size))
         if event.type == pygame.QUIT:
             return Command.QUIT
         return KEY_COMMANDS.get(event.key) if event.type == pygame.KEYDOWN else None
@@ -205,7 +200,8 @@ class PlayWindow:
         self._draw_bars(view)
         if view.banner:
             self._draw_banner(view.banner)
-        for row, line in enumerate(self._help):
+        lines = self._help if self.space.size <= MAX_BARS_BELOW else ["".join(self._help)]
+        for row, line in enumerate(lines):
             self._write(line, (MARGIN, layout.banner.bottom + 8 + row * LINE), DIM, self._small_font)
         pygame.display.flip()
 
@@ -216,18 +212,22 @@ class PlayWindow:
     def _lay_out(self, scale: float, room: tuple[int, int]) -> Layout:
         return lay_out(self._frame_size, len(self._captions), self.space.size, len(self._help), scale, room)
 
-    def _fit(self, largest: int, room: tuple[int, int]) -> Layout:
-        """Return the layout of the largest scale that fits, or the smallest one if none does."""
+    def _largest_fitting(self, largest: int, room: tuple[int, int]) -> float:
+        """Return the largest scale that fits, or the smallest one if none does."""
         for scale in (*range(largest, 0, -1), 1 / 2, 1 / 3, 1 / 4):
-            layout = self._lay_out(scale, room)
-            if layout.size[0] <= room[0] and layout.size[1] <= room[1]:
+            width, height = self._lay_out(scale, room).size
+            if width <= room[0] and height <= room[1]:
                 break
-        return layout
+        return scale
 
     def _use(self, layout: Layout) -> None:
         self._layout = layout
-        self._bar_font = pygame.font.Font(None, round(24 * min(1, (layout.line + 8) / 31)))
-        self._short: dict[tuple[str, int], str] = {}
+        self._bar_font = pygame.font.Font(None, min(24, layout.line + 4))
+        widest = int(MAX_NAME_SHARE * layout.bars.w / layout.columns)
+        names = self.space.labels
+        if max(self._bar_font.size(name)[0] for name in names) > widest:
+            names = without_common_ends(names)
+        self._names = [shorten(name, self._bar_font, widest) for name in names]
 
     def _draw_picture(self, frame: np.ndarray, place: "pygame.Rect") -> None:
         picture = pygame.image.frombuffer(np.ascontiguousarray(frame), frame.shape[1::-1], "RGB")
@@ -249,26 +249,33 @@ class PlayWindow:
             right -= 56
             pygame.draw.circle(self.surface, ALERT, (right + 8, top + 8), 6)
             self._write("REC", (right + 20, top), ALERT)
-        self._write(view.status, (MARGIN, top), TEXT, max_width=right - MARGIN)
+        self._write(shorten(view.status, self._font, right - MARGIN), (MARGIN, top), TEXT)
 
     def _draw_bars(self, view: View) -> None:
-        layout, font = self._layout, self._bar_font
-        width = layout.bars.w // layout.columns - (MARGIN if layout.columns > 1 else 0)
-        name_width = min(max(font.size(name)[0] for name in self.space.labels) + 12, int(MAX_NAME_SHARE * width))
-        label_width = max((font.size(label)[0] + 12 for label in view.labels), default=0)
-        for index, name in enumerate(self.space.labels):
-            column, row = divmod(index, layout.rows)
-            left = layout.bars.x + column * (layout.bars.w // layout.columns)
-            bar = pygame.Rect(left, layout.bars.y + row * layout.line, width, layout.line)
-            self._write(name, bar.topleft, TEXT, font, name_width - 12)
+        layout = self._layout
+        for column in range(layout.columns):
+            width = layout.bars.w // layout.columns
+            place = pygame.Rect(layout.bars.x + column * width, layout.bars.y, width, layout.line)
+            if layout.columns > 1:
+                place.w -= MARGIN
+            self._draw_column(view, range(self.space.size)[column * layout.rows :][: layout.rows], place)
+
+    def _draw_column(self, view: View, indices: range, place: "pygame.Rect") -> None:
+        """Draw bars below each other, the first one at `place`: name, control, range, and value."""
+        font = self._bar_font
+        labels = view.labels[indices.start : indices.stop]
+        labels_left = place.x + max(font.size(self._names[index])[0] for index in indices) + 12
+        track_left = labels_left + max((font.size(label)[0] + 12 for label in labels), default=0)
+        track = pygame.Rect(track_left, place.y + 3, place.right - track_left, max(5, place.h * 2 // 5))
+        track.w -= font.size("-0000.00")[0]
+        for index in indices:
+            self._write(self._names[index], place.topleft, TEXT, font)
             if index < len(view.labels):
-                self._write(view.labels[index], (bar.x + name_width, bar.y), DIM, font)
-            track_left = bar.x + name_width + label_width
-            thickness = max(5, layout.line * 2 // 5)
-            track = pygame.Rect(track_left, bar.y + 3, bar.right - VALUE_WIDTH - track_left, thickness)
+                self._write(view.labels[index], (labels_left, place.y), DIM, font)
             self._draw_track(track, index, view.action)
-            value = font.render(f"{view.action[index]:.{self._decimals[index]}f}", True, TEXT)
-            self.surface.blit(value, (bar.right - value.get_width(), bar.y))
+            value = f"{view.action[index]:.{self._decimals[index]}f}"
+            self._write(value, (place.right - font.size(value)[0], place.y), TEXT, font)
+            place, track = place.move(0, place.h), track.move(0, place.h)
 
     def _draw_track(self, track: "pygame.Rect", index: int, action: np.ndarray) -> None:
         """Draw the range of an action, filled from where it rests to its value."""
@@ -281,25 +288,23 @@ class PlayWindow:
         pygame.draw.rect(self.surface, ACCENT, fill, border_radius=3)
         pygame.draw.rect(self.surface, TEXT, (here - 1, track.y - 2, 3, track.h + 4), border_radius=1)
 
-    def _write(
-        self,
-        text: str,
-        place: tuple[int, int],
-        color: tuple[int, int, int],
-        font: "pygame.font.Font | None" = None,
-        max_width: int | None = None,
-    ) -> None:
-        font = font or self._font
-        if max_width is not None:
-            if (text, max_width) not in self._short:
-                self._short[text, max_width] = shorten(text, font, max_width)
-            text = self._short[text, max_width]
-        self.surface.blit(font.render(text, True, color), place)
+    def _write(self, text: str, place: tuple[int, int], color: tuple[int, int, int], font=None) -> None:
+        self.surface.blit((font or self._font).render(text, True, color), place)
+
+
+def without_common_ends(names: Sequence[str]) -> list[str]:
+    """Return names without the first and the last parts that all of them share, such as "robot." and ".pos"."""
+    for _ in range(2):
+        pairs = zip(min(names), max(names))
+        shared = "".join(ours for ours, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        cut = max(shared.rfind(separator) for separator in "._/ ") + 1
+        names = [name[cut:][::-1] for name in names]
+    return list(names)
 
 
 def shorten(text: str, font: "pygame.font.Font", width: int) -> str:
-    """Return a text that is at most `width` pixels wide: its middle is left out if needed, since names of joints differ
-    at both ends."""
+    """Return a text that is at most `width` pixels wide, without its middle if needed: names of joints differ at both
+    ends."""
     kept = len(text)
     short = text
     while font.size(short)[0] > width and kept > 0:
