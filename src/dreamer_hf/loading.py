@@ -10,6 +10,7 @@ from .adapters import load_adapter
 from .modeling_dreamer_world import DreamerWorldModel
 from .options import WorldOptions
 from .start_frames import StartFrames, load_start_frames, read_start_frames
+from .weight_files import verify_weights
 from .worlds import resolve_model
 
 
@@ -42,6 +43,7 @@ def load_world(
         kind = AutoConfig.from_pretrained(path_or_repo).model_type
         if kind != "dreamer_world":
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+        verify_weights(path_or_repo)
         dtype = dtype or ("float32" if place.type == "cpu" else "auto")
         world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -1,11 +1,14 @@
 """Loading a world to play it: with weights as 8-bit integers, too."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from dreamer_hf.configuration_dreamer import DIGESTS_KEY
 from dreamer_hf.loading import choose_device, load_world
 from tiny import random_world
 
@@ -55,9 +58,36 @@ def test_a_device_that_is_not_there_is_refused_in_one_sentence():
             choose_device("cuda:0")
 
 
-def test_an_incomplete_copy_of_the_weights_is_refused_in_one_sentence(folder):
-    weights = Path(folder) / "model.safetensors"
+def cut_off(weights):
     weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def flip_a_bit(weights):
+    data = bytearray(weights.read_bytes())
+    data[-1000] ^= 1
+    weights.write_bytes(data)
+
+
+def replace_by_foreign_weights(weights):
+    save_file({"a": torch.zeros(1)}, weights, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "digest"),
+    [
+        (cut_off, True),
+        (cut_off, False),
+        (flip_a_bit, True),
+        (replace_by_foreign_weights, True),
+        (replace_by_foreign_weights, False),
+    ],
+)
+def test_a_world_that_is_not_whole_is_refused_in_one_sentence(folder, damage, digest):
+    if not digest:  # as saved before there were digests
+        config = json.loads((Path(folder) / "config.json").read_text())
+        del config[DIGESTS_KEY]
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+    damage(Path(folder) / "model.safetensors")
     with pytest.raises(ValueError, match="cannot load a world from") as caught:
         load_world(folder, "cpu")
     assert "\n" not in str(caught.value)
