@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dreamer_hf.configuration_dreamer import DIGESTS_KEY
+from dreamer_hf.configuration_base import DIGESTS_KEY
 from dreamer_hf.loading import choose_device, load_world
 from tiny import random_world
 
