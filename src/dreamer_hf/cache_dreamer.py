@@ -11,9 +11,11 @@ Shapes: B batch, T frames of a pass, K keys, N tokens of a frame, H_kv key-value
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer
 
@@ -21,6 +23,9 @@ from .rotary import rotary_tables, rotate
 
 # A slot that holds no frame yet: so far in the past that no window reaches it.
 EMPTY_SLOT = -(2**40)
+
+MIN_CHUNK_FRAMES = 32
+"""Fewest frames of the passes that a long sequence is split into; see `DreamerCache.chunks`."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +107,16 @@ class RingLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         if plan.in_place:
             self._write(key_states, value_states, plan)
-            return self.keys, self.values
+            return self.keys.to(key_states.dtype), self.values.to(value_states.dtype)
         # The new frames reach further than the ring: attend to both, then keep the last ones.
-        attended = torch.cat([self.keys, key_states], 2), torch.cat([self.values, value_states], 2)
+        pairs = (self.keys, key_states), (self.values, value_states)
+        attended = tuple(torch.cat([past.to(new.dtype), new], 2) for past, new in pairs)
         self._write(key_states, value_states, plan)
         return attended
 
     def _write(self, key_states: torch.Tensor, value_states: torch.Tensor, plan: TimePlan) -> None:
-        self.keys.index_copy_(2, plan.slots, key_states[:, :, plan.written])
-        self.values.index_copy_(2, plan.slots, value_states[:, :, plan.written])
+        self.keys.index_copy_(2, plan.slots, key_states[:, :, plan.written].to(self.keys.dtype))
+        self.values.index_copy_(2, plan.slots, value_states[:, :, plan.written].to(self.values.dtype))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.capacity, 0
@@ -204,11 +210,33 @@ class DreamerCache(Cache):
         """Frames that row 0 has committed since its start (waits for the device)."""
         return int(self.next_position - self.row_starts[0])
 
+    def chunks(self, num_frames: int) -> Iterator[slice]:
+        """Yield slices that split a sequence into the passes to give it in.
+
+        A pass attends to the ring and to all of its own frames, so one long pass costs quadratically.
+        """
+        length = max(self.context_length, MIN_CHUNK_FRAMES)
+        for start in range(0, num_frames, length):
+            yield slice(start, start + length)
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Take back what the passes in this block have committed if it fails.
+
+        What they wrote into the ring stays there. It is no part of any window, and the next pass overwrites it.
+        """
+        position = self.next_position.clone()
+        try:
+            yield
+        except BaseException:
+            self.next_position.copy_(position)
+            raise
+
     def replace_rows(self, rows: torch.Tensor, source: DreamerCache) -> None:
         """Restarts rows with the past of `source`, a cache of `len(rows)` rows that ends at this cache's position."""
         for layer, new in zip(self.ring_layers, source.ring_layers):
-            layer.keys.index_copy_(0, rows, new.keys)
-            layer.values.index_copy_(0, rows, new.values)
+            layer.keys.index_copy_(0, rows, new.keys.to(layer.keys.dtype))
+            layer.values.index_copy_(0, rows, new.values.to(layer.values.dtype))
         # Rows share the slots' positions; a slot that only the new rows have filled is hidden from the others by
         # their own start.
         torch.maximum(self.slot_positions, source.slot_positions, out=self.slot_positions)
@@ -286,18 +314,21 @@ class DreamerCache(Cache):
         return twin
 
 
-def row_indices(rows: Sequence[int] | torch.Tensor, batch_size: int, device: torch.device) -> torch.Tensor:
+def row_indices(
+    rows: Sequence[int] | torch.Tensor, batch_size: int, device: torch.device, unique: bool = False
+) -> torch.Tensor:
     """Return indices of rows as an int64 tensor on a device.
 
     Raises:
-        ValueError: `rows` is empty or holds something else than indices of rows.
+        ValueError: `rows` is empty, holds something else than indices of rows, or, with `unique`, holds one twice.
     """
-    indices = torch.as_tensor(rows)
-    valid = indices.ndim == 1 and len(indices) > 0 and not indices.dtype.is_floating_point
-    valid = valid and indices.dtype != torch.bool and 0 <= int(indices.min()) <= int(indices.max()) < batch_size
-    if not valid:
-        raise ValueError(f"expected one or more indices from 0 to {batch_size - 1} for rows, got {rows!r}.")
-    return indices.to(device, torch.int64)
+    indices = np.asarray(rows.cpu() if isinstance(rows, torch.Tensor) else rows)
+    valid = indices.ndim == 1 and indices.size > 0 and np.issubdtype(indices.dtype, np.integer)
+    valid = valid and 0 <= indices.min() <= indices.max() < batch_size
+    if not valid or (unique and len(np.unique(indices)) < len(indices)):
+        kind = "different indices" if unique else "indices"
+        raise ValueError(f"expected one or more {kind} from 0 to {batch_size - 1} for rows, got {rows!r}.")
+    return torch.as_tensor(indices, dtype=torch.int64, device=device)
 
 
 def _copy_rows(states: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:

@@ -1,4 +1,6 @@
-"""The passes of a rollout's step as plain functions, and their compiled forms.
+"""The passes of a rollout as plain functions, and their compiled forms.
+
+Everything about `torch.compile` is here: `compile_pass` calls it, and `warm_up` makes the first calls, which compile.
 
 Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, a action width, H, W pixels.
 """
@@ -6,7 +8,6 @@ Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, a ac
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -23,23 +24,23 @@ if TYPE_CHECKING:  # PyTorch's compiler takes seconds to import
     from torch._dynamo.types import GuardFilterEntry
 
 NUM_GRAPHS = 64
-"""Compiled graphs that a model's pass may have: every batch size and kind of pass needs its own."""
+"""Compiled graphs that a pass of a model may have: every batch size and kind of pass needs its own."""
 
 CPU_CODE = {
     "freezing": True,  # weights become constants of the code, packed for its matrix products
-    "max_autotune": True,  # matrix products of a few rows in generated code: faster than libraries, which suit large ones
+    "max_autotune": True,  # generated matrix products of a few rows are faster than those of libraries
     "max_autotune_gemm_backends": "CPP",
-    "cpp_wrapper": True,  # kernels are many and short: C++ calls them faster than Python
-    "cpp.min_chunk_size": 8192,  # elements a thread: handing over fewer takes longer than to compute them
+    "cpp_wrapper": True,  # there are many short kernels: C++ calls them faster than Python
+    "cpp.min_chunk_size": 8192,  # elements per thread: starting a thread for fewer takes longer than computing them
 }
-"""How Inductor makes code for a CPU; docs/speed.md says what it is worth."""
+"""Settings of Inductor for a CPU; docs/speed.md says what they gain."""
 
 SETTING = (bool, int, float, str, list)
-"""Kinds of a module's attributes that may steer what it computes."""
+"""Types of a module's attributes that may change what it computes."""
 
 
 def dynamics_pass(
-    dynamics: nn.Module,
+    model: nn.Module,
     latents: torch.Tensor,
     signal_level_ids: torch.Tensor,
     step_size_ids: torch.Tensor,
@@ -48,8 +49,8 @@ def dynamics_pass(
     cache: DreamerCache,
     num_commit_frames: int,
 ) -> torch.Tensor:
-    """One pass of the dynamics model: the clean prediction (B,T,N_z,d_z), float32."""
-    output = dynamics(
+    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32."""
+    output = model(
         latents,
         signal_level_ids,
         step_size_ids,
@@ -61,71 +62,69 @@ def dynamics_pass(
     return output.latents.float()
 
 
-def decoder_pass(tokenizer: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:
-    """One pass of the decoder: latents (B,T,N_z,d_z) to frames (B,T,3,H,W) in [0, 1], float32."""
-    return tokenizer.decode(latents, past_key_values=cache).pixel_values_videos
+def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:
+    """Decode latents (B,T,N_z,d_z) with a tokenizer into frames (B,T,3,H,W) in [0, 1], float32."""
+    return model.decode(latents, past_key_values=cache).pixel_values_videos
 
 
-def compile_pass(function: Callable[..., torch.Tensor], model: nn.Module) -> Callable[..., torch.Tensor]:
-    """The same function for this model and static shapes: with CUDA graphs on a GPU, generated code alone elsewhere.
+def compile_pass(function: FunctionType, model: nn.Module) -> Callable[..., torch.Tensor]:
+    """Return a compiled form of a pass for one model and static shapes.
 
-    Nothing is compiled before the first call; see `warm_up` for that one. Code that was made for a model serves all its
-    rollouts, until its weights or settings change.
+    On a GPU it runs as CUDA graphs. Nothing is compiled before the first call; see `warm_up`. All rollouts of a model
+    share the code made for it, until its weights or settings change.
 
     Args:
-        function: one of the passes above; takes the model first.
-        model: on whose device it runs.
+        function: `dynamics_pass` or `decoder_pass`.
+        model: its first argument in every call.
     """
     passes, state = _compiled_passes.setdefault(model, {}), _state_of(model)
     if function not in passes or passes[function].state != state:
         # On a CPU nothing is marked as staying in place: freezing would take a marked cache for a weight.
         compile_one = _compile_for_gpu if model.device.type == "cuda" else _compile
-        passes[function] = CompiledPass(compile_one(_with_code_of_its_own(function)), state)
+        passes[function] = CompiledPass(compile_one(_copy_code_object(function)), state)
     return passes[function].function
 
 
 @dataclass
 class CompiledPass:
-    """A pass of one model, and the state of the model that became part of it."""
+    """A compiled pass of one model, and the state of the model that became part of the code."""
 
     function: Callable[..., torch.Tensor]
     state: list[tuple]
 
 
-_compiled_passes: WeakKeyDictionary[nn.Module, dict[Callable, CompiledPass]] = WeakKeyDictionary()
+_compiled_passes: WeakKeyDictionary[nn.Module, dict[FunctionType, CompiledPass]] = WeakKeyDictionary()
 
 
 def _state_of(model: nn.Module) -> list[tuple]:
-    """Differs once a weight was replaced, moved or written to, or a setting changed, such as which adapter is active.
+    """Return what differs once a weight was replaced, moved or written to, or a setting changed (the active adapter, say).
 
-    Writing through `weight.data` leaves no trace, so that it goes unseen.
+    Writing through `weight.data` leaves no trace and goes unnoticed.
     """
     state = []
     for module in model.modules():
-        own = itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False))
-        state += [(id(weight), _version(weight), weight.dtype, weight.device) for weight in own]
+        tensors = itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False))
+        state += [(id(tensor), _version(tensor), tensor.dtype, tensor.device) for tensor in tensors]
         state += [(key, str(value)) for key, value in vars(module).items() if isinstance(value, SETTING)]
     return state
 
 
-def _version(weight: torch.Tensor) -> int:
-    return 0 if weight.is_inference() else weight._version
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
-def _with_code_of_its_own(function: FunctionType) -> FunctionType:
-    """A copy for which PyTorch, which keeps compiled graphs with a function's code object, begins anew."""
+def _copy_code_object(function: FunctionType) -> FunctionType:
+    """Return a copy for which PyTorch, which keeps compiled graphs by code object, has none yet."""
     return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
 
 
 def _compile(function: FunctionType, options: dict[str, bool] | None = None) -> Callable[..., torch.Tensor]:
-    model_argument = function.__code__.co_varnames[0]
+    return torch.compile(function, dynamic=False, options={"guard_filter_fn": _keep_input_guards} | (options or {}))
 
-    def is_about_inputs(guards: Sequence[GuardFilterEntry]) -> list[bool]:
-        """Most conditions that are checked before each call are about the model, and settled with the choice of the function;
-        checking them took a sixteenth of the time on a CPU."""
-        return [re.match(rf"{model_argument}\b", guard.name) is None for guard in guards]
 
-    return torch.compile(function, dynamic=False, options={"guard_filter_fn": is_about_inputs} | (options or {}))
+def _keep_input_guards(guards: Sequence[GuardFilterEntry]) -> list[bool]:
+    """Drop the conditions on the model, which `compile_pass` has settled: checking them took a sixteenth of the time on a CPU."""
+    return [guard.name.partition(".")[0].partition("[")[0] != "model" for guard in guards]
 
 
 def _compile_for_gpu(function: FunctionType) -> Callable[..., torch.Tensor]:
@@ -142,20 +141,20 @@ def _compile_for_gpu(function: FunctionType) -> Callable[..., torch.Tensor]:
 
 
 def _keep_in_place(cache: DreamerCache) -> None:
-    """Promises that a cache stays where it is: without that, PyTorch refuses CUDA graphs that write to their inputs."""
+    """Promise that a cache stays where it is: without that, PyTorch refuses CUDA graphs that write to their inputs."""
     tensors = [cache.next_position, cache.slot_positions]
     tensors += [tensor for layer in cache.ring_layers for tensor in (layer.keys, layer.values)]
     for tensor in tensors:
         torch._dynamo.mark_static_address(tensor, guard=False)
 
 
-def warm_up(step: Callable[[None], object], passes: list[str], device: torch.device) -> None:
-    """Makes the first calls of compiled passes, which do the compiling, and shows what it is busy with.
+def warm_up(call: Callable[[], object], passes: Sequence[str], device: torch.device) -> None:
+    """Make the first calls of compiled passes, which compile, and show their progress.
 
     Args:
-        step: a step of a throwaway rollout; each call meets one new pass.
-        passes: their names.
-        device: of the models.
+        call: something that can be thrown away; each call meets one new pass.
+        passes: names of the passes, in this order.
+        device: device of the model.
     """
     # Freezing has to be on while a function is traced, for which the `options` of torch.compile come too late.
     import torch._dynamo.config as dynamo_config
@@ -170,13 +169,13 @@ def warm_up(step: Callable[[None], object], passes: list[str], device: torch.dev
         for name in bar:
             bar.set_description(f"compiling the {name}")
             try:
-                step(None)
+                call()
             except InductorError as error:
                 if "NoValidChoicesError" not in str(error):
                     raise
-                # A product that has no generated form on this processor (of another dtype, or without weights): libraries'.
+                # A product without a generated form on this processor (of another dtype, say): a library computes it.
                 with inductor_config.patch(max_autotune=False):
-                    step(None)
+                    call()
 
 
 __all__ = ["compile_pass", "decoder_pass", "dynamics_pass", "warm_up"]

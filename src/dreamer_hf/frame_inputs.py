@@ -40,6 +40,18 @@ def prepare_frames(frames: FrameInput, config, device: torch.device, check_range
     Raises:
         ValueError: frames of another shape or type, or values outside their range.
     """
+    frames = checked_frames(frames, config)
+    if frames.dtype != torch.uint8 and check_range and not (frames.is_meta or torch.compiler.is_compiling()):
+        _check_range(frames)
+    return to_unit_range(frames.to(device))
+
+
+def checked_frames(frames: FrameInput, config) -> torch.Tensor:
+    """Return frames as a tensor (B,T,3,H,W), with the type, device and values that they have.
+
+    Raises:
+        ValueError: frames of another shape or type.
+    """
     frames = getattr(frames, "pixel_values_videos", frames)
     if isinstance(frames, (list, tuple)):
         frames = _stack_images(frames, config)
@@ -53,9 +65,7 @@ def prepare_frames(frames: FrameInput, config, device: torch.device, check_range
         )
     if frames.dtype == torch.bool or frames.is_complex():
         raise ValueError(f"expected frames of an integer or float type, got {frames.dtype}.")
-    if frames.dtype != torch.uint8 and check_range and not (frames.is_meta or torch.compiler.is_compiling()):
-        _check_range(frames)
-    return to_unit_range(frames.to(device))
+    return frames
 
 
 def _stack_images(images, config) -> torch.Tensor:
@@ -162,6 +172,7 @@ def context_actions(frames: FrameInput, actions, action_mask) -> tuple:
 __all__ = [
     "FrameInput",
     "action_limits",
+    "checked_frames",
     "context_actions",
     "is_start",
     "prepare_actions",

@@ -15,8 +15,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME, ModelOutput, cached_file
 
-from .frame_inputs import FrameInput, action_limits, context_actions, is_start, prepare_actions
-from .latent_rollout import DreamerLatentRollout, Frames, as_frames
+from .frame_inputs import FrameInput, action_limits, checked_frames, context_actions, is_start, prepare_actions
+from .latent_rollout import Context, DreamerLatentRollout, Frames, make_context, on_ordinary_tensors
 from .rollout import DreamerRollout
 from .rollout_noise import Generators, draw_noise
 from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule, euler_step
@@ -161,18 +161,10 @@ class RolloutNoise:
     commit: torch.Tensor
 
 
-def draw_rollout_noise(context: torch.Tensor, num_frames: int, generator: Generators) -> RolloutNoise:
-    """Draw noise in the order of a rollout: the context's, then start and commit noise of each frame."""
-    batch, _, tokens, width = context.shape
-    context_noise = draw_noise(context.shape, generator, context.device)
-    frames = [draw_noise((batch, tokens, width), generator, context.device) for _ in range(2 * num_frames)]
-    frames = torch.stack(frames, dim=1) if frames else context_noise[:, :0]
-    return RolloutNoise(context_noise, frames[:, 0::2], frames[:, 1::2])
-
-
 class DreamerDynamicsRolloutMixin(DreamerGenerationMixin):
     """Generation in latent space, for [`DreamerDynamicsModel`]."""
 
+    @on_ordinary_tensors
     def start_rollout(
         self,
         latents: torch.FloatTensor,
@@ -206,10 +198,10 @@ class DreamerDynamicsRolloutMixin(DreamerGenerationMixin):
                 model's grid.
         """
         schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
-        context = as_frames(latents.to(self.device), actions, action_mask, action_limits(self.config, self.device))
+        context = make_context(latents, actions, action_mask, self)
         return DreamerLatentRollout(self, context, schedule, generator, context_noise)
 
-    @torch.no_grad()
+    @on_ordinary_tensors
     def generate(
         self,
         latents: torch.FloatTensor,
@@ -238,50 +230,70 @@ class DreamerDynamicsRolloutMixin(DreamerGenerationMixin):
         Raises:
             ValueError: as in `start_rollout`.
         """
-        schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
-        latents, limits = latents.to(self.device), action_limits(self.config, self.device)
-        num_context, num_frames = latents.shape[1], _num_frames(actions, latents.shape[1])
-        actions, action_mask = prepare_actions(actions, action_mask, (len(latents), num_context + num_frames), limits)
-        context = as_frames(latents, actions[:, :num_context], action_mask[:, :num_context], limits)
-        noise = noise or draw_rollout_noise(context.latents, num_frames, generator)
-        start = noise.start.to(self.device)
-        future = as_frames(start, actions[:, num_context:], action_mask[:, num_context:], limits)
-        run = _generate_cached if use_cache else _generate_uncached
-        return DreamerGenerateOutput(latents=run(self, context, future, schedule, noise))
+        context = slice(0, latents.shape[1])
+        actions, action_mask = _prepare_all(actions, action_mask, latents.shape[:2], self.config, self.device)
+        first = latents, actions[:, context], action_mask[:, context]
+        settings = num_inference_steps, context_signal_level
+        if use_cache:
+            rollout = self.start_rollout(*first, *settings, generator, noise.context if noise else None)
+            outputs = _step_through(rollout, actions, action_mask, noise)
+            return DreamerGenerateOutput(latents=_stack([output.latents for output in outputs], latents.float()))
+        history, schedule = make_context(*first, self), self.rollout_schedule(*settings)
+        noise = noise or draw_rollout_noise(history.latents, actions.shape[1] - len(history), generator)
+        return DreamerGenerateOutput(latents=_generate_uncached(self, history, actions, action_mask, schedule, noise))
 
 
-def _num_frames(actions, num_context: int) -> int:
-    """Return F of actions (B,C+F,a)."""
+def draw_rollout_noise(context: torch.Tensor, num_frames: int, generator: Generators) -> RolloutNoise:
+    """Draw noise in the order of a rollout: the context's, then start and commit noise of each frame."""
+    batch, _, tokens, width = context.shape
+    context_noise = draw_noise(context.shape, generator, context.device)
+    frames = [draw_noise((batch, tokens, width), generator, context.device) for _ in range(2 * num_frames)]
+    frames = _stack(frames, context_noise)
+    return RolloutNoise(context_noise, frames[:, 0::2], frames[:, 1::2])
+
+
+def _prepare_all(actions, action_mask, context_shape: tuple[int, int], config, device: torch.device):
+    """Return actions (B,C+F,a) and mask (B,C+F) of context frames (B,C) and of the frames to generate."""
+    rows, num_context = context_shape
     length = 0 if actions is None or len(actions) == 0 else len(actions[0])
     if length < num_context:
         raise ValueError(
             f"expected actions of all {num_context} context frames and of the frames to generate, (B, C + F, a), got "
             f"{length} per row; action_mask says which frames have none."
         )
-    return length - num_context
+    return prepare_actions(actions, action_mask, (rows, length), action_limits(config, device))
 
 
-def _generate_cached(dynamics, context: Frames, future: Frames, schedule: RolloutSchedule, noise: RolloutNoise):
-    rollout = DreamerLatentRollout(dynamics, context, schedule, context_noise=noise.context)
-    frames = [
-        rollout.step(future.actions[:, i], future.action_mask[:, i], noise.start[:, i], noise.commit[:, i]).latents
-        for i in range(future.latents.shape[1])
-    ]
-    return torch.stack(frames, dim=1) if frames else future.latents
+def _step_through(rollout, actions: torch.Tensor, action_mask: torch.Tensor, noise: RolloutNoise | None) -> list:
+    """Generate one frame for each action after the context's."""
+    outputs, num_context = [], rollout.frame_index
+    for index in range(actions.shape[1] - num_context):
+        given = () if noise is None else (noise.start[:, index], noise.commit[:, index])
+        outputs.append(rollout.step(actions[:, num_context + index], action_mask[:, num_context + index], *given))
+    return outputs
 
 
-def _generate_uncached(dynamics, context: Frames, future: Frames, schedule: RolloutSchedule, noise: RolloutNoise):
-    history = context.to_noisy(noise.context, schedule.context_signal_level)
-    generated = []
-    for index in range(future.latents.shape[1]):
-        now = slice(index, index + 1)
-        frame = Frames(future.latents[:, now], future.actions[:, now], future.action_mask[:, now])
+def _stack(frames: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """Stack F frames (B,...) to (B,F,...); none of `like` (B,C,...) if there are none."""
+    return torch.stack(frames, dim=1) if frames else like[:, :0]
+
+
+def _generate_uncached(
+    dynamics, history: Frames, actions, action_mask, schedule: RolloutSchedule, noise: RolloutNoise
+):
+    history = Frames(history.latents, history.actions, history.action_mask)
+    generated, num_context = [], len(history)
+    history = history.to_noisy(noise.context.to(dynamics.device), schedule.context_signal_level)
+    for index in range(noise.start.shape[1]):
+        now, frame_index = slice(index, index + 1), slice(num_context + index, num_context + index + 1)
+        frame = Frames(noise.start[:, now].to(dynamics.device), actions[:, frame_index], action_mask[:, frame_index])
         for step in range(schedule.num_inference_steps):
             clean = _denoise_with_history(dynamics, history, frame, schedule, step)
             frame = replace(frame, latents=euler_step(frame.latents, clean, step, schedule.num_inference_steps))
-        generated.append(frame.latents)
-        history = history.append(frame.to_noisy(noise.commit[:, now], schedule.context_signal_level))
-    return torch.cat(generated, dim=1) if generated else future.latents
+        generated.append(frame.latents[:, 0])
+        commit_noise = noise.commit[:, now].to(dynamics.device)
+        history = history.append(frame.to_noisy(commit_noise, schedule.context_signal_level))
+    return _stack(generated, history.latents)
 
 
 def _denoise_with_history(dynamics, history: Frames, frame: Frames, schedule: RolloutSchedule, step: int):
@@ -297,6 +309,7 @@ def _denoise_with_history(dynamics, history: Frames, frame: Frames, schedule: Ro
 class DreamerWorldRolloutMixin(DreamerGenerationMixin):
     """Generation in pixels, for [`DreamerWorldModel`]."""
 
+    @on_ordinary_tensors
     def start_rollout(
         self,
         pixel_values_videos: FrameInput,
@@ -329,21 +342,27 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         ```
         """
         schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
-        actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
-        with torch.no_grad():
-            latents = self.encode(pixel_values_videos).latents
-        latent_rollout = self.dynamics.start_rollout(
-            latents,
-            actions,
-            action_mask,
-            schedule.num_inference_steps,
-            schedule.context_signal_level,
-            generator,
-            context_noise,
-        )
-        return DreamerRollout(self, latent_rollout)
+        context = self.make_context(pixel_values_videos, actions, action_mask)
+        return DreamerRollout(self, DreamerLatentRollout(self.dynamics, context, schedule, generator, context_noise))
 
-    @torch.no_grad()
+    def make_context(self, pixel_values_videos: FrameInput, actions=None, action_mask=None) -> Context:
+        """Encode context frames, for `start_rollout` and `reset`; see there.
+
+        Frames so long ago that they cannot influence a rollout are left out, and the others are encoded in chunks: a long
+        context costs no more than the windows of the time layers need.
+        """
+        actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
+        frames, tokenizer = checked_frames(pixel_values_videos, self.config.tokenizer_config), self.tokenizer
+        num_needed = max(self.dynamics.transformer.reach, tokenizer.decoder.transformer.reach, 1)
+        last = frames[:, -(num_needed + tokenizer.encoder.transformer.reach) :]
+        cache = tokenizer.new_encoder_cache(len(last))
+        chunks = [last[:, chunk] for chunk in cache.chunks(last.shape[1])]
+        # Without a cache one chunk is encoded as `encode` does it, bit for bit.
+        cache = cache if len(chunks) > 1 else None
+        latents = torch.cat([tokenizer.encode(chunk, cache).latents for chunk in chunks], dim=1)[:, -num_needed:]
+        return make_context(latents, actions, action_mask, self.dynamics, frames.shape[1] - latents.shape[1])
+
+    @on_ordinary_tensors
     def generate(
         self,
         pixel_values_videos: FrameInput,
@@ -373,36 +392,31 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         Raises:
             ValueError: as in `start_rollout`.
         """
-        schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
+        frames = checked_frames(pixel_values_videos, self.config.tokenizer_config)
+        config, settings = self.config.dynamics_config, (num_inference_steps, context_signal_level, generator)
         if is_start(pixel_values_videos):
-            actions, action_mask = self._append_actions(pixel_values_videos, actions, action_mask)
-        context = self.encode(pixel_values_videos).latents
-        output = self.dynamics.generate(
-            context,
-            actions,
-            action_mask,
-            schedule.num_inference_steps,
-            schedule.context_signal_level,
-            generator,
-            noise,
-            use_cache,
-        )
-        latents = torch.cat([context.float(), output.latents], dim=1)
-        frames = self._decode_by_frame(latents) if use_cache else self.tokenizer.decode(latents).pixel_values_videos
-        return DreamerGenerateOutput(pixel_values_videos=frames[:, context.shape[1] :], latents=output.latents)
+            actions, action_mask = _append_actions(pixel_values_videos, actions, action_mask, config, self.device)
+        actions, action_mask = _prepare_all(actions, action_mask, frames.shape[:2], config, self.device)
+        num_context = frames.shape[1]
+        if use_cache:
+            first = frames, actions[:, :num_context], action_mask[:, :num_context]
+            rollout = self.start_rollout(*first, *settings, noise.context if noise else None)
+            outputs = _step_through(rollout, actions, action_mask, noise)
+            latents = _stack([output.latents for output in outputs], rollout.latent_rollout.context.latents)
+            frames = _stack([output.pixel_values for output in outputs], frames.to(self.device).float())
+            return DreamerGenerateOutput(pixel_values_videos=frames, latents=latents)
+        context = self.encode(frames).latents.float()
+        latents = self.dynamics.generate(context, actions, action_mask, *settings, noise, use_cache=False).latents
+        frames = self.tokenizer.decode(torch.cat([context, latents], dim=1)).pixel_values_videos[:, num_context:]
+        return DreamerGenerateOutput(pixel_values_videos=frames, latents=latents)
 
-    def _append_actions(self, start, actions, action_mask) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return actions (B,C+F,a) and mask (B,C+F): those of `StartFrames`, followed by those of the frames to come."""
-        limits, shape = action_limits(self.config.dynamics_config, self.device), start.action_mask.shape
-        future = prepare_actions(actions, action_mask, (shape[0], _num_frames(actions, 0)), limits)
-        context = prepare_actions(start.actions, start.action_mask, shape, limits)
-        return tuple(torch.cat(pair, dim=1) for pair in zip(context, future))
 
-    def _decode_by_frame(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode (B,T,N_z,d_z) frame by frame: memory does not grow with the square of the length."""
-        cache = self.tokenizer.new_decoder_cache(latents.shape[0])
-        frames = [self.tokenizer.decode(frame, past_key_values=cache) for frame in latents.split(1, dim=1)]
-        return torch.cat([frame.pixel_values_videos for frame in frames], dim=1)
+def _append_actions(start, actions, action_mask, config, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return actions (B,C+F,a) and mask (B,C+F): those of `StartFrames`, followed by those of the frames to generate."""
+    shape = start.action_mask.shape
+    context = prepare_actions(start.actions, start.action_mask, shape, action_limits(config, device))
+    future = _prepare_all(actions, action_mask, (shape[0], 0), config, device)
+    return tuple(torch.cat(pair, dim=1) for pair in zip(context, future))
 
 
 __all__ = [

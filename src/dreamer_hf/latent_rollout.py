@@ -1,16 +1,19 @@
-"""Rollouts: the state of a dream, which lives in the object and never on a module (arXiv 2509.24527, section 3.2).
+"""Rollouts in latent space (arXiv 2509.24527, section 3.2). Their state lives in the object and never on a module.
 
-A rollout primes its caches with context frames, then every `step` denoises one frame and commits it. The commit pass
-of a frame and the first denoising pass of the next one are one pass over two frames (time attention is causal, so
-neither sees what it should not): four passes a frame instead of five.
+A rollout primes its cache with context frames. Then every `step` denoises one frame and commits it. The commit pass of a
+frame and the first denoising pass of the next one are one pass over two frames (time attention is causal, so neither
+sees what it should not): four passes per frame instead of five.
 
-Shapes: B rows, C context frames, N_z latent tokens, d_z latent channels, a action width.
+A rollout is a transaction: a call that fails or is refused leaves it unchanged, its noise included.
+
+Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, a action width.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,13 +22,20 @@ from transformers.utils import ModelOutput
 from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, dynamics_pass, warm_up
 from .frame_inputs import action_limits, prepare_actions
-from .rollout_noise import Generators, copy_generator, draw_noise, join_generators
+from .rollout_noise import (
+    Generators,
+    check_generator,
+    copy_generator,
+    draw_noise,
+    drawn_again_on_failure,
+    join_generators,
+)
 from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
 
 
 @dataclass
 class DreamerRolloutOutput(ModelOutput):
-    """One dreamt frame.
+    """One generated frame.
 
     Args:
         pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*): the frame in [0, 1]; None in latent rollouts.
@@ -36,148 +46,251 @@ class DreamerRolloutOutput(ModelOutput):
     latents: torch.FloatTensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frames:
-    """Some frames of every row: latents (B,T,N_z,d_z), actions (B,T,a), action_mask (B,T) (False: no action)."""
+    """T frames of every row.
+
+    Attributes:
+        latents: (B,T,N_z,d_z) float32.
+        actions: (B,T,a) float32, raw.
+        action_mask: (B,T) bool, False where a frame has no action.
+    """
 
     latents: torch.Tensor
     actions: torch.Tensor
     action_mask: torch.Tensor
 
+    def __len__(self) -> int:
+        """Return T."""
+        return self.latents.shape[1]
+
+    def __getitem__(self, time: slice) -> Frames:
+        """Return the frames of a slice of T."""
+        return Frames(self.latents[:, time], self.actions[:, time], self.action_mask[:, time])
+
     def to_noisy(self, noise: torch.Tensor, signal_level: float) -> Frames:
-        """The same frames at a signal level."""
+        """Return the same frames at a signal level."""
         return replace(self, latents=add_noise(self.latents, noise, signal_level))
 
     def append(self, other: Frames) -> Frames:
-        """These frames, then the other ones."""
-        pairs = zip((self.latents, self.actions, self.action_mask), (other.latents, other.actions, other.action_mask))
-        return Frames(*(torch.cat(pair, dim=1) for pair in pairs))
+        """Return these frames, followed by others."""
+        return Frames(*(torch.cat(pair, dim=1) for pair in zip(self._tensors, other._tensors)))
 
     def select(self, rows: torch.Tensor) -> Frames:
         """Return the same frames of some rows."""
-        return Frames(self.latents[rows], self.actions[rows], self.action_mask[rows])
+        return replace(
+            self, latents=self.latents[rows], actions=self.actions[rows], action_mask=self.action_mask[rows]
+        )
 
     @staticmethod
     def join(parts: Sequence[Frames]) -> Frames:
-        """Return the rows of several batches of frames as one batch."""
-        columns = zip(*((part.latents, part.actions, part.action_mask) for part in parts))
-        return Frames(*(torch.cat(column) for column in columns))
+        """Return the rows of several batches as one batch."""
+        columns = (torch.cat(column) for column in zip(*(part._tensors for part in parts)))
+        return replace(parts[0], **dict(zip(("latents", "actions", "action_mask"), columns)))
+
+    @property
+    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.latents, self.actions, self.action_mask
 
 
-def as_frames(latents: torch.Tensor, actions, action_mask, limits: torch.Tensor) -> Frames:
-    """Return latents (B,T,N_z,d_z) as float32, with their actions (see `prepare_actions`)."""
-    return Frames(latents.float(), *prepare_actions(actions, action_mask, latents.shape[:2], limits))
+@dataclass(frozen=True, eq=False)
+class Context(Frames):
+    """The context frames of a rollout: the last T of them, which can influence it.
+
+    Attributes:
+        num_skipped: number of context frames before these.
+    """
+
+    num_skipped: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """C, the number of context frames."""
+        return self.num_skipped + len(self)
+
+
+def make_context(latents: torch.Tensor, actions, action_mask, dynamics, num_skipped: int = 0) -> Context:
+    """Return a context for a dynamics model.
+
+    Args:
+        latents: (B,T,N_z,d_z) clean latents of the last T context frames.
+        actions, action_mask: (B,C,a) and (B,C) of all context frames; see `prepare_actions`.
+        dynamics: the `DreamerDynamicsModel`.
+        num_skipped: C - T.
+
+    Raises:
+        ValueError: a shape that does not fit, no row or no frame, or actions that are not finite.
+    """
+    config, device = dynamics.config, dynamics.device
+    latents = torch.as_tensor(latents).to(device).float()
+    expected = (config.num_latent_tokens, config.latent_dim)
+    if latents.ndim != 4 or latents.shape[2:] != expected or latents.numel() == 0:
+        raise ValueError(
+            f"expected context latents of shape (B, C, {expected[0]}, {expected[1]}) with at least one row and one "
+            f"frame, got {tuple(latents.shape)}."
+        )
+    shape = len(latents), num_skipped + latents.shape[1]
+    actions, action_mask = prepare_actions(actions, action_mask, shape, action_limits(config, device))
+    return Context(latents, actions[:, num_skipped:], action_mask[:, num_skipped:], num_skipped)
+
+
+def on_ordinary_tensors(method: Callable) -> Callable:
+    """Run a method without autograd. Within `torch.inference_mode`, too, its tensors can be changed outside of it."""
+    return torch.inference_mode(False)(torch.no_grad()(method))
 
 
 class DreamerLatentRollout:
-    """A dream in latent space. Made by [`DreamerDynamicsModel.start_rollout`]; see there for the arguments.
+    """A dream in latent space. Made by [`DreamerDynamicsModel.start_rollout`].
+
+    Args:
+        dynamics: the `DreamerDynamicsModel`.
+        context: the frames to start from.
+        schedule: the passes of a frame.
+        generator, context_noise: as in `start_rollout`.
 
     Attributes:
-        frame_index: index of the frame that the next step dreams, the first context frame being 0.
+        generator: source of noise from here on.
         context: the frames that `reset` returns to; None after a `join` of contexts of different lengths.
-        merge_commit: commit a frame together with the first denoising pass of the next one (four passes per frame
-            instead of five, equal to rounding). Default: True; benchmarks switch it off.
+        frame_index: index of the frame that the next step generates; the first context frame has index 0.
+        merge_commit: commit a frame together with the first denoising pass of the next one (equal to rounding). Default:
+            True; benchmarks switch it off.
+
+    Raises:
+        ValueError: noise or generators that do not fit the context.
     """
 
+    @on_ordinary_tensors
     def __init__(
         self,
         dynamics,
-        context: Frames,
+        context: Context,
         schedule: RolloutSchedule,
         generator: Generators = None,
         context_noise: torch.Tensor | None = None,
     ):
-        self.dynamics = dynamics
-        self.schedule = schedule
-        self.generator = generator
+        self.dynamics, self.schedule, self.generator = dynamics, schedule, generator
         self.merge_commit = True
+        self.context: Context | None = context
+        self.frame_index = context.num_frames
         self._limits = action_limits(dynamics.config, dynamics.device)
         self._dynamics_pass = dynamics_pass
-        self._cache: DreamerCache | None = None
-        self._restart(context, context_noise)
+        self._pending: Frames | None = None  # generated, but not yet part of the cache
+        check_generator(generator, len(context.latents))
+        with drawn_again_on_failure(generator, dynamics.device):
+            self._cache = self._primed_cache(context, context_noise, generator)
 
     @property
     def batch_size(self) -> int:
-        """Rows of the rollout."""
+        """Number of rows."""
         return self._cache.batch_size
 
-    @torch.no_grad()
+    @property
+    def cache(self) -> DreamerCache:
+        """The cache of the dynamics model, for measurements."""
+        return self._cache
+
+    @on_ordinary_tensors
     def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
-        """Dreams one frame in every row.
+        """Generate one frame in every row.
 
         Args:
-            actions: (B,a) raw actions in the data's units, the new frame's action tokens; None for no action.
-            action_mask: (B,) bool, False where a row has no action.
-            start_noise: (B,N_z,d_z) noise that the frame is made of; drawn if not given.
-            commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn if not given.
+            actions: (B,a) raw actions in the units of the training data, each for the new frame of a row; None for no
+                action. Values outside the range of the training data are clipped to it.
+            action_mask: (B,) bool, False where a row has no action. Default: every row has one.
+            start_noise: (B,N_z,d_z) noise that the frame starts from; drawn by default.
+            commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn by default.
 
         Returns:
             [`DreamerRolloutOutput`] with the frame's clean latents.
 
         Raises:
-            ValueError: a shape that does not fit.
+            ValueError: a shape that does not fit, or actions that are not finite.
         """
         actions, action_mask = prepare_actions(actions, action_mask, (self.batch_size,), self._limits)
-        start, commit_noise = self._noise(start_noise), self._noise(commit_noise)
-        frame = Frames(start, actions[:, None], action_mask[:, None])
-        for step in range(self.schedule.num_inference_steps):
-            clean = self._denoise(frame, step)
-            frame = replace(frame, latents=euler_step(frame.latents, clean, step, self.schedule.num_inference_steps))
-        self._pending = frame.to_noisy(commit_noise, self.schedule.context_signal_level)
-        if not self.merge_commit:
-            self._commit_pending()
-        self.frame_index += 1
+        start_noise, commit_noise = self._one_frame(start_noise), self._one_frame(commit_noise)
+        with self.undone_on_failure():
+            start_noise, commit_noise = self._drawn(start_noise), self._drawn(commit_noise)
+            frame = Frames(start_noise, actions[:, None], action_mask[:, None])
+            for step in range(self.schedule.num_inference_steps):
+                clean = self._denoise(frame, step)
+                latents = euler_step(frame.latents, clean, step, self.schedule.num_inference_steps)
+                frame = replace(frame, latents=latents)
+            self._pending = frame.to_noisy(commit_noise, self.schedule.context_signal_level)
+            if not self.merge_commit:
+                self._commit_pending()
+            self.frame_index += 1
         return DreamerRolloutOutput(latents=frame.latents[:, 0])
 
-    @torch.no_grad()
     def reset(
         self, latents=None, actions=None, action_mask=None, rows=None, context_noise=None, generator: Generators = None
     ) -> torch.Tensor:
-        """Starts over: from the first context (no latents given) or a new one, in all rows or in some.
+        """Start again, from the first context or a new one, in all rows or in some.
 
         Args:
-            latents: (B,C,N_z,d_z) clean context latents; with `rows`, one entry a row named there.
+            latents: (B,C,N_z,d_z) clean context latents; with `rows`, (R,C,N_z,d_z). Default: the first context.
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
-            rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
+            rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
-            generator: source of the noise from here on; with `rows`, one for each row named there, where the rollout
-                was started with one a row. The old ones if not given.
+            generator: source of noise from here on; with `rows`, one for each of them, if the rollout was started with one
+                per row. Default: the present ones.
 
         Returns:
-            The clean context latents.
+            Clean latents (B,C,N_z,d_z) of the context frames, of those that can influence the rollout.
 
         Raises:
-            ValueError: a shape or a number of generators that does not fit.
+            ValueError: a shape or a number of generators that does not fit, or indices that are not those of rows.
         """
-        context = self._new_context(latents, actions, action_mask, rows)
-        if generator is not None:
-            self._replace_generators(generator, rows)
+        context = None
+        if latents is not None:
+            context = make_context(latents, actions, action_mask, self.dynamics)
+        return self.restart(context, rows, context_noise, generator).latents
+
+    @on_ordinary_tensors
+    def restart(
+        self, context: Context | None = None, rows=None, context_noise=None, generator: Generators = None
+    ) -> Context:
+        """Start again from a context made by `make_context`; see `reset`. Returns the context used."""
+        if rows is not None:
+            rows = row_indices(rows, self.batch_size, self.dynamics.device, unique=True)
+        context = self.context_of(rows) if context is None else context
         if rows is None:
-            self._restart(context, context_noise)
+            check_generator(generator, len(context.latents))
+            self._restart(context, context_noise, self.generator if generator is None else generator)
         else:
-            self._restart_rows(torch.as_tensor(rows, device=context.latents.device), context, context_noise)
-        return context.latents
+            self._check_row_generators(generator, rows)
+            self._restart_rows(rows, context, context_noise, generator)
+        return context
 
-    def compile(self) -> None:
-        """Compiles the passes of a step, for this number of rows: minutes, with a progress bar; see
-        [`DreamerRollout.compile`]."""
-        self._dynamics_pass = compile_pass(dynamics_pass, self.dynamics)
-        passes = ["denoising pass", "pass over two frames" if self.merge_commit else "commit pass"]
-        warm_up(self._just_started().step, passes, self.dynamics.device)
+    def context_of(self, rows: torch.Tensor | None) -> Context:
+        """Return the first context of some rows (None: of all).
 
-    def clone(self, rows=None) -> DreamerLatentRollout:
-        """An independent copy: branch the future, then step both. Given generators are copied with their state.
-
-        Args:
-            rows: indices of the rows to copy, repeated as often as wanted: `[0] * 64` is one dream in 64 copies, to
-                try 64 futures in one batch. Such a copy is not compiled. None: all rows.
+        Raises:
+            ValueError: rollouts with contexts of different lengths were joined.
         """
+        if self.context is None:
+            raise ValueError("rows with contexts of different lengths were joined here: reset needs a context.")
+        return self.context if rows is None else self.context.select(rows)
+
+    @on_ordinary_tensors
+    def compile(self) -> None:
+        """Compile the passes of a step for this number of rows; see [`DreamerRollout.compile`]."""
+        compiled = compile_pass(dynamics_pass, self.dynamics)
+        twin = self.clone()
+        # Its first steps meet every kind of pass: without a pending frame first, then with one.
+        twin._pending, twin.generator, twin._dynamics_pass = None, torch.Generator().manual_seed(0), compiled
+        names = ["denoising pass", "pass over two frames" if self.merge_commit else "commit pass"]
+        warm_up(lambda: twin.step(None), names, self.dynamics.device)
+        self._dynamics_pass = compiled
+
+    @on_ordinary_tensors
+    def clone(self, rows=None) -> DreamerLatentRollout:
+        """Return an independent copy; see [`DreamerRollout.clone`]."""
         twin = copy.copy(self)
-        twin.generator = copy_generator(self._generators_of(rows))
         if rows is None:
-            twin._cache = self._cache.clone()
+            twin.generator, twin._cache = copy_generator(self.generator), self._cache.clone()
             return twin
         rows = row_indices(rows, self.batch_size, self.dynamics.device)
+        twin.generator = copy_generator(self._generators_of(rows))
         twin._cache = self._cache.clone(rows)
         twin.context = None if self.context is None else self.context.select(rows)
         twin._pending = None if self._pending is None else self._pending.select(rows)
@@ -185,96 +298,114 @@ class DreamerLatentRollout:
         return twin
 
     @staticmethod
-    @torch.no_grad()
+    @on_ordinary_tensors
     def join(rollouts: Sequence[DreamerLatentRollout]) -> DreamerLatentRollout:
         """Return one rollout with the rows of several; see [`DreamerRollout.join`]."""
+        if not rollouts:
+            raise ValueError("expected at least one rollout to join.")
         first = rollouts[0]
         if any(each.dynamics is not first.dynamics or each.schedule != first.schedule for each in rollouts):
             raise ValueError("rollouts can be joined only if they share one model and one schedule.")
         joined = copy.copy(first)
-        joined.generator, joined._dynamics_pass = join_generators(rollouts), dynamics_pass
+        joined.generator = join_generators(
+            [each.generator for each in rollouts], [each.batch_size for each in rollouts]
+        )
         joined.frame_index = max(each.frame_index for each in rollouts)
         contexts = [each.context for each in rollouts]
-        same_length = None not in contexts and len({context.latents.shape[1] for context in contexts}) == 1
-        joined.context = Frames.join(contexts) if same_length else None
+        lengths = {None if context is None else (len(context), context.num_frames) for context in contexts}
+        joined.context = Frames.join(contexts) if len(lengths) == 1 and None not in lengths else None
         if any(each._pending is None for each in rollouts):
             # Either all rows of a batch have an uncommitted frame, or none has.
             rollouts = [each if each._pending is None else each._committed_copy() for each in rollouts]
         joined._cache = DreamerCache.join([each._cache for each in rollouts])
-        pending = [each._pending for each in rollouts]
-        joined._pending = None if None in pending else Frames.join(pending)
+        joined._pending = None if rollouts[0]._pending is None else Frames.join([each._pending for each in rollouts])
+        joined._dynamics_pass = dynamics_pass
         return joined
 
+    @on_ordinary_tensors
     def copy_(self, other: DreamerLatentRollout) -> None:
-        """Becomes an independent copy of another rollout of this model and number of rows, in place; see
-        [`DreamerRollout.copy_`]."""
+        """Become an independent copy of another rollout in place; see [`DreamerRollout.copy_`]."""
+        if other.dynamics is not self.dynamics or other.batch_size != self.batch_size:
+            raise ValueError(
+                f"expected a rollout of the same model and of {self.batch_size} row(s), got {other.batch_size} row(s): "
+                "clone it instead."
+            )
         self._cache.copy_(other._cache)
         self.context, self._pending, self.frame_index = other.context, other._pending, other.frame_index
         self.generator, self.schedule = copy_generator(other.generator), other.schedule
 
-    def _just_started(self) -> DreamerLatentRollout:
-        """A copy to warm up with: its steps begin as those after a start or a restart, and draw noise of their own."""
-        twin = self.clone()
-        twin._pending, twin.generator = None, torch.Generator().manual_seed(0)
-        return twin
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Bring the rollout back to where it was if the block, which may step it, fails."""
+        pending, frame_index = self._pending, self.frame_index
+        with drawn_again_on_failure(self.generator, self.dynamics.device), self._cache.undone_on_failure():
+            try:
+                yield
+            except BaseException:
+                self._pending, self.frame_index = pending, frame_index
+                raise
 
-    def _new_context(self, latents, actions, action_mask, rows) -> Frames:
-        if latents is not None:
-            return as_frames(latents, actions, action_mask, self._limits)
-        if self.context is None:
-            raise ValueError("rows with contexts of different lengths were joined here: reset needs a context.")
-        return self.context if rows is None else self.context.select(rows)
+    def _restart(self, context: Context, context_noise, generator: Generators) -> None:
+        with drawn_again_on_failure(generator, self.dynamics.device):
+            cache = self._primed_cache(context, context_noise, generator)
+        if cache.batch_size != self.batch_size:
+            self._dynamics_pass = dynamics_pass  # compiled for another number of rows
+        self._cache = cache.in_place_of(self._cache)
+        self.context, self.generator = context, generator
+        self._pending, self.frame_index = None, context.num_frames
+
+    def _restart_rows(self, rows: torch.Tensor, context: Context, context_noise, generator: Generators) -> None:
+        if len(context.latents) != len(rows):
+            raise ValueError(f"expected a context of {len(rows)} row(s), as many as rows, got {len(context.latents)}.")
+        source = self._generators_of(rows) if generator is None else generator
+        with self.undone_on_failure(), drawn_again_on_failure(source, self.dynamics.device):
+            if self._pending is not None:
+                self._commit_pending()
+            cache = self._primed_cache(context, context_noise, source, self._cache.next_position)
+        self._cache.replace_rows(rows, cache)
+        if generator is not None:
+            new = dict(zip(rows.tolist(), generator))
+            self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
+
+    def _check_row_generators(self, generator: Generators, rows: torch.Tensor) -> None:
+        check_generator(generator, len(rows))
+        if generator is not None and not (isinstance(generator, Sequence) and isinstance(self.generator, Sequence)):
+            raise ValueError("rows get new generators one by one: start the rollout with a list of one per row.")
+
+    def _generators_of(self, rows: torch.Tensor) -> Generators:
+        """Return the generators of some rows; a generator that all rows share is every row's."""
+        if not isinstance(self.generator, Sequence):
+            return self.generator
+        return [self.generator[row] for row in rows.tolist()]
 
     def _committed_copy(self) -> DreamerLatentRollout:
         twin = self.clone()
         twin._commit_pending()
         return twin
 
-    def _generators_of(self, rows) -> Generators:
-        """The generators of some rows (None: of all); a generator that all rows share is every row's."""
-        if rows is None or not isinstance(self.generator, Sequence):
-            return self.generator
-        return [self.generator[int(row)] for row in rows]
+    def _primed_cache(
+        self, context: Context, noise, generator: Generators, end_position: torch.Tensor | None = None
+    ) -> DreamerCache:
+        """Return a new cache that holds the context at the context signal level.
 
-    def _replace_generators(self, generator: Generators, rows) -> None:
-        if rows is None:
-            self.generator = generator
-            return
-        each_has_one = isinstance(self.generator, Sequence) and isinstance(generator, Sequence)
-        if not each_has_one or len(generator) != len(rows):
-            raise ValueError("rows get new generators only one by one: start the rollout with a list of one a row.")
-        new = dict(zip((int(row) for row in rows), generator))
-        self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
+        Args:
+            end_position: position of the frame after the context. Default: its number of frames.
+        """
+        shape = (len(context.latents), context.num_frames, *context.latents.shape[2:])
+        noise = _checked_noise(noise, shape, self.dynamics.device)
+        noise = draw_noise(shape, generator, self.dynamics.device) if noise is None else noise
+        noisy = context.to_noisy(noise[:, context.num_skipped :], self.schedule.context_signal_level)
+        noisy = noisy[-max(self.dynamics.transformer.reach, 1) :]
+        end_position = context.num_frames if end_position is None else end_position
+        cache = self.dynamics.new_cache(len(context.latents), end_position - len(noisy))
+        for chunk in cache.chunks(len(noisy)):
+            self._commit(noisy[chunk], cache, dynamics_pass)
+        return cache
 
-    def _restart(self, context: Frames, context_noise: torch.Tensor | None) -> None:
-        self.context: Frames | None = context
-        self._pending: Frames | None = None
-        cache = self.dynamics.new_cache(context.latents.shape[0])
-        self._prime(context, context_noise, cache, self.generator)
-        self._cache = cache if self._cache is None else cache.in_place_of(self._cache)
-        self.frame_index = context.latents.shape[1]
-
-    def _restart_rows(self, rows: torch.Tensor, context: Frames, context_noise: torch.Tensor | None) -> None:
-        if self._pending is not None:
-            self._commit_pending()
-        start = self._cache.next_position - context.latents.shape[1]
-        cache = self.dynamics.new_cache(len(rows), start)
-        self._prime(context, context_noise, cache, self._generators_of(rows))
-        self._cache.replace_rows(rows, cache)
-
-    @torch.no_grad()
-    def _prime(
-        self, context: Frames, noise: torch.Tensor | None, cache: DreamerCache, generator: Generators = None
-    ) -> None:
-        """Fills a cache with context frames at the context signal level."""
-        if noise is None:
-            noise = draw_noise(context.latents.shape, generator, context.latents.device)
-        self._commit(context.to_noisy(noise, self.schedule.context_signal_level), cache, dynamics_pass)
-
-    def _commit(self, frames: Frames, cache: DreamerCache, run) -> None:
+    def _commit(self, frames: Frames, cache: DreamerCache, run: Callable) -> None:
         ids = torch.zeros_like(frames.action_mask, dtype=torch.int64)
         levels = ids + self.schedule.context_signal_level_id
-        run(self.dynamics, frames.latents, levels, ids, frames.actions, frames.action_mask, cache, ids.shape[1])
+        run(self.dynamics, frames.latents, levels, ids, frames.actions, frames.action_mask, cache, len(frames))
 
     def _commit_pending(self) -> None:
         # Where commits are merged, one alone is rare (a row restarts), and not worth another minute of compiling.
@@ -282,7 +413,7 @@ class DreamerLatentRollout:
         self._pending = None
 
     def _denoise(self, frame: Frames, step: int) -> torch.Tensor:
-        """One pass: the clean prediction (B,1,N_z,d_z) of the current frame; commits the pending one on the way."""
+        """Return the clean prediction (B,1,N_z,d_z) of a frame, from one pass, which also commits the pending frame."""
         levels = torch.full_like(frame.action_mask, self.schedule.signal_level_id(step), dtype=torch.int64)
         sizes = torch.full_like(levels, self.schedule.step_size_id)
         frames, num_commit = frame, 0
@@ -290,20 +421,34 @@ class DreamerLatentRollout:
             frames, num_commit = self._pending.append(frame), 1
             levels = torch.cat([torch.full_like(levels, self.schedule.context_signal_level_id), levels], dim=1)
             sizes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
-            self._pending = None
         conditions = levels, sizes, frames.actions, frames.action_mask
         clean = self._dynamics_pass(self.dynamics, frames.latents, *conditions, self._cache, num_commit)
+        self._pending = None
         return clean[:, -1:]
 
-    def _noise(self, noise) -> torch.Tensor:
-        """(B,N_z,d_z) noise, given or drawn, as one frame (B,1,N_z,d_z)."""
-        config, device = self.dynamics.config, self.dynamics.device
+    def _one_frame(self, noise) -> torch.Tensor | None:
+        """Check given noise (B,N_z,d_z) and return it as one frame (B,1,N_z,d_z)."""
+        config = self.dynamics.config
         shape = (self.batch_size, config.num_latent_tokens, config.latent_dim)
-        if noise is None:
-            noise = draw_noise(shape, self.generator, device)
-        elif tuple(noise.shape) != shape:
-            raise ValueError(f"noise has shape {tuple(noise.shape)}: here it must be {shape}.")
-        return noise.to(device)[:, None]
+        noise = _checked_noise(noise, shape, self.dynamics.device)
+        return None if noise is None else noise[:, None]
+
+    def _drawn(self, noise: torch.Tensor | None) -> torch.Tensor:
+        """Return noise of one frame (B,1,N_z,d_z), the given one or a new one."""
+        if noise is not None:
+            return noise
+        config = self.dynamics.config
+        shape = (self.batch_size, config.num_latent_tokens, config.latent_dim)
+        return draw_noise(shape, self.generator, self.dynamics.device)[:, None]
 
 
-__all__ = ["DreamerLatentRollout", "DreamerRolloutOutput", "Frames", "as_frames"]
+def _checked_noise(noise, shape: tuple[int, ...], device: torch.device) -> torch.Tensor | None:
+    if noise is None:
+        return None
+    noise = torch.as_tensor(noise, dtype=torch.float32)
+    if noise.shape != shape:
+        raise ValueError(f"expected noise of shape {tuple(shape)}, got {tuple(noise.shape)}.")
+    return noise.to(device)
+
+
+__all__ = ["Context", "DreamerLatentRollout", "DreamerRolloutOutput", "Frames", "make_context", "on_ordinary_tensors"]

@@ -292,6 +292,11 @@ class DreamerTransformer(nn.Module):
         self.layers = nn.ModuleList([DreamerLayer(config, index) for index in range(num_layers)])
         self.gradient_checkpointing = False
 
+    @property
+    def reach(self) -> int:
+        """Number of past frames that can influence a frame: every time layer looks `context_length - 1` frames back."""
+        return len(self.layers) // self.config.time_every * (self.config.context_length - 1)
+
     def new_cache(self, batch_size: int, device: torch.device, start_position: int | torch.Tensor = 0) -> DreamerCache:
         """Return an empty cache for this stack."""
         config = self.config

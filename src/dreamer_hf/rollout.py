@@ -1,6 +1,6 @@
 """Rollouts in pixels: a latent rollout, and the decoder with its cache.
 
-Shapes: B rows, C context frames, H, W pixels, N_z latent tokens, d_z latent channels, a action width.
+Shapes: B rows, R of them, C context frames, H, W pixels, N_z latent tokens, d_z latent channels, a action width.
 """
 
 from __future__ import annotations
@@ -10,54 +10,69 @@ from collections.abc import Sequence
 
 import torch
 
-from .cache_dreamer import DreamerCache
+from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, decoder_pass, warm_up
-from .frame_inputs import FrameInput, context_actions
-from .latent_rollout import DreamerLatentRollout, DreamerRolloutOutput
+from .frame_inputs import FrameInput
+from .latent_rollout import Context, DreamerLatentRollout, DreamerRolloutOutput, on_ordinary_tensors
 from .rollout_noise import Generators
 
 
 class DreamerRollout:
-    """A dream in pixels. Made by [`DreamerWorldModel.start_rollout`]; see there for the arguments.
+    """A dream in pixels. Made by [`DreamerWorldModel.start_rollout`].
+
+    A call that fails or is refused leaves the rollout unchanged, its noise included.
+
+    ```python
+    rollout = world.start_rollout(frames)               # (B, C, 3, H, W) uint8
+    frame = rollout.step(actions).pixel_values          # (B, a) raw -> (B, 3, H, W) in [0, 1]
+    futures = rollout.clone(rows=[0] * 64)              # try 64 things from here
+    rollout.reset()                                     # start again
+    ```
+
+    Args:
+        world: the `DreamerWorldModel`.
+        latent_rollout: a rollout of its dynamics model that has just started.
 
     Attributes:
         latent_rollout: the dream itself; this class adds the decoder and its cache.
     """
 
+    @on_ordinary_tensors
     def __init__(self, world, latent_rollout: DreamerLatentRollout):
         self.world = world
         self.latent_rollout = latent_rollout
         self._decoder_pass = decoder_pass
-        self._decoder_cache = self._prime_decoder(latent_rollout.context.latents)
+        self._decoder_cache = self._primed_decoder_cache(latent_rollout.context)
 
     @property
     def frame_index(self) -> int:
-        """Index of the frame that the next step dreams, the first context frame being 0."""
+        """Index of the frame that the next step generates; the first context frame has index 0."""
         return self.latent_rollout.frame_index
 
     @property
     def batch_size(self) -> int:
-        """Rows of the rollout."""
+        """Number of rows."""
         return self.latent_rollout.batch_size
 
     @property
     def caches(self) -> tuple[DreamerCache, DreamerCache]:
-        """Return the caches of the dynamics model and of the decoder, for measurements."""
-        return self.latent_rollout._cache, self._decoder_cache
+        """The caches of the dynamics model and of the decoder, for measurements."""
+        return self.latent_rollout.cache, self._decoder_cache
 
-    @torch.no_grad()
+    @on_ordinary_tensors
     def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
-        """Dreams one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
+        """Generate one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
 
         Returns:
             [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1] and `latents` (B,N_z,d_z).
         """
-        output = self.latent_rollout.step(actions, action_mask, start_noise, commit_noise)
-        frames = self._decoder_pass(self.world.tokenizer, output.latents[:, None], self._decoder_cache)
+        with self.latent_rollout.undone_on_failure(), self._decoder_cache.undone_on_failure():
+            output = self.latent_rollout.step(actions, action_mask, start_noise, commit_noise)
+            frames = self._decoder_pass(self.world.tokenizer, output.latents[:, None], self._decoder_cache)
         output.pixel_values = frames[:, 0]
         return output
 
-    @torch.no_grad()
+    @on_ordinary_tensors
     def reset(
         self,
         pixel_values_videos: FrameInput | None = None,
@@ -67,45 +82,71 @@ class DreamerRollout:
         context_noise=None,
         generator: Generators = None,
     ) -> torch.Tensor:
-        """Starts over: from the first context (no frames given) or a new one, in all rows or in some.
+        """Start again, from the first context or a new one, in all rows or in some.
 
         Args:
-            pixel_values_videos: context frames, as in `start_rollout`; with `rows`, one entry a row named there.
+            pixel_values_videos: context frames (B,C,3,H,W), as in `start_rollout`; with `rows`, (R,C,3,H,W). Default: the
+                first context.
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
-            rows: indices of the rows to restart; the others go on undisturbed. None restarts the whole rollout.
+            rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
             generator: as in [`DreamerLatentRollout.reset`].
 
         Returns:
-            Clean latents (B,C,N_z,d_z) of the context frames.
+            Clean latents (B,C,N_z,d_z) of the context frames. Frames so long ago that they cannot influence the rollout
+            are not encoded.
+
+        Raises:
+            ValueError: frames, actions, noise or generators that do not fit, or indices that are not those of rows.
         """
-        latents = None
-        if pixel_values_videos is not None:
-            actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
-            latents = self.world.encode(pixel_values_videos).latents
-        latents = self.latent_rollout.reset(latents, actions, action_mask, rows, context_noise, generator)
-        self._reset_decoder(latents, rows)
-        return latents
+        indices = None
+        if rows is not None:
+            indices = row_indices(rows, self.batch_size, self.world.device, unique=True)
+        if pixel_values_videos is None:
+            context = self.latent_rollout.context_of(indices)
+        else:
+            context = self.world.make_context(pixel_values_videos, actions, action_mask)
+        end_position = None if rows is None else self._decoder_cache.next_position
+        decoder_cache = self._primed_decoder_cache(context, end_position)
+        self.latent_rollout.restart(context, indices, context_noise, generator)
+        if rows is not None:
+            self._decoder_cache.replace_rows(indices, decoder_cache)
+            return context.latents
+        if decoder_cache.batch_size != self._decoder_cache.batch_size:
+            self._decoder_pass = decoder_pass  # compiled for another number of rows
+        self._decoder_cache = decoder_cache.in_place_of(self._decoder_cache)
+        return context.latents
 
+    @on_ordinary_tensors
     def compile(self) -> None:
-        """Compiles the passes of a step with `torch.compile`, for this number of rows: minutes, with a progress bar.
+        """Compile the passes of a step with `torch.compile`, for this number of rows: minutes, with a progress bar.
 
-        Steps then give the same frames to rounding. On a GPU passes run as CUDA graphs. On a CPU the weights become
-        part of the code: after changing them, or the model, compile again. Clones and resets stay compiled; compiling
-        another rollout of this model and number of rows takes seconds.
+        Steps then give the same frames, to rounding. On a GPU passes run as CUDA graphs. On a CPU the weights become
+        part of the code: compile again after changing them. Clones of all rows, resets and copies in place stay compiled;
+        compiling another rollout of this model and number of rows takes seconds.
         """
         self.latent_rollout.compile()
-        self._decoder_pass = compile_pass(decoder_pass, self.world.tokenizer)
-        twin = self.clone()
-        twin.latent_rollout = self.latent_rollout._just_started()
-        warm_up(twin.step, ["decoder pass"], self.world.device)
+        compiled = compile_pass(decoder_pass, self.world.tokenizer)
+        config, cache = self.world.config.tokenizer_config, self._decoder_cache.clone()
+        shape = (self.batch_size, 1, config.num_latent_tokens, config.latent_dim)
+        latents = torch.zeros(shape, device=self.world.device)
+        warm_up(lambda: compiled(self.world.tokenizer, latents, cache), ["decoder pass"], self.world.device)
+        self._decoder_pass = compiled
 
-    def clone(self, rows=None) -> DreamerRollout:
-        """An independent copy: branch the future, then step both; arguments as in [`DreamerLatentRollout.clone`].
+    @on_ordinary_tensors
+    def clone(self, rows: Sequence[int] | None = None) -> DreamerRollout:
+        """Return an independent copy: branch the future, then step both. Generators are copied with their state.
+
+        Args:
+            rows: indices of the rows to copy, in this order and as often as named: `[0] * 64` is one dream in 64 copies, to
+                try 64 futures in one batch. Such a copy is not compiled. Default: all rows.
+
+        Raises:
+            ValueError: `rows` is empty or holds something else than indices of rows.
 
         ```python
-        futures = rollout.clone(rows=[0] * 64)   # one dream in 64 copies
-        frames = futures.step(actions)           # (64, a): 64 things to try
+        futures = rollout.clone(rows=[0] * 64)
+        frames = futures.step(actions).pixel_values     # (64, a): 64 things to try
         ```
         """
         twin = copy.copy(self)
@@ -116,8 +157,9 @@ class DreamerRollout:
         return twin
 
     @staticmethod
+    @on_ordinary_tensors
     def join(rollouts: Sequence[DreamerRollout]) -> DreamerRollout:
-        """Return one rollout with the rows of several, in the order given; they stay unchanged.
+        """Return one rollout with the rows of several, in this order; they stay unchanged.
 
         Each row continues as it would have in its own rollout, to rounding, also if that rollout is at another frame.
         Together with `clone(rows)` this lets rows leave a batch, wait, and come back. The new rollout is not compiled;
@@ -132,40 +174,36 @@ class DreamerRollout:
         Raises:
             ValueError: the rollouts are of different worlds or schedules, or only some rows have a generator.
         """
+        latent_rollout = DreamerLatentRollout.join([rollout.latent_rollout for rollout in rollouts])
         joined = copy.copy(rollouts[0])
-        joined.latent_rollout = DreamerLatentRollout.join([rollout.latent_rollout for rollout in rollouts])
-        joined._decoder_pass = decoder_pass
+        joined.latent_rollout, joined._decoder_pass = latent_rollout, decoder_pass
         joined._decoder_cache = DreamerCache.join([rollout._decoder_cache for rollout in rollouts])
         return joined
 
+    @on_ordinary_tensors
     def copy_(self, other: DreamerRollout) -> None:
-        """Becomes an independent copy of another rollout of this world and number of rows, in place: the way back to a clone
-        that was kept, for which nothing compiled has to be recorded anew.
+        """Become an independent copy of another rollout, in place.
+
+        This is the way back to a clone that was kept: what is compiled stays compiled.
 
         Raises:
-            ValueError: the other rollout has another number of rows.
+            ValueError: the other rollout is of another world, or has another number of rows.
         """
-        if other.batch_size != self.batch_size:
-            raise ValueError(
-                f"a rollout of {self.batch_size} row(s) cannot become one of {other.batch_size}: clone that one."
-            )
         self.latent_rollout.copy_(other.latent_rollout)
         self._decoder_cache.copy_(other._decoder_cache)
 
-    def _reset_decoder(self, latents: torch.Tensor, rows) -> None:
-        if rows is None:
-            self._decoder_cache = self._prime_decoder(latents).in_place_of(self._decoder_cache)
-            return
-        start = self._decoder_cache.next_position - latents.shape[1]
-        rows = torch.as_tensor(rows, device=latents.device)
-        self._decoder_cache.replace_rows(rows, self._prime_decoder(latents, start))
+    def _primed_decoder_cache(self, context: Context, end_position: torch.Tensor | None = None) -> DreamerCache:
+        """Return a new decoder cache that has seen the clean context latents.
 
-    @torch.no_grad()
-    def _prime_decoder(self, latents: torch.Tensor, start_position: int | torch.Tensor = 0) -> DreamerCache:
-        """A decoder cache that has seen clean context latents (B,C,N_z,d_z)."""
+        Args:
+            end_position: position of the frame after the context. Default: its number of frames.
+        """
         tokenizer = self.world.tokenizer
-        cache = tokenizer.new_decoder_cache(latents.shape[0], start_position)
-        tokenizer.decode(latents, past_key_values=cache)
+        latents = context.latents[:, -max(tokenizer.decoder.transformer.reach, 1) :]
+        end_position = context.num_frames if end_position is None else end_position
+        cache = tokenizer.new_decoder_cache(len(latents), end_position - latents.shape[1])
+        for chunk in cache.chunks(latents.shape[1]):
+            tokenizer.decode(latents[:, chunk], past_key_values=cache)
         return cache
 
 

@@ -1,31 +1,47 @@
-"""The noise of rollouts: one generator for all rows, one per row, or PyTorch's global one."""
+"""The noise of rollouts: its generators and what is drawn from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
-"""A source of noise: one for all rows, one a row (each row's dream is then its own), or PyTorch's global one."""
+"""Source of noise: one generator for all rows; one per row, so that dreams do not depend on each other; or None for
+PyTorch's global generator."""
 
 
-def draw_noise(shape: tuple[int, ...], generator: Generators, device: torch.device) -> torch.Tensor:
-    """Standard normal float32 noise, drawn where the generator lives, so that a seed means the same on every device.
+def check_generator(generator: Generators, num_rows: int) -> None:
+    """Check the source of noise of some rows.
 
     Raises:
-        ValueError: several generators, but not one for each of `shape[0]` rows.
+        ValueError: neither a generator, nor one per row, nor None.
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    if not isinstance(generator, Sequence) or not all(isinstance(each, torch.Generator) for each in generator):
+        raise ValueError(
+            f"expected a torch.Generator, a list of one per row, or None for generator, got {generator!r}."
+        )
+    if len(generator) != num_rows:
+        raise ValueError(f"expected one generator for each of {num_rows} rows, got {len(generator)}.")
+
+
+def draw_noise(shape: Sequence[int], generator: Generators, device: torch.device) -> torch.Tensor:
+    """Draw standard normal noise, float32, on a device.
+
+    It is drawn where the generator is: a seed of a CPU generator gives the same noise on every device. With one generator
+    per row, `shape[0]` is the number of rows.
     """
     if isinstance(generator, Sequence):
-        if len(generator) != shape[0]:
-            raise ValueError(f"there are {len(generator)} generators for {shape[0]} rows: give one a row, or one.")
         return torch.stack([draw_noise(shape[1:], each, each.device) for each in generator]).to(device)
     source = device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=source).to(device)
+    return torch.randn(tuple(shape), generator=generator, device=source).to(device)
 
 
 def copy_generator(generator: Generators) -> Generators:
-    """A generator that will draw what the given one would; None (PyTorch's global one) stays None."""
+    """Return a generator, or a list of them, that draws the same numbers; None stays None."""
     if generator is None:
         return None
     if isinstance(generator, Sequence):
@@ -35,19 +51,58 @@ def copy_generator(generator: Generators) -> Generators:
     return twin
 
 
-def join_generators(rollouts: Sequence) -> list[torch.Generator] | None:
-    """Return copies of the rows' generators; rows that share one generator continue to share one."""
-    if all(rollout.generator is None for rollout in rollouts):
+def join_generators(generators: Sequence[Generators], batch_sizes: Sequence[int]) -> list[torch.Generator] | None:
+    """Return copies of the generators of several rollouts' rows; rows that share a generator continue to share one.
+
+    Raises:
+        ValueError: some rows have a generator of their rollout only, or none, and others have one each.
+    """
+    if all(generator is None for generator in generators):
         return None
-    generators = []
-    for rollout in rollouts:
-        generators += rollout.generator if isinstance(rollout.generator, Sequence) else [rollout.generator]
-    if len(generators) != sum(rollout.batch_size for rollout in rollouts) or None in generators:
+    rows = []
+    for generator, size in zip(generators, batch_sizes):
+        rows += generator if isinstance(generator, Sequence) else [generator if size == 1 else None] * size
+    if None in rows:
         raise ValueError(
             "rollouts can be joined if every row has a generator, or none has: start them with a list of one per row."
         )
-    copies = {id(generator): copy_generator(generator) for generator in generators}
-    return [copies[id(generator)] for generator in generators]
+    copies = {id(generator): copy_generator(generator) for generator in rows}
+    return [copies[id(generator)] for generator in rows]
 
 
-__all__ = ["Generators", "copy_generator", "draw_noise", "join_generators"]
+@contextmanager
+def drawn_again_on_failure(generator: Generators, device: torch.device) -> Iterator[None]:
+    """Restore the generators if the block fails, so that the same noise is drawn again.
+
+    Args:
+        generator: those that the block draws from.
+        device: where noise of the global generator is drawn.
+    """
+    generators = generator if isinstance(generator, Sequence) else [generator or _default_generator(device)]
+    states = [each.get_state() for each in generators]
+    try:
+        yield
+    except BaseException:
+        for each, state in zip(generators, states):
+            each.set_state(state)
+        raise
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    """Return PyTorch's global generator for a device."""
+    if device.type == "cpu":
+        return torch.default_generator
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    module = torch.get_device_module(device)
+    return module.default_generators[module.current_device() if device.index is None else device.index]
+
+
+__all__ = [
+    "Generators",
+    "check_generator",
+    "copy_generator",
+    "draw_noise",
+    "drawn_again_on_failure",
+    "join_generators",
+]

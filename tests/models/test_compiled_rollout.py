@@ -78,7 +78,7 @@ def decode(form, model):
 def compiled_for(model):
     """The compiled decoder, after it gave what the plain one gives."""
     compiled = compile_pass(decoder_pass, model)
-    warm_up(lambda _: decode(compiled, model), ["decoder"], model.device)
+    warm_up(lambda: decode(compiled, model), ["decoder"], model.device)
     torch.testing.assert_close(decode(compiled, model), decode(decoder_pass, model), atol=1e-4, rtol=1e-4)
     return compiled
 
