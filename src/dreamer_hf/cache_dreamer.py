@@ -2,10 +2,10 @@
 
 Space layers need no cache. A time layer keeps the keys and values of the last `context_length` frames plus one, so
 that a pass over two frames (commit of frame t, first denoising of frame t+1) finds both of their windows. Frame `p`
-lives in slot `p % capacity`; a pass that is not committed writes there too, and the next pass over the same frame
-writes over it. Nothing is ever moved, and every index is a tensor, so a step can be captured as one graph.
+has slot `p % capacity`; a pass that is not committed writes there too, and the next pass over the same frame
+overwrites it. Nothing is ever moved, and every index is a tensor, so a step can be captured as one graph.
 
-Shapes: B batch, T frames of a pass, K keys, N tokens of a frame, H_kv key-value heads, h head width.
+Shapes: B rows, T frames of a pass, K keys, N tokens of a frame, H_kv key-value heads, h head width.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MIN_CHUNK_FRAMES = 32
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Where the frames of one pass stand in time: made once a pass, read by every time layer.
+    """The positions of a pass in time and in the cache; made once per pass and read by every time layer.
 
     Attributes:
         positions: (T,) int64, the frames' positions.
         mask: (1 or B,1,T,K) additive mask of the time attention.
-        slots: slots of the ring that the pass writes, or None without a cache.
-        written: the frames of the pass that go into those slots, or None without a cache.
-        in_place: attention reads the ring alone (True), or the ring followed by the frames of the pass (False).
+        slots: slots of the ring that the pass writes; None without a cache.
+        written: the frames of the pass that go into those slots; None without a cache.
+        in_place: whether attention reads only the ring; if not, the ring followed by the frames of the pass.
     """
 
     positions: torch.Tensor
@@ -48,22 +48,22 @@ class TimePlan:
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Boolean visibility -> 0 where visible, the dtype's minimum elsewhere (what eager and SDPA both take).
+    """Return 0 where a boolean mask is True and the dtype's minimum elsewhere, as eager attention and SDPA take it.
 
-    Contiguous, also where the visibility is a transpose: a GPU's fast attention kernels take no other mask.
+    The result is contiguous even if the mask is a transpose: the fast attention kernels of a GPU take no other.
     """
     hidden = torch.zeros_like(visible, dtype=dtype, memory_format=torch.contiguous_format)
     return hidden.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def in_window(queries: torch.Tensor, keys: torch.Tensor, context_length: int) -> torch.Tensor:
-    """(T,), (K,) positions -> (T,K) bool: causal, and among the last `context_length` frames of the query's frame."""
+    """Return (T,K) bool for positions (T,) and (K,): whether a key is in the window that ends at the query's frame."""
     distance = queries[:, None] - keys[None, :]
     return (distance >= 0) & (distance < context_length)
 
 
 def uncached_plan(num_frames: int, context_length: int, dtype: torch.dtype, device: torch.device) -> TimePlan:
-    """The plan of a pass over a whole sequence: a causal band."""
+    """Return the plan of a pass over a whole sequence: a causal band."""
     positions = torch.arange(num_frames, device=device)
     visible = in_window(positions, positions, context_length)
     return TimePlan(positions, additive_mask(visible, dtype)[None, None])
@@ -102,13 +102,13 @@ class RingLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, plan: TimePlan):
-        """Writes the frames of a pass, each (B, N * H_kv, T, h), and returns what the pass attends to."""
+        """Write the frames of a pass, each (B, N * H_kv, T, h), and return the keys and values that it attends to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if plan.in_place:
             self._write(key_states, value_states, plan)
             return self.keys.to(key_states.dtype), self.values.to(value_states.dtype)
-        # The new frames reach further than the ring: attend to both, then keep the last ones.
+        # The new frames do not fit into the ring: attend to both, then keep the last ones.
         pairs = (self.keys, key_states), (self.values, value_states)
         attended = tuple(torch.cat([past.to(new.dtype), new], 2) for past, new in pairs)
         self._write(key_states, value_states, plan)
@@ -132,15 +132,15 @@ class DreamerCache(Cache):
     """Cache of one space-time transformer. The caller makes it, passes it to every pass, and owns it.
 
     Args:
-        num_layers: layers of the transformer.
-        time_every: every how many layers there is a time layer.
-        context_length: frames that a time layer sees, the current one included.
-        batch_size: rows; each can be restarted alone.
-        device: where the cache lives.
-        start_position: position of the first frame (RoPE is relative, so any integer does).
-        rope_theta: base of the rotary embedding with which the keys were rotated; `join` rotates them further.
+        num_layers: number of layers of the transformer.
+        time_every: every layer with a number divisible by this is a time layer.
+        context_length: number of frames that a time layer sees, including the current one.
+        batch_size: number of rows, each of which can be restarted alone. Default: 1.
+        device: default: the CPU.
+        start_position: position of the first frame. Positions are relative, so any integer will do. Default: 0.
+        rope_theta: base of the rotary embedding of the keys, which `join` rotates further. Default: 10000.
 
-    All rows share one clock. A row that was restarted starts later than the others: `row_starts` hides what the
+    All rows share one clock. A row that was restarted has a later start than the others: `row_starts` hides what the
     ring holds from before.
     """
 
@@ -165,19 +165,19 @@ class DreamerCache(Cache):
 
     @property
     def batch_size(self) -> int:
-        """Rows of the cache."""
+        """Number of rows."""
         return self.row_starts.shape[0]
 
     @property
     def ring_layers(self) -> list[RingLayer]:
-        """The time layers' caches."""
+        """The caches of the time layers."""
         return [layer for layer in self.layers if isinstance(layer, RingLayer)]
 
     def plan(self, num_frames: int, num_commit_frames: int, dtype: torch.dtype) -> TimePlan:
-        """Places the next `num_frames` frames, of which the first `num_commit_frames` will be kept.
+        """Return the plan of a pass over the next `num_frames` frames; the first `num_commit_frames` are to be kept.
 
-        Up to two frames fit into the ring beside the first one's window and are attended there; more are attended
-        beside the ring.
+        Up to two frames fit into the ring together with the window of the first one. More are attended to next to the
+        ring.
         """
         positions = self.next_position + torch.arange(num_frames, device=self.next_position.device)
         if num_frames <= self.capacity - self.context_length + 1:
@@ -199,15 +199,15 @@ class DreamerCache(Cache):
         return additive_mask(visible, dtype)[:, None]
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, plan: TimePlan):
-        """Writes one time layer's keys and values of a pass; returns the keys and values to attend to."""
+        """Write the keys and values of a pass in one time layer, and return those to attend to."""
         return self.layers[layer_idx].update(key_states, value_states, plan)
 
     def advance(self, num_commit_frames: int) -> None:
-        """Ends a pass: its first `num_commit_frames` frames now belong to the past."""
+        """End a pass: its first `num_commit_frames` frames now belong to the past."""
         self.next_position.add_(num_commit_frames)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Frames that row 0 has committed since its start (waits for the device)."""
+        """Return the number of frames in row 0 since its start (waits for the device)."""
         return int(self.next_position - self.row_starts[0])
 
     def chunks(self, num_frames: int) -> Iterator[slice]:
@@ -233,7 +233,7 @@ class DreamerCache(Cache):
             raise
 
     def replace_rows(self, rows: torch.Tensor, source: DreamerCache) -> None:
-        """Restarts rows with the past of `source`, a cache of `len(rows)` rows that ends at this cache's position."""
+        """Replace rows by those of `source`, a cache of `len(rows)` rows that ends at the same position."""
         for layer, new in zip(self.ring_layers, source.ring_layers):
             layer.keys.index_copy_(0, rows, new.keys.to(layer.keys.dtype))
             layer.values.index_copy_(0, rows, new.values.to(layer.values.dtype))
@@ -243,7 +243,7 @@ class DreamerCache(Cache):
         self.row_starts.index_copy_(0, rows, source.row_starts)
 
     def copy_(self, other: DreamerCache) -> None:
-        """Takes over what another cache of as many rows holds, in place: a GPU's graphs write where they were recorded."""
+        """Copy another cache with as many rows into this one, in place: CUDA graphs write where they were recorded."""
         for ours, theirs in zip(self.ring_layers, other.ring_layers):
             ours.keys.copy_(theirs.keys)
             ours.values.copy_(theirs.values)

@@ -97,7 +97,7 @@ _compiled_passes: WeakKeyDictionary[nn.Module, dict[FunctionType, CompiledPass]]
 
 
 def _state_of(model: nn.Module) -> list[tuple]:
-    """Return what differs once a weight was replaced, moved or written to, or a setting changed (the active adapter, say).
+    """Return what changes when a weight is replaced, moved or written to, or a setting (an adapter, say) changes.
 
     Writing through `weight.data` leaves no trace and goes unnoticed.
     """
@@ -123,7 +123,7 @@ def _compile(function: FunctionType, options: dict[str, bool] | None = None) -> 
 
 
 def _keep_input_guards(guards: Sequence[GuardFilterEntry]) -> list[bool]:
-    """Drop the conditions on the model, which `compile_pass` has settled: checking them took a sixteenth of the time on a CPU."""
+    """Drop the guards on the model, which `compile_pass` has checked: on a CPU they took a sixteenth of the time."""
     return [guard.name.partition(".")[0].partition("[")[0] != "model" for guard in guards]
 
 

@@ -60,8 +60,8 @@ def checked_frames(frames: FrameInput, config) -> torch.Tensor:
     expected = (config.num_channels, *config.frame_size)
     if frames.ndim != 5 or frames.shape[2:] != expected or frames.numel() == 0:
         raise ValueError(
-            f"expected frames of shape (B, T, {', '.join(map(str, expected))}) with at least one row and one frame, got "
-            f"{tuple(frames.shape)}; DreamerVideoProcessor resizes frames."
+            f"expected frames of shape (B, T, {', '.join(map(str, expected))}) with at least one row and one frame, "
+            f"got {tuple(frames.shape)}; DreamerVideoProcessor resizes frames."
         )
     if frames.dtype == torch.bool or frames.is_complex():
         raise ValueError(f"expected frames of an integer or float type, got {frames.dtype}.")

@@ -348,8 +348,8 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
     def make_context(self, pixel_values_videos: FrameInput, actions=None, action_mask=None) -> Context:
         """Encode context frames, for `start_rollout` and `reset`; see there.
 
-        Frames so long ago that they cannot influence a rollout are left out, and the others are encoded in chunks: a long
-        context costs no more than the windows of the time layers need.
+        Frames so long ago that they cannot influence a rollout are left out, and the others are encoded in chunks: a
+        long context costs no more than the windows of the time layers need.
         """
         actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
         frames, tokenizer = checked_frames(pixel_values_videos, self.config.tokenizer_config), self.tokenizer
@@ -412,7 +412,7 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
 
 
 def _append_actions(start, actions, action_mask, config, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return actions (B,C+F,a) and mask (B,C+F): those of `StartFrames`, followed by those of the frames to generate."""
+    """Return actions (B,C+F,a) and mask (B,C+F): those of `StartFrames`, then those of the frames to generate."""
     shape = start.action_mask.shape
     context = prepare_actions(start.actions, start.action_mask, shape, action_limits(config, device))
     future = _prepare_all(actions, action_mask, (shape[0], 0), config, device)

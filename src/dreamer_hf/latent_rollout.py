@@ -1,7 +1,7 @@
 """Rollouts in latent space (arXiv 2509.24527, section 3.2). Their state lives in the object and never on a module.
 
-A rollout primes its cache with context frames. Then every `step` denoises one frame and commits it. The commit pass of a
-frame and the first denoising pass of the next one are one pass over two frames (time attention is causal, so neither
+A rollout primes its cache with context frames. Then every `step` denoises one frame and commits it. The commit pass of
+a frame and the first denoising pass of the next one are one pass over two frames (time attention is causal, so neither
 sees what it should not): four passes per frame instead of five.
 
 A rollout is a transaction: a call that fails or is refused leaves it unchanged, its noise included.
@@ -38,7 +38,8 @@ class DreamerRolloutOutput(ModelOutput):
     """One generated frame.
 
     Args:
-        pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*): the frame in [0, 1]; None in latent rollouts.
+        pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*): the frame in [0, 1]; None in latent
+            rollouts.
         latents (`torch.FloatTensor` of shape `(B, N_z, d_z)`): its clean latents.
     """
 
@@ -152,8 +153,8 @@ class DreamerLatentRollout:
         generator: source of noise from here on.
         context: the frames that `reset` returns to; None after a `join` of contexts of different lengths.
         frame_index: index of the frame that the next step generates; the first context frame has index 0.
-        merge_commit: commit a frame together with the first denoising pass of the next one (equal to rounding). Default:
-            True; benchmarks switch it off.
+        merge_commit: commit a frame together with the first denoising pass of the next one (equal to rounding).
+            Default: True; benchmarks switch it off.
 
     Raises:
         ValueError: noise or generators that do not fit the context.
@@ -231,8 +232,8 @@ class DreamerLatentRollout:
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
             rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
-            generator: source of noise from here on; with `rows`, one for each of them, if the rollout was started with one
-                per row. Default: the present ones.
+            generator: source of noise from here on; with `rows`, one for each of them, if the rollout was started with
+                one per row. Default: the present ones.
 
         Returns:
             Clean latents (B,C,N_z,d_z) of the context frames, of those that can influence the rollout.
@@ -325,10 +326,11 @@ class DreamerLatentRollout:
     @on_ordinary_tensors
     def copy_(self, other: DreamerLatentRollout) -> None:
         """Become an independent copy of another rollout in place; see [`DreamerRollout.copy_`]."""
-        if other.dynamics is not self.dynamics or other.batch_size != self.batch_size:
+        if other.dynamics is not self.dynamics:
+            raise ValueError("expected a rollout of the same model, got one of another: clone it instead.")
+        if other.batch_size != self.batch_size:
             raise ValueError(
-                f"expected a rollout of the same model and of {self.batch_size} row(s), got {other.batch_size} row(s): "
-                "clone it instead."
+                f"expected a rollout of {self.batch_size} row(s), got one of {other.batch_size}: clone it instead."
             )
         self._cache.copy_(other._cache)
         self.context, self._pending, self.frame_index = other.context, other._pending, other.frame_index
@@ -413,7 +415,7 @@ class DreamerLatentRollout:
         self._pending = None
 
     def _denoise(self, frame: Frames, step: int) -> torch.Tensor:
-        """Return the clean prediction (B,1,N_z,d_z) of a frame, from one pass, which also commits the pending frame."""
+        """Return the clean prediction (B,1,N_z,d_z) of a frame from one pass, which also commits the pending frame."""
         levels = torch.full_like(frame.action_mask, self.schedule.signal_level_id(step), dtype=torch.int64)
         sizes = torch.full_like(levels, self.schedule.step_size_id)
         frames, num_commit = frame, 0

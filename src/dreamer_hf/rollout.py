@@ -85,16 +85,16 @@ class DreamerRollout:
         """Start again, from the first context or a new one, in all rows or in some.
 
         Args:
-            pixel_values_videos: context frames (B,C,3,H,W), as in `start_rollout`; with `rows`, (R,C,3,H,W). Default: the
-                first context.
+            pixel_values_videos: context frames (B,C,3,H,W), as in `start_rollout`; with `rows`, (R,C,3,H,W). Default:
+                the first context.
             actions, action_mask: (B,C,a) and (B,C), as in `start_rollout`.
             rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
             generator: as in [`DreamerLatentRollout.reset`].
 
         Returns:
-            Clean latents (B,C,N_z,d_z) of the context frames. Frames so long ago that they cannot influence the rollout
-            are not encoded.
+            Clean latents (B,C,N_z,d_z) of the context frames. Frames so long ago that they cannot influence the
+            rollout are not encoded.
 
         Raises:
             ValueError: frames, actions, noise or generators that do not fit, or indices that are not those of rows.
@@ -122,8 +122,8 @@ class DreamerRollout:
         """Compile the passes of a step with `torch.compile`, for this number of rows: minutes, with a progress bar.
 
         Steps then give the same frames, to rounding. On a GPU passes run as CUDA graphs. On a CPU the weights become
-        part of the code: compile again after changing them. Clones of all rows, resets and copies in place stay compiled;
-        compiling another rollout of this model and number of rows takes seconds.
+        part of the code: compile again after changing them. Clones of all rows, resets and copies in place stay
+        compiled; compiling another rollout of this model and number of rows takes seconds.
         """
         self.latent_rollout.compile()
         compiled = compile_pass(decoder_pass, self.world.tokenizer)
@@ -138,8 +138,8 @@ class DreamerRollout:
         """Return an independent copy: branch the future, then step both. Generators are copied with their state.
 
         Args:
-            rows: indices of the rows to copy, in this order and as often as named: `[0] * 64` is one dream in 64 copies, to
-                try 64 futures in one batch. Such a copy is not compiled. Default: all rows.
+            rows: indices of the rows to copy, in this order and as often as named: `[0] * 64` is one dream in 64
+                copies, to try 64 futures in one batch. Such a copy is not compiled. Default: all rows.
 
         Raises:
             ValueError: `rows` is empty or holds something else than indices of rows.

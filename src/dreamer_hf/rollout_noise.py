@@ -31,8 +31,8 @@ def check_generator(generator: Generators, num_rows: int) -> None:
 def draw_noise(shape: Sequence[int], generator: Generators, device: torch.device) -> torch.Tensor:
     """Draw standard normal noise, float32, on a device.
 
-    It is drawn where the generator is: a seed of a CPU generator gives the same noise on every device. With one generator
-    per row, `shape[0]` is the number of rows.
+    It is drawn where the generator is, so a seed of a CPU generator gives the same noise on every device. With one
+    generator per row, `shape[0]` is the number of rows.
     """
     if isinstance(generator, Sequence):
         return torch.stack([draw_noise(shape[1:], each, each.device) for each in generator]).to(device)

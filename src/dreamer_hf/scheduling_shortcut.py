@@ -3,7 +3,7 @@
 Source: arXiv 2509.24527, section 3.2. Every index convention of the dynamics model is written here and nowhere else.
 
 Signal level `tau` in [0, 1]: 0 is pure noise, 1 is clean; `z_tau = (1 - tau) * noise + tau * z`. Its index is
-`tau * num_signal_levels` (K_max); `tau = 1` has no index, because nothing is left to predict there.
+`tau * num_signal_levels` (K_max); `tau = 1` has no index, because there is nothing to predict.
 Step size `d` in {1/K_max, ..., 1/2, 1}. Its index is `log2(d * K_max)`: 0 is the finest step, `log2(K_max)` is 1.
 
 Shapes: B batch, T frames, N latent tokens, C latent channels.
@@ -117,5 +117,5 @@ class RolloutSchedule:
         return signal_level_id(self.context_signal_level, self.num_signal_levels)
 
     def signal_level_id(self, step: int) -> int:
-        """Index of the signal level `step / K` at which denoising pass `step` starts."""
+        """Return the index of the signal level `step / K` at which denoising pass `step` starts."""
         return step * (self.num_signal_levels // self.num_inference_steps)

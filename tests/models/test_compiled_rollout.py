@@ -1,4 +1,4 @@
-"""Compiled rollouts dream what others dream. The smallest world that has every kind of pass: compiling takes its time."""
+"""Compiled rollouts generate the same frames, in the smallest world with every kind of pass: compiling is slow."""
 
 import pytest
 import torch

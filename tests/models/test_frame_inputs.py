@@ -61,7 +61,7 @@ def test_images_of_a_clip_are_resized_as_the_processor_does_it(world):
 
 
 def test_bfloat16_models_normalize_in_float32():
-    """A pixel value and its neighbor are the same number in bfloat16 above 0.5; `(x - mean) / std` tells them apart."""
+    """Neighboring pixel values above 0.5 are one number in bfloat16; `(x - mean) / std` tells them apart."""
     tokenizer = tiny_tokenizer(image_mean=[0.875] * 3, image_std=[0.125] * 3).to(torch.bfloat16)
     frames = torch.full((1, 1, 3, 16, 16), 230, dtype=torch.uint8)
     normalized = tokenizer._normalize(prepare_frames(frames, tokenizer.config, tokenizer.device))

@@ -116,7 +116,7 @@ def test_clone_branches_the_future():
 
 def memory_of(rollout):
     """Where the keys and values of both caches lie."""
-    layers = rollout.latent_rollout._cache.ring_layers + rollout._decoder_cache.ring_layers
+    layers = [layer for cache in rollout.caches for layer in cache.ring_layers]
     return [tensor.data_ptr() for layer in layers for tensor in (layer.keys, layer.values)]
 
 
@@ -246,7 +246,7 @@ def test_ten_thousand_steps_in_flat_memory_and_time():
         memory.append(process.memory_info().rss)
     assert rollout.frame_index == 10_002
     assert output.pixel_values.isfinite().all()
-    cache = rollout.latent_rollout._cache
+    cache = rollout.latent_rollout.cache
     assert all(layer.keys.shape[2] == WINDOW + 1 for layer in cache.ring_layers)
     # Ten thousand frames of this world, kept, would be 80 MB.
     assert memory[-1] - memory[1] < 8 * 2**20

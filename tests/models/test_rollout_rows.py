@@ -62,9 +62,9 @@ def test_a_row_that_leaves_is_a_copy():
     batch = DreamerRollout.join(starts_of(world, True))
     batch.step(randn(3, 2))
     taken = batch.clone(rows=[1])
-    before = [layer.keys.clone() for layer in taken.latent_rollout._cache.ring_layers]
+    before = [layer.keys.clone() for layer in taken.latent_rollout.cache.ring_layers]
     batch.step(randn(3, 2))
-    assert all(torch.equal(a, b.keys) for a, b in zip(before, taken.latent_rollout._cache.ring_layers))
+    assert all(torch.equal(a, b.keys) for a, b in zip(before, taken.latent_rollout.cache.ring_layers))
 
 
 def seeded(seed):
