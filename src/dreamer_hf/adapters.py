@@ -1,7 +1,7 @@
 """Adapters of a world: LoRA (arXiv 2106.09685) on its dynamics model, with or without a new action encoder.
 
-An adapter is a folder in PEFT's format, as `PreTrainedModel.load_adapter` reads it. One for other actions than the
-world's brings an action encoder of its own along, and in `ACTIONS_FILE` the config values that belong to it.
+An adapter is a folder in PEFT's format, which `PreTrainedModel.load_adapter` reads. If its actions differ from the
+world's, the folder also holds a whole action encoder, and in `ACTIONS_FILE` the config values of these actions.
 """
 
 import importlib.util
@@ -17,31 +17,36 @@ from .modeling_dreamer_world import DreamerWorldModel
 
 ACTIONS_FILE = "action_config.json"
 ACTION_KEYS = (
-    *("action_dim", "action_num_classes", "action_offset", "action_stats", "action_names", "action_units", "fps"),
+    *("action_dim", "action_num_classes", "action_offset", "action_stats", "action_names", "action_units"),
+    *("relative_actions", "fps"),
 )
-"""The config values that follow the data of an action encoder."""
+"""The config values that describe the actions of an action encoder."""
 ADAPTED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-"""What LoRA changes: every matrix of every transformer layer."""
+"""The modules that LoRA changes: every matrix of every transformer layer."""
 
 
 def check_peft() -> None:
-    """Raises a ValueError where PEFT is not installed."""
+    """Check that PEFT is installed.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if importlib.util.find_spec("peft") is None:
         raise ValueError("adapters need the package peft: pip install 'dreamer_hf[lora]'.")
 
 
 @torch.no_grad()
 def replace_action_encoder(dynamics: DreamerDynamicsModel, actions: dict) -> None:
-    """Gives a model a new action encoder, for other actions, in place.
+    """Replace the action encoder of a model, in place, by a new one for other actions.
 
-    All else stays, also the tokens of a frame without an action: unlabelled frames are as they were.
+    The tokens of a frame without an action stay, so the model treats such frames as before.
 
     Args:
-        dynamics: the model; its config changes, too.
-        actions: values of `ACTION_KEYS`; what is left out falls back to the config class's default.
+        dynamics: the model, whose config changes, too.
+        actions: values of `ACTION_KEYS`; missing ones get the default of the config class.
 
     Raises:
-        StrictDataclassError: values that contradict each other.
+        StrictDataclassError: if the values are invalid.
     """
     config = dynamics.config
     defaults = type(config)()
@@ -50,7 +55,7 @@ def replace_action_encoder(dynamics: DreamerDynamicsModel, actions: dict) -> Non
     config.validate()
     encoder = DreamerActionEncoder(config).apply(dynamics._init_weights)
     encoder.action_tokens.copy_(dynamics.action_encoder.action_tokens)
-    for parameter in encoder.parameters():  # not `encoder.to`: the statistics stay in float32
+    for parameter in encoder.parameters():  # `encoder.to` would also convert the statistics, which stay in float32
         parameter.data = parameter.data.to(dynamics.dtype)
     dynamics.action_encoder = encoder.train(dynamics.training).to(dynamics.device)
 
@@ -58,17 +63,18 @@ def replace_action_encoder(dynamics: DreamerDynamicsModel, actions: dict) -> Non
 def add_lora(
     dynamics: DreamerDynamicsModel, rank: int, alpha: int, base: str, train_action_encoder: bool = False
 ) -> None:
-    """Adds a new LoRA adapter to a model, in place; from then on nothing else is trained.
+    """Add a new LoRA adapter to a model, in place; from then on only the adapter is trained.
 
     Args:
         dynamics: the model.
-        rank: of the changes.
-        alpha: the changes are scaled by `alpha / rank`.
-        base: what the adapter says about the model that it belongs to.
-        train_action_encoder: the adapter holds the action encoder, too, whole.
+        rank: rank of the changes.
+        alpha: scale of the changes, which are multiplied by `alpha / rank`.
+        base: folder or Hub repository of the model, by which the adapter names it. A folder is named "./NAME", without
+            the way to it: PEFT would look for a bare name on the Hub.
+        train_action_encoder: whether the adapter also holds the whole action encoder. Defaults to False.
 
     Raises:
-        ValueError: PEFT is not installed.
+        ValueError: if PEFT is not installed.
     """
     check_peft()
     from peft import LoraConfig
@@ -76,16 +82,19 @@ def add_lora(
     whole = ["action_encoder"] if train_action_encoder else None
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=ADAPTED, modules_to_save=whole)
     dynamics.add_adapter(config)
-    config.base_model_name_or_path = base
+    is_folder = Path(base).exists() or "/" not in base
+    config.base_model_name_or_path = f"./{Path(base).resolve().name}" if is_folder else base
 
 
 def save_adapter(dynamics: DreamerDynamicsModel, folder: str | Path, state_dict: dict[str, torch.Tensor]) -> None:
-    """Writes the adapter of a model, and nothing of the model under it, into a folder.
+    """Save the adapter of a model, without the model, into a folder.
 
     Args:
-        state_dict: the weights of the whole model, adapter included.
+        dynamics: the model.
+        folder: where to write.
+        state_dict: weights of the whole model, including the adapter.
     """
-    with warnings.catch_warnings():  # PEFT looks at the base's config for a vocabulary: there is none
+    with warnings.catch_warnings():  # PEFT looks for the size of a vocabulary in the config of the base
         warnings.filterwarnings("ignore", message="Could not find a config file")
         dynamics.save_pretrained(folder, state_dict=dict(state_dict))
     if dynamics.peft_config[dynamics.active_adapters()[0]].modules_to_save:
@@ -93,11 +102,14 @@ def save_adapter(dynamics: DreamerDynamicsModel, folder: str | Path, state_dict:
 
 
 def load_adapter(world: DreamerWorldModel, path_or_repo: str | Path) -> None:
-    """Puts an adapter onto the dynamics model of a world, in place; its actions may be others than the world's.
+    """Load an adapter onto the dynamics model of a world, in place; its actions may differ from the world's.
+
+    Args:
+        world: the world; it cannot be used any more if the adapter is refused.
+        path_or_repo: folder or Hub repository of the adapter.
 
     Raises:
-        ValueError: there is no adapter, it is of another world's sizes (the world is then of no use any more), or PEFT
-            is not installed.
+        ValueError: if there is no adapter, it was trained on a world of other sizes, or PEFT is not installed.
     """
     check_peft()
     path = str(path_or_repo)

@@ -44,16 +44,16 @@ def check_finite(name: str, values: list[float | int]) -> None:
 
 
 class DreamerConfigMixin:
-    """Reading and writing of configs: refuse what is no config of the class, and save nothing that names its folder."""
+    """Reading and writing of configs: refuse the config of another class, and save nothing that names the folder."""
 
     keys_to_ignore_at_inference = ["past_key_values"]
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
-        """Read `config.json`; see the base class, which reads that of any model and then gives it random weights.
+        """Read `config.json`; see the base class, which reads that of any model, whose weights would then be random.
 
         Raises:
-            ValueError: if it is the config of another kind of model, or no config.
+            ValueError: if it is the config of another kind of model, or not a JSON object.
         """
         try:
             values, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)

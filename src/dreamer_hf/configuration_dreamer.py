@@ -136,7 +136,7 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
             of 16 channels, which become 256 latents of 32: 2.
         spatial_latents (`bool`, *optional*, defaults to `False`): Whether the tokens of the bottleneck stand for the
             cells of a grid over the frame, in rows from the top left. In the encoder each one then sees only the
-            patches of its own cell, and in the decoder a patch sees only the token of its cell; patches see one
+            patches of its cell, and in the decoder a patch sees only the token of its cell; patches see one
             another either way. Not in the paper, where every token sees the whole frame: small tokenizers then learn
             small objects in minutes (docs/decisions/0003).
         max_mask_ratio (`float`, *optional*, defaults to 0.9): In training, each frame draws the probability that a

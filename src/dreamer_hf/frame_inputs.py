@@ -18,6 +18,9 @@ FrameInput = Any
 - `StartFrames`, or the output of the video processor.
 """
 
+START_FRAMES_NAME = "start_frames.safetensors"
+"""Name of the file with the start frames of a world, in its folder."""
+
 ROUNDING = 1e-4
 """How far rounding may bring a float frame outside [0, 1]."""
 

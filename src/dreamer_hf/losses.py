@@ -379,7 +379,7 @@ def move_to_context_level(
         fraction: probability that a frame is moved; 0 is the draw of the paper.
         context_level_id: index of the context signal level.
         generator: source of the draws.
-        num_first_frames: number of leading frames that are always moved, because a rollout starts from given frames.
+        num_first_frames: number of leading frames that are always moved, because a rollout starts from context frames.
             Defaults to 0.
 
     Returns:
@@ -412,7 +412,7 @@ def prepend_context(
         pure_noise_fraction: probability that a frame starts from pure noise whatever its draw: only the context and the
             action then say what it shows.
         generator: source of the draws.
-        num_first_frames: number of leading frames of every copy without a loss, because a rollout starts from given
+        num_first_frames: number of leading frames of every copy without a loss, because a rollout starts from context
             frames. Defaults to 0.
 
     Returns:

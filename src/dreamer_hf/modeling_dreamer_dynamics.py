@@ -90,7 +90,7 @@ class DreamerActionEncoder(nn.Module):
         stats, count = self.config.action_stats, len(self.continuous)
         if stats is None:
             return torch.zeros(count), torch.ones(count)
-        mean, std = (torch.tensor([stats[key][index] for index in self.continuous]) for key in ("mean", "std"))
+        mean, std = (torch.tensor([float(stats[key][index]) for index in self.continuous]) for key in ("mean", "std"))
         # A component that never moved in the data is not scaled.
         return mean, torch.where(std > 0, std, torch.ones_like(std))
 

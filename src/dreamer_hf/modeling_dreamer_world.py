@@ -1,15 +1,20 @@
 """The world: a tokenizer and a dynamics model in one repository."""
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from safetensors import safe_open
 from torch import nn
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import VIDEO_PROCESSOR_NAME, ModelOutput, TransformersKwargs, can_return_tuple
 
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer import DreamerWorldConfig
-from .frame_inputs import FrameInput
+from .frame_inputs import START_FRAMES_NAME, FrameInput
 from .generation_dreamer import DreamerWorldRolloutMixin
 from .modeling_dreamer_dynamics import DreamerDynamicsModel
 from .modeling_dreamer_tokenizer import DreamerEncoderOutput, DreamerTokenizerModel
@@ -25,7 +30,7 @@ class DreamerWorldOutput(ModelOutput):
     Args:
         pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): denoised frames in [0, 1].
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
-        target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents of the given frames.
+        target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents of the input frames.
         hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the dynamics model; returned with
             `output_hidden_states=True` and `output_attentions=True`.
     """
@@ -99,6 +104,25 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         """Return the tokenizer's projection of patches into tokens."""
         return self.tokenizer.get_input_embeddings()
 
+    def _complete_folder(self, folder: Path) -> None:
+        """Also keep the start frames and the video processor of the folder that the world was loaded from.
+
+        Of a Hub repository those are kept that were downloaded: saving does not use the network.
+        """
+        super()._complete_folder(folder)
+        for name in (START_FRAMES_NAME, VIDEO_PROCESSOR_NAME):
+            source = _find_file(self.name_or_path, name)
+            is_usable = source is not None and (name != START_FRAMES_NAME or self._fits(source))
+            if is_usable and not (folder / name).exists():
+                shutil.copyfile(source, folder / name)
+
+    def _fits(self, start_frames: Path) -> bool:
+        """Return whether frames and actions of a file have the sizes of this world, whose actions may have changed."""
+        with safe_open(start_frames, framework="pt") as file:
+            frames, actions = (file.get_slice(name).get_shape() for name in ("pixel_values_videos", "actions"))
+        frame_size = tuple(frames[-2:])
+        return (frame_size, actions[-1]) == (self.tokenizer.config.frame_size, self.dynamics.config.action_dim)
+
     @classmethod
     def from_tokenizer_dynamics_pretrained(cls, tokenizer_path, dynamics_path, **kwargs) -> "DreamerWorldModel":
         """Join two saved models into a world.
@@ -163,6 +187,18 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
+
+
+def _find_file(path_or_repo: str, name: str) -> Path | None:
+    """Return a file of a folder, or of a Hub repository if it is in the cache; None if there is none."""
+    if Path(path_or_repo).is_dir():
+        path = Path(path_or_repo, name)
+        return path if path.is_file() else None
+    try:
+        cached = try_to_load_from_cache(path_or_repo, name)
+    except HFValidationError:  # a folder that is gone, or a world that was never loaded
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 __all__ = ["DreamerWorldModel", "DreamerWorldOutput"]

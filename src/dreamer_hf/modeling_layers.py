@@ -68,7 +68,7 @@ class PaddedLinear(nn.Linear):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         fits = self.in_features % self.MULTIPLE == self.out_features % self.MULTIPLE == 0
-        # A quantized weight is another kind of tensor, with products of its own.
+        # A quantized weight is another kind of tensor, with its separate products.
         if fits or not states.is_cuda or type(self.weight) is not nn.Parameter:
             return super().forward(states)
         return padded_linear(states, self.weight, self.MULTIPLE)
@@ -352,9 +352,9 @@ class DreamerTransformer(nn.Module):
 class DreamerPreTrainedModel(PreTrainedModel):
     """Base class of the Dreamer models: weight initialization, checks on loading, switches of the ecosystem.
 
-    Attention runs in `"sdpa"` (the default) or `"eager"`; a model with `attn_logit_softcapping` runs in `"eager"`. There
-    is no flash or flex attention: the masks are additive tensors of a window, and SDPA already runs them in its fast
-    kernels.
+    Attention runs in `"sdpa"` (the default) or `"eager"`; a model with `attn_logit_softcapping` runs in `"eager"`.
+    Flash and flex attention are not offered: the masks are additive tensors of a window, which SDPA already runs in its
+    fast kernels.
     """
 
     config: DreamerTransformerConfig

@@ -1,4 +1,4 @@
-"""Puts the code of a model beside its weights: transformers then loads the folder where `dreamer_hf` is not installed."""
+"""Export of the code of a model next to its weights, with which transformers loads it without `dreamer_hf`."""
 
 import json
 import shutil
@@ -19,19 +19,20 @@ _MODELS = {
 
 
 def export_code(folder: str | Path) -> list[str]:
-    """Copies a saved model's code into its folder and names it in the configs (`auto_map`).
+    """Copy the code of a saved model into its folder and name it in the configs (`auto_map`).
 
-    `AutoModel.from_pretrained(folder, trust_remote_code=True)` then works with transformers alone. Where `dreamer_hf`
-    is installed, its own classes are used all the same. Nothing is registered: a later `save_pretrained` of the same
-    classes stays free of code.
+    `AutoModel.from_pretrained(folder, trust_remote_code=True)` then works with transformers alone. If `dreamer_hf` is
+    installed, its classes are used all the same. Nothing is registered: a later `save_pretrained` of the same classes
+    writes no code.
 
     Args:
-        folder: what `save_pretrained` wrote, perhaps with a video processor.
+        folder: folder of a saved model, with or without a video processor.
 
-    Returns the names of the code files.
+    Returns:
+        The names of the code files.
 
     Raises:
-        FileNotFoundError: the folder holds no model of ours.
+        FileNotFoundError: if the folder holds no model of this package.
     """
     folder = Path(folder)
     model_type = _read(folder / CONFIG_NAME).get("model_type") if (folder / CONFIG_NAME).is_file() else None

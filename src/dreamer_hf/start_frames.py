@@ -18,9 +18,8 @@ from safetensors.torch import load_file, save_file
 from .data import EpisodeWindows
 from .data.files import replacing
 from .data.start_sources import CONTEXT_FRAMES, MAX_STARTS, SOURCES, read_starts, starts_of_dataset
+from .frame_inputs import START_FRAMES_NAME
 from .worlds import resolve_model
-
-START_FRAMES_NAME = "start_frames.safetensors"
 
 
 @dataclass

@@ -117,7 +117,7 @@ def test_impossible_values_in_a_file_are_one_sentence(tmp_path, part, changes, w
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "5", '"text"', "[" * 100_000])
-def test_a_config_that_is_no_object_is_one_sentence(tmp_path, content):
+def test_configs_that_hold_something_else_are_one_sentence(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match="does not hold a JSON object") as refusal:
         DreamerWorldConfig.from_pretrained(tmp_path)

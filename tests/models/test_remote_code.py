@@ -1,4 +1,4 @@
-"""Folders that carry their own code: loaded, used and saved again where `dreamer_hf` cannot be imported."""
+"""Folders with code: loaded, used and saved again in a Python that cannot import `dreamer_hf`."""
 
 import json
 
@@ -14,7 +14,7 @@ from without_package import run_without_the_package
 
 MODELS = {"tokenizer": tiny_tokenizer, "dynamics": tiny_dynamics, "world": tiny_world}
 
-# Loads each folder, saves it again from the loaded class, and uses what was loaded from there.
+# Loads each folder, saves the model again, and uses what is loaded from there.
 USE = """
 import sys
 import numpy as np, torch
@@ -29,10 +29,10 @@ for name in ("tokenizer", "dynamics", "world"):
 inputs = load_file(folder / "inputs.safetensors")
 frames, actions = inputs["frames"], inputs["actions"]
 latents = models["tokenizer"].encode(frames).latents
-dreamt = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
+generated = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
 rollout = models["world"].start_rollout(frames, generator=torch.Generator().manual_seed(0))
-film = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1).contiguous()
-save_file({"latents": latents, "dreamt": dreamt, "film": film}, folder / "used.safetensors")
+video = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1).contiguous()
+save_file({"latents": latents, "generated": generated, "video": video}, folder / "used.safetensors")
 processor = AutoVideoProcessor.from_pretrained(folder / "world", trust_remote_code=True)
 assert processor(np.zeros((2, 40, 40, 3), np.uint8), return_tensors="pt").pixel_values_videos.shape == (1, 2, 3, 16, 16)
 """
@@ -40,7 +40,7 @@ assert processor(np.zeros((2, 40, 40, 3), np.uint8), return_tensors="pt").pixel_
 
 @pytest.fixture
 def unregistered():
-    """Classes as they were before the test registered them."""
+    """Restore the classes that the test registers."""
     yield
     DreamerTokenizerConfig._auto_class = DreamerTokenizerModel._auto_class = None
 
@@ -61,10 +61,10 @@ def test_folders_with_code_need_no_package(tmp_path):
     used = load_file(tmp_path / "used.safetensors")
     with torch.no_grad():
         latents = models["tokenizer"].encode(frames).latents
-        dreamt = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
+        generated = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
         rollout = models["world"].start_rollout(frames, generator=torch.Generator().manual_seed(0))
-        film = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1)
-    for name, expected in {"latents": latents, "dreamt": dreamt, "film": film}.items():
+        video = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1)
+    for name, expected in {"latents": latents, "generated": generated, "video": video}.items():
         torch.testing.assert_close(used[name], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -78,8 +78,8 @@ def test_the_installed_package_comes_before_the_code_of_a_folder(tmp_path):
     assert "auto_map" not in (tmp_path / "plain" / "config.json").read_text()
 
 
-def test_registering_for_auto_classes_exports_code_too(tmp_path, unregistered):
-    """transformers' own way; it takes `DreamerTokenizerModel` for a tokenizer of text."""
+def test_registering_for_auto_classes_exports_code(tmp_path, unregistered):
+    """transformers itself takes `DreamerTokenizerModel` for a tokenizer of text."""
     DreamerTokenizerConfig.register_for_auto_class()
     DreamerTokenizerModel.register_for_auto_class()
     tiny_tokenizer().save_pretrained(tmp_path)

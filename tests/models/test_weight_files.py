@@ -1,6 +1,7 @@
 """Saved weights: whole ones load, others are refused in one sentence, and a digest tells whether files changed."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from dreamer_hf import DreamerWorldModel
+from dreamer_hf import DreamerVideoProcessor, DreamerWorldModel
+from dreamer_hf.adapters import replace_action_encoder
+from dreamer_hf.start_frames import StartFrames, save_start_frames
 from dreamer_hf.weight_files import verify_weights
 from tiny import tiny_dynamics, tiny_tokenizer, tiny_world
 
@@ -121,6 +124,44 @@ def test_worlds_of_older_versions_have_no_digest(world_folder):
     (world_folder / "config.json").write_text(json.dumps(config))
     assert not verify_weights(world_folder)
     assert DreamerWorldModel.from_pretrained(world_folder)
+
+
+@pytest.fixture
+def complete_folder(world_folder):
+    """Return the folder of a world with start frames and a video processor."""
+    frames = torch.zeros(1, 2, 3, 16, 16, dtype=torch.uint8)
+    save_start_frames(world_folder, StartFrames(frames, torch.zeros(1, 2, 2), torch.ones(1, 2, dtype=torch.bool)))
+    DreamerVideoProcessor(size={"height": 16, "width": 16}).save_pretrained(world_folder)
+    return world_folder
+
+
+COMPANIONS = ["start_frames.safetensors", "video_preprocessor_config.json"]
+
+
+def companions(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name in COMPANIONS)
+
+
+def test_a_saved_world_keeps_the_files_that_came_with_it(complete_folder, tmp_path):
+    DreamerWorldModel.from_pretrained(complete_folder).save_pretrained(tmp_path / "again")
+    assert companions(tmp_path / "again") == COMPANIONS
+    for name in COMPANIONS:
+        assert (tmp_path / "again" / name).read_bytes() == (complete_folder / name).read_bytes()
+
+
+def test_start_frames_of_other_actions_are_not_kept(complete_folder, tmp_path):
+    world = DreamerWorldModel.from_pretrained(complete_folder)
+    replace_action_encoder(world.dynamics, {"action_dim": 5})
+    world.save_pretrained(tmp_path / "again")
+    assert companions(tmp_path / "again") == COMPANIONS[1:]
+
+
+def test_worlds_that_came_with_nothing_are_saved_alone(complete_folder, tmp_path):
+    world = DreamerWorldModel.from_pretrained(complete_folder)
+    shutil.rmtree(complete_folder)
+    for number, saved in enumerate((world, tiny_world())):
+        saved.save_pretrained(tmp_path / f"again-{number}")
+        assert companions(tmp_path / f"again-{number}") == []
 
 
 USE = """

@@ -1,6 +1,5 @@
 """Models that a run starts from: the frozen tokenizer of a dynamics run, or weights to fine-tune, whole or in part."""
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -90,10 +89,8 @@ def load_to_adapt(arguments: DynamicsArguments, wanted: dict, actions: dict) -> 
     if resets:
         replace_action_encoder(model, actions)
     if arguments.lora_rank:
-        # An adapter may be shared: it names the folder of its world, not the way to it.
-        base = Path(path).resolve().name if Path(path).exists() else path
         alpha = arguments.lora_alpha or 2 * arguments.lora_rank
-        add_lora(model, arguments.lora_rank, alpha, base, train_action_encoder=resets)
+        add_lora(model, arguments.lora_rank, alpha, path, train_action_encoder=resets)
     for name, parameter in model.named_parameters():
         if part_of(model, name) in (arguments.freeze or ()):
             parameter.requires_grad_(False)

@@ -159,10 +159,10 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
 def write_adapter_card(folder: Path, facts: CardFacts, dynamics: PreTrainedModel) -> None:
     """Writes `README.md` for the adapter of a dynamics model that was saved in `folder`. It names no path, either."""
     adapter = dynamics.peft_config[dynamics.active_adapters()[0]]
-    base = adapter.base_model_name_or_path
+    base = adapter.base_model_name_or_path.removeprefix("./")
     data = _card_data(facts, ADAPTER)
     data.library_name = "peft"
-    if "/" in base:  # a name on the Hub, not that of a folder here
+    if "/" in base:  # the name of a Hub repository, not of a folder
         data.base_model = base
     count = sum(parameter.numel() for parameter in dynamics.parameters() if parameter.requires_grad)
     sizes = [("parameters of the adapter", f"{count:,}"), ("rank", str(adapter.r)), ("alpha", str(adapter.lora_alpha))]
