@@ -1,15 +1,18 @@
 """`python -m dreamer_hf.serve` as a user runs it."""
 
+import contextlib
 import json
+import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from functools import partial
 
 import pytest
+from serving import MeasuringPlayer, Served, connect_raw, next_frame
 
 from dreamer_hf.cli import run_script
 from dreamer_hf.serve.__main__ import main
@@ -25,30 +28,66 @@ def world_folder(tmp_path_factory, world):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_prints_its_url_serves_and_stops(world_folder, ending):
+@contextlib.contextmanager
+def running_command(world_folder, open_files=None):
+    """Run the command; gives the process and the URL that it prints. open_files: limit of the system on the process."""
+
+    def before_start():
+        # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if open_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
     command = [sys.executable, "-m", "dreamer_hf.serve", "--model", str(world_folder), "--port", "0"]
-    # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.
-    obeys_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=obeys_interrupts
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=before_start,
     )
     try:
         line = process.stdout.readline()
-        address = re.fullmatch(rf"Serving {world_folder} at (http://127\.0\.0\.1:\d+/) \(Ctrl-C to stop\)\n", line)
-        with urllib.request.urlopen(address[1] + "health", timeout=60) as response:
+        found = re.fullmatch(rf"Serving {world_folder} at (http://127\.0\.0\.1:\d+/) \(Ctrl-C to stop\)\n", line)
+        assert found, process.communicate(timeout=60)
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_its_url_serves_and_stops(world_folder, ending):
+    with running_command(world_folder) as (process, url):
+        with urllib.request.urlopen(url + "health", timeout=60) as response:
             assert json.load(response) == {"status": "ok"}
-        with urllib.request.urlopen(address[1], timeout=60) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             page = response.read().decode()
         for name in re.findall(r"static/[\w.]+", page):
-            with urllib.request.urlopen(address[1] + name, timeout=60) as response:
+            with urllib.request.urlopen(url + name, timeout=60) as response:
                 assert response.status == 200
         process.send_signal(ending)
         _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert process.returncode in (130, -ending) and "Traceback" not in errors, errors
+
+
+@pytest.mark.slow
+def test_half_open_connections_do_not_exhaust_the_open_files_or_fill_the_log(world_folder):
+    with running_command(world_folder, open_files=128) as (process, url):
+        served = Served(None, int(url.rsplit(":")[-1].strip("/")), None)
+        with contextlib.ExitStack() as attackers, MeasuringPlayer(served) as player:
+            for _ in range(200):
+                attackers.enter_context(connect_raw(served, b"GET / HT"))
+            player.wait_for_frames(40)
+            assert served.ask("GET", "/health")[0] == 200
+            with served.play() as newcomer:
+                next_frame(newcomer)
+            player.check()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert len(errors) < 5000, errors[:5000]
 
 
 @pytest.fixture
