@@ -4,13 +4,16 @@ The world is tiny, with random weights. The server runs in one process, all clie
 address. Each client sends an input for every frame that it receives, as the page does.
 
 python benchmarks/serve.py                                 32 clients for 60 seconds
+python benchmarks/serve.py --hostile --clients 64          the same with 64 clients, among clients that attack
 python benchmarks/serve.py --clients 4 --seconds 3         a short test
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
+import multiprocessing
 import re
 import statistics
 import subprocess
@@ -18,12 +21,13 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from benchmark_tools import describe_machine, percentile, print_table, toy_world
 from dreamer_hf.cli import run_script
@@ -33,6 +37,9 @@ IMAGE_SIZE = 32
 FPS = 20
 START_SECONDS = 300
 """Time that a busy machine may take to import and load everything."""
+NUM_HALF_OPEN, NUM_VANISHING = 200, 20
+NUM_ATTACKING_PLAYERS = NUM_VANISHING + 2
+"""With `--hostile`: connections that send half a request; players that vanish and come back; one floods, one never reads."""
 
 
 @dataclass
@@ -41,12 +48,14 @@ class Client:
 
     Attributes:
         frames: number of frames that arrived during the measurement.
+        missed: number of frames that were left out between two that arrived.
         latencies: seconds from an input to the first frame that shows its effect.
         errors: messages of the server, and the error that ended the connection.
         lost: whether the connection ended early.
     """
 
     frames: int = 0
+    missed: int = 0
     latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     lost: bool = False
@@ -56,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=32, help="Clients at the same time (default: %(default)s).")
     parser.add_argument("--seconds", type=float, default=60, help="Seconds of play (default: %(default)s).")
+    parser.add_argument("--hostile", action="store_true", help="Add clients that flood, stall and vanish.")
     args = parser.parse_args()
     if args.clients < 1 or not 0 < args.seconds <= 3600:
         raise ValueError("expected positive numbers for --clients and --seconds, and at most an hour.")
@@ -64,16 +74,17 @@ def main() -> None:
         save_world(Path(folder))
         command = [sys.executable, "-m", "dreamer_hf.serve", "--model", folder, "--port", "0", "--device", "cpu"]
         server = subprocess.Popen(
-            [*command, "--max_sessions", str(args.clients)],
+            [*command, "--max_sessions", str(args.clients + args.hostile * NUM_ATTACKING_PLAYERS)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         try:
-            asyncio.run(measure(read_address(server), args.clients, args.seconds))
+            asyncio.run(measure(read_address(server), args.clients, args.seconds, args.hostile))
         finally:
             server.terminate()
-            server.communicate(timeout=60)
+            log, _ = server.communicate(timeout=60)
+    print(f"The server logged {len(log)} characters.")
 
 
 def save_world(folder: Path) -> None:
@@ -97,14 +108,19 @@ def read_address(server: subprocess.Popen) -> str:
     raise ChildProcessError(f"the server did not start:\n{''.join(printed)}")
 
 
-async def measure(address: str, number: int, seconds: float) -> None:
+async def measure(address: str, number: int, seconds: float, hostile: bool) -> None:
     """Start the clients, measure them while they play, and print the table."""
     clients = [Client() for _ in range(number)]
     playing, over = asyncio.Event(), asyncio.Event()
     tasks = [asyncio.create_task(play(address, client, playing, over)) for client in clients]
     await wait_for_all(clients)
+    # In a third process, where the attackers cannot delay the clients that are measured.
+    attackers = multiprocessing.get_context("spawn").Process(target=attack, args=(address,), daemon=True)
+    if hostile:
+        attackers.start()
+        await asyncio.to_thread(wait_for_attackers, address, number)
     for client in clients:
-        client.frames = 0
+        client.frames = client.missed = 0
         client.latencies.clear()
     before, start = await memory(address), time.monotonic()
     playing.set()
@@ -112,6 +128,8 @@ async def measure(address: str, number: int, seconds: float) -> None:
     over.set()
     seconds = time.monotonic() - start
     after, counted = await memory(address), await counters(address)
+    if hostile:
+        attackers.terminate()
     await asyncio.gather(*tasks)
     report(clients, seconds, before, after, counted, await remaining_sessions(address))
 
@@ -134,7 +152,7 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
     sent: dict[int, float] = {}
     try:
         async with connect(f"ws://{address}/play", open_timeout=START_SECONDS) as socket:
-            seq = 0
+            seq, step = 0, None
             while not over.is_set():
                 data = await socket.recv()
                 if isinstance(data, str):
@@ -144,6 +162,8 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
                 now = time.monotonic()
                 header = json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
                 client.frames += 1
+                client.missed += 0 if step is None else header["step"] - step - 1
+                step = header["step"]
                 if header["seq"] in sent:
                     client.latencies.append(now - sent[header["seq"]])
                 sent = {number: moment for number, moment in sent.items() if number > header["seq"]}
@@ -154,6 +174,61 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
     except (ConnectionClosed, OSError) as error:
         client.lost = True
         client.errors.append(str(error))
+
+
+def wait_for_attackers(address: str, number: int) -> None:
+    """Wait until more players have come than the clients that are measured."""
+    deadline = time.monotonic() + START_SECONDS
+    while read_counters(address)['dreamer_sessions_opened_total{kind="player"}'] == number:
+        if time.monotonic() > deadline:
+            raise ConnectionError("the attackers could not start.")
+        time.sleep(0.1)
+
+
+def attack(address: str) -> None:
+    """Run the clients that attack until the process is terminated."""
+    attacks = [hold_half_a_request] * NUM_HALF_OPEN + [vanish] * NUM_VANISHING + [flood, never_read]
+
+    async def run() -> None:
+        await asyncio.gather(*(repeat(each, address) for each in attacks))
+
+    asyncio.run(run())
+
+
+async def repeat(one_attack: Callable, address: str) -> None:
+    """Attack again whenever the server has ended the attack."""
+    while True:
+        with contextlib.suppress(ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
+            await one_attack(address)
+        await asyncio.sleep(1)
+
+
+async def hold_half_a_request(address: str) -> None:
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(b"GET / HT")
+        await reader.read()
+    finally:
+        writer.close()
+
+
+async def vanish(address: str) -> None:
+    socket = await connect(f"ws://{address}/play", open_timeout=START_SECONDS)
+    await socket.recv()
+    socket.transport.abort()
+
+
+async def flood(address: str) -> None:
+    async with connect(f"ws://{address}/play", open_timeout=START_SECONDS) as socket:
+        while True:
+            await socket.send('{"type": "reset"}')
+            await asyncio.sleep(0)  # lets the other attackers act
+
+
+async def never_read(address: str) -> None:
+    async with connect(f"ws://{address}/play", open_timeout=START_SECONDS, max_queue=1) as socket:
+        await socket.wait_closed()
 
 
 async def counters(address: str) -> dict[str, float]:
@@ -194,6 +269,7 @@ def report(clients: list[Client], seconds: float, before: float, after: float, c
         ["sessions that remain after all clients have left", str(remaining)],
         ["frames per client: least, median, most", f"{frames[0]}, {statistics.median(frames):g}, {frames[-1]}"],
         [f"frames/s per client ({FPS} expected)", ", ".join(rates)],
+        ["frames missed by a client: most", str(max(client.missed for client in clients))],
         ["frames that slow readers missed", f"{counted['dreamer_frames_skipped_total']:g}"],
         ["one step of the whole batch, mean", f"{1000 * counted['dreamer_step_seconds_sum'] / steps:.1f} ms"],
         [

@@ -62,7 +62,7 @@ def test_training(run):
 
 
 def test_serve(run):
-    rows = table_rows(run("serve.py", "--clients", "3", "--seconds", "1"))
+    rows = table_rows(run("serve.py", "--clients", "3", "--seconds", "1", "--hostile"))
     assert rows["errors"].endswith("| 0 |") and rows["sessions lost"].endswith("| 0 |")
     least, *_ = rows["frames per client: least, median, most"].split(" | ")[1].split(",")
     assert int(least) > 0
