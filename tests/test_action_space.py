@@ -1,7 +1,5 @@
 """What a world's configuration says about its actions."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -46,11 +44,9 @@ def test_a_world_that_does_not_say_what_its_actions_are_gets_one_guess_for_all(s
     assert space.relative.tolist() == [relative] * space.size and space.is_relative is relative
 
 
-def test_a_world_that_says_what_its_actions_are_is_believed():
-    config = DreamerDynamicsConfig(action_dim=2, action_stats=CENTERED)
-    fields = {name: getattr(config, name) for name in ("action_dim", "action_stats", "action_names", "action_units")}
-    told = SimpleNamespace(**fields, action_num_classes=None, relative_actions=[False, True])
-    assert ActionSpace.from_config(told).relative.tolist() == [False, True]
+def test_a_world_that_says_what_its_actions_are_needs_no_guess():
+    space = space_of(CENTERED, relative_actions=[False, True])
+    assert space.relative.tolist() == [False, True]
 
 
 def test_the_nearest_valid_action_is_in_range_and_finite():

@@ -150,7 +150,7 @@ def test_one_of_several_dreams_can_be_rewound(dreams):
     assert_same_frames(step(dreams, members[1:2], actions[1:2])[0], first[1])
 
 
-def test_the_same_dreams_keep_their_rollout_and_one_that_nobody_needs_is_freed(dreams):
+def test_the_same_dreams_keep_their_rollout_and_an_unused_one_is_freed(dreams):
     members = [dreams.begin([0], [seed])[0] for seed in SEEDS]
     actions = [action_of(0, 0)] * 3
     dreams.step(members, actions)

@@ -215,7 +215,7 @@ def test_lerobot_data_that_do_not_fit_are_refused(tmp_path, tiny_lerobot, config
 
 @pytest.mark.parametrize("name", ["broken.mp4", "broken.png", "notes.txt"])
 def test_other_files_are_refused(tmp_path, config, name):
-    (tmp_path / name).write_text("no picture")
+    (tmp_path / name).write_text("no image")
     with pytest.raises(ValueError, match="cannot be decoded"):
         read_start_frames(tmp_path / name, config)
 

@@ -40,7 +40,7 @@ class ActionSpace:
         low, high = np.asarray(stats.get("min", mean - 2 * std)), np.asarray(stats.get("max", mean + 2 * std))
         classes = np.asarray(config.action_num_classes or [0] * size)
         low, high = np.where(classes > 0, 0, low), np.where(classes > 0, classes - 1, high)
-        relative = getattr(config, "relative_actions", None)
+        relative = config.relative_actions
         if relative is None:
             centered = (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
             relative = [_mostly(centered[classes == 0])] * size

@@ -10,8 +10,8 @@
     dreams.rollout([first, second]).compile()            # the rollout whose rows are these dreams, in this order
 
 Any set of dreams can be stepped. A set that stays the same keeps its rollout; when it changes, rows are taken out of
-their rollouts and joined. A dream that nobody refers to any more needs no goodbye: drop it. Every row draws noise from
-its own generator, so a dream does not depend on the others (except for rounding), and a seed determines its frames.
+their rollouts and joined. To end a dream, drop it. Every row draws noise from its own generator, so a dream does not
+depend on the others (except for rounding), and a seed determines its frames.
 
 Shapes: R dreams, C context frames, A action components, H, W pixels, N_z latent tokens, d_z latent channels.
 """

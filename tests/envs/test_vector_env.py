@@ -151,7 +151,7 @@ def test_compiled_rows_dream_the_same(world_folder):
 
 def test_what_does_not_fit_is_refused(world_folder):
     env = make_vector(world_folder)
-    with pytest.raises(ValueError, match="no row has begun yet"):
+    with pytest.raises(ValueError, match="no row has started yet"):
         env.reset(options={"reset_mask": np.array([True, False, False])})
     env.reset()
     for mask in (np.zeros(N, bool), np.ones(2, bool), np.ones(N)):

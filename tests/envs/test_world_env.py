@@ -33,7 +33,7 @@ def env(world_folder):
     env.close()
 
 
-def test_gymnasium_is_content(world_folder):
+def test_gymnasium_accepts_the_environment(world_folder):
     env = make(world_folder, render_mode="rgb_array", latents_in_info=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -50,7 +50,7 @@ def test_the_module_can_be_named_in_the_id(world_folder):
     assert gymnasium.make(f"dreamer_hf.envs:{ID}", model=str(world_folder)).reset()[0].dtype == np.uint8
 
 
-def test_spaces_tell_what_the_world_knows(env):
+def test_spaces_come_from_the_world(env):
     assert env.observation_space == gymnasium.spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     assert env.action_space == gymnasium.spaces.Box(np.float32([0, 10]), np.float32([512, 500]))
     assert env.unwrapped.action_names == ("target_x", "target_y")
@@ -146,7 +146,7 @@ def test_rewards_and_ends_come_from_functions_of_the_transition(world_folder):
         env.step(ACTIONS[0])
 
 
-def test_latents_beside_the_frames(world_folder, world):
+def test_latents_in_the_info(world_folder, world):
     env = make(world_folder, latents_in_info=True)
     _, info = env.reset(options={"start_index": 1})
     start = make_starts(num_starts=4)[1]
@@ -184,13 +184,13 @@ def test_a_window_shows_the_dream(world_folder):
     window = env.unwrapped._viewer._window
     from dreamer_hf.play.devices import pygame
 
-    shown = pygame.surfarray.array3d(window.surface.subsurface(window.picture)).swapaxes(0, 1)
-    scale = window.picture.w // IMAGE_SIZE
+    shown = pygame.surfarray.array3d(window.surface.subsurface(window.image)).swapaxes(0, 1)
+    scale = window.image.w // IMAGE_SIZE
     np.testing.assert_array_equal(shown[::scale, ::scale], frame)
     env.close()
 
 
-def test_pictures_are_the_observations(world_folder):
+def test_images_are_the_observations(world_folder):
     env = make(world_folder, render_mode="rgb_array")
     frame, _ = env.reset()
     np.testing.assert_array_equal(env.render(), frame)

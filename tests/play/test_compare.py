@@ -1,4 +1,4 @@
-"""The real simulator beside a dream: same state, same actions, back and forth together."""
+"""The simulator next to a dream: same state, same actions, forward and back together."""
 
 import av
 import numpy as np
@@ -44,7 +44,7 @@ def frames_of(session, steps) -> list[np.ndarray]:
     return frames
 
 
-def test_dream_and_simulator_begin_with_the_same_picture(session, real):
+def test_dream_and_simulator_begin_with_the_same_image(session, real):
     for start in range(2):
         np.testing.assert_array_equal(real.frame, session.dream.frame)
         np.testing.assert_array_equal(real.frame, real.starts.pixel_values_videos[start, -1].permute(1, 2, 0))
@@ -88,11 +88,11 @@ def test_both_are_in_the_window(session, real):
     open_display()
     window = PlayWindow((IMAGE_SIZE, IMAGE_SIZE), session.dreams.space, captions=("simulator", "dream"))
     Game(session, window, steps=3).run()
-    scale = window.picture.w // IMAGE_SIZE
-    for place, frame in zip(window.pictures, (real.frame, session.dream.frame), strict=True):
+    scale = window.image.w // IMAGE_SIZE
+    for place, frame in zip(window.images, (real.frame, session.dream.frame), strict=True):
         shown = pygame.surfarray.array3d(window.surface.subsurface(place)).swapaxes(0, 1)
         np.testing.assert_array_equal(shown, frame.repeat(scale, 0).repeat(scale, 1))
-    assert not window.pictures[0].colliderect(window.pictures[1])
+    assert not window.images[0].colliderect(window.images[1])
     pygame.quit()
 
 

@@ -42,36 +42,36 @@ def press(game, *keys):
         pygame.event.post(pygame.event.Event(pygame.KEYUP, key=key))
 
 
-def picture_of(window) -> np.ndarray:
-    """The picture as shown, (H, W, 3)."""
-    return pygame.surfarray.array3d(window.surface.subsurface(window.picture)).swapaxes(0, 1)
+def image_of(window) -> np.ndarray:
+    """The image as shown, (H, W, 3)."""
+    return pygame.surfarray.array3d(window.surface.subsurface(window.image)).swapaxes(0, 1)
 
 
 def test_the_dream_is_shown_pixel_by_pixel(world, starts, window):
     game = make_game(world, starts, window)
     game.tick()
-    scale = window.picture.w // IMAGE_SIZE
-    np.testing.assert_array_equal(picture_of(window), game.session.dream.frame.repeat(scale, 0).repeat(scale, 1))
+    scale = window.image.w // IMAGE_SIZE
+    np.testing.assert_array_equal(image_of(window), game.session.dream.frame.repeat(scale, 0).repeat(scale, 1))
 
 
 def test_keys_move_the_action_from_where_the_context_left_it(world, starts, window):
     game = make_game(world, starts, window, Keyboard(2))
-    begun = game.session.dream.action
+    before = game.session.dream.action
     press(game, pygame.K_RIGHT)
     step = 512 / (20 * 1.5)
-    np.testing.assert_allclose(game.session.dream.action, begun + np.array([step, 0]), rtol=1e-5)
+    np.testing.assert_allclose(game.session.dream.action, before + np.array([step, 0]), rtol=1e-5)
 
 
 def test_the_mouse_points_at_the_target(world, starts, window):
-    game = make_game(world, starts, window, Mouse(2, lambda: window.picture))
+    game = make_game(world, starts, window, Mouse(2, lambda: window.image))
     pygame.event.post(
-        pygame.event.Event(pygame.MOUSEMOTION, pos=window.picture.bottomright, rel=(0, 0), buttons=(0, 0, 0))
+        pygame.event.Event(pygame.MOUSEMOTION, pos=window.image.bottomright, rel=(0, 0), buttons=(0, 0, 0))
     )
     game.tick()
     assert game.session.dream.action.tolist() == [512, 500]
 
 
-def test_pause_step_go_on_reset_rewind_and_quit(world, starts, window):
+def test_pause_step_continue_reset_rewind_and_quit(world, starts, window):
     game = make_game(world, starts, window)
     game.tick()
     press(game, pygame.K_SPACE)
@@ -154,14 +154,14 @@ def test_everything_has_its_place_on_the_screen(monkeypatch, size, frame_size):
     frame = np.zeros((*frame_size, 3), np.uint8)
     window.draw(View((frame,), ones, "frame 1", ["left / right"] * size, banner=PAUSED, recording=True))
     screen, layout = window.surface.get_rect(), window._layout
-    assert all(screen.contains(part) for part in (window.picture, layout.bars, layout.banner))
-    assert not layout.bars.colliderect(window.picture) and not layout.bars.colliderect(layout.banner)
+    assert all(screen.contains(part) for part in (window.image, layout.bars, layout.banner))
+    assert not layout.bars.colliderect(window.image) and not layout.bars.colliderect(layout.banner)
     assert layout.rows * layout.columns >= size and layout.rows * layout.line <= layout.bars.h
     assert screen.h <= 768
     if size <= 34:
         assert screen.w <= 1366
     height, width = frame_size
-    assert abs(window.picture.w * height - window.picture.h * width) <= max(frame_size)  # not distorted
+    assert abs(window.image.w * height - window.image.h * width) <= max(frame_size)  # not distorted
     pygame.quit()
 
 
@@ -171,8 +171,8 @@ def test_a_window_that_is_resized_shows_everything_as_large_as_it_fits(window):
         window.handle(pygame.event.Event(pygame.VIDEORESIZE, size=size, w=size[0], h=size[1]))
         frame = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         window.draw(View((frame,), np.zeros(2, np.float32), "frame 1", banner=PAUSED))
-        scale, rest = divmod(window.picture.w, IMAGE_SIZE)
-        assert rest == 0 and window.picture.w == window.picture.h
+        scale, rest = divmod(window.image.w, IMAGE_SIZE)
+        assert rest == 0 and window.image.w == window.image.h
         assert window._layout.size <= size and window._lay_out(scale + 1, size).size[1] > size[1]
 
 

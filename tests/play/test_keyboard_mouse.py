@@ -66,7 +66,7 @@ def test_no_key_has_two_meanings():
     assert len(set(keys)) == len(keys) and not set(keys) & set(KEY_COMMANDS)
 
 
-def test_the_mouse_gives_its_place_in_the_picture():
+def test_the_mouse_gives_its_place_in_the_image():
     mouse = Mouse(2, lambda: pygame.Rect(10, 20, 100, 200))
     assert mouse.axes().tolist() == [0, 0]
     send(mouse, pygame.event.Event(pygame.MOUSEMOTION, pos=(10, 220), rel=(0, 0), buttons=(0, 0, 0)))

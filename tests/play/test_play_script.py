@@ -1,4 +1,4 @@
-"""`examples/play.py` as a user runs it: a process of its own, on a saved world."""
+"""`examples/play.py` as a user runs it: in its own process, on a saved world."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
 
 
 def environment(**changes) -> dict[str, str]:
-    """This process's, with one thread, and without what would tell a screen from none."""
+    """The environment of this process, with one thread, and without the variables that name a screen."""
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return {k: v for k, v in os.environ.items() if k not in hidden} | {"OMP_NUM_THREADS": "1"} | changes
 
@@ -43,7 +43,7 @@ def test_headless_play_prints_the_rate_and_leaves_the_recording(world_folder, tm
 
 @pytest.mark.slow
 def test_a_stopped_player_keeps_the_recording(world_folder, tmp_path):
-    """In a window that nobody sees, stopped by a shutdown, which the script takes for Ctrl-C."""
+    """In an invisible window, stopped by a shutdown, which the script handles like Ctrl-C."""
     command = [sys.executable, SCRIPT, "--model", world_folder, "--record", tmp_path / "dream.mp4"]
     env = environment(SDL_VIDEODRIVER="dummy")
     process = subprocess.Popen(
@@ -74,7 +74,7 @@ def test_without_a_compiler_it_says_so_before_anything_is_recorded(world_folder,
     assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
 
 
-def test_headless_play_without_joystick_goes_on_with_the_keyboard(run_here, tmp_path):
+def test_headless_play_without_joystick_continues_with_the_keyboard(run_here, tmp_path):
     status, output, _ = run_here("--headless", "--steps", 5, "--input", "joystick", "--record", tmp_path / "dream.mp4")
     assert status == 0 and "No joystick is plugged in" in output
     assert count_frames(tmp_path / "dream.mp4") == 5

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import ImageGrab
 
-from dreamer_hf.play.window import ACCENT, MARGIN, PICTURE_SIDE
+from dreamer_hf.play.window import ACCENT, IMAGE_SIDE, MARGIN
 
 pytestmark = pytest.mark.system
 SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
@@ -64,19 +64,19 @@ def wait_for(process, condition, what):
 
 
 def bars_length(display):
-    """Pixels of the bars' color under the picture, which fills the top of the screen."""
+    """Pixels of the bars' color under the image, which fills the top of the screen."""
     screen = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB"))
-    return int((screen[PICTURE_SIDE + MARGIN :] == ACCENT).all(-1).sum())
+    return int((screen[IMAGE_SIDE + MARGIN :] == ACCENT).all(-1).sum())
 
 
 def test_a_key_pressed_on_a_real_screen_moves_the_action(display, world_folder, tmp_path):
     arguments = ("--model", world_folder, "--input", "keyboard", "--record", tmp_path / "dream.mp4")
     with playing(*arguments, display=display) as process:
-        begun = wait_for(process, lambda: bars_length(display), "the bars")  # the window has the focus by then
+        before = wait_for(process, lambda: bars_length(display), "the bars")  # the window has the focus by then
         xdotool(display, "keydown", "Left")  # towards where the bar begins
-        wait_for(process, lambda: bars_length(display) < begun / 2, "the bar to move")
+        wait_for(process, lambda: bars_length(display) < before / 2, "the bar to move")
         xdotool(display, "keyup", "Left", "key", "Escape")
         output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0 and "recorded to" in output, errors
-    with av.open(str(tmp_path / "dream.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) > 3
+    with av.open(str(tmp_path / "dream.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) > 3

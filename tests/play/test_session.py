@@ -67,7 +67,7 @@ def test_frames_are_those_of_the_plain_rollout(session, world, starts):
         np.testing.assert_array_equal(frame, (pixels * 255).round().byte().permute(1, 2, 0))
 
 
-def test_recorders_are_told_each_step_and_each_cut(session):
+def test_recorders_get_each_step_and_each_cut(session):
     frames = advance(session, 3)
     session.next_start()
     advance(session, 2)

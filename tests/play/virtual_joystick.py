@@ -10,7 +10,7 @@ FULL = 32767
 
 
 def _load_sdl() -> ctypes.CDLL:
-    """The SDL2 that pygame runs on: bundled beside pygame in wheels, the system's otherwise."""
+    """The SDL2 that pygame runs on: bundled with pygame in wheels, otherwise that of the system."""
     bundled = sorted(Path(pygame.__file__).parent.parent.glob("pygame.libs/libSDL2-2*"))
     return ctypes.CDLL(str(bundled[0]) if bundled else "libSDL2-2.0.so.0")
 

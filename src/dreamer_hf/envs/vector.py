@@ -136,7 +136,7 @@ class DreamerWorldVectorEnv(VectorEnv):
                 f"reset_mask is {mask.dtype} {mask.shape}: give a bool array of shape ({self.num_envs},) with a True."
             )
         if self._rows.rollout is None and not mask.all():
-            raise ValueError("no row has begun yet: reset all of them once, without a reset_mask.")
+            raise ValueError("no row has started yet: reset all of them once, without a reset_mask.")
         return np.flatnonzero(mask)
 
     def _seed(self, rows: np.ndarray, seed) -> None:

@@ -104,18 +104,18 @@ class Keyboard:
 
 
 class Mouse:
-    """The position of the pointer in the picture, for the first two dimensions: left and top are -1, right and bottom 1.
+    """The position of the pointer in the image, for the first two dimensions: left and top are -1, right and bottom 1.
 
     Args:
         size: number of action dimensions A.
-        picture: returns the rectangle of the picture in the window.
+        image: returns the rectangle of the image in the window.
     """
 
     pointer = True
 
-    def __init__(self, size: int, picture: Callable[[], "pygame.Rect"]):
+    def __init__(self, size: int, image: Callable[[], "pygame.Rect"]):
         self.size = size
-        self._picture = picture
+        self._image = image
         self._axes = np.zeros(2, dtype=np.float32)
 
     @property
@@ -123,10 +123,10 @@ class Mouse:
         return ["mouse x", "mouse y"][: self.size]
 
     def handle(self, event: "pygame.event.Event") -> Command | None:
-        """Follow the pointer; outside of the picture, the nearest position in it counts."""
+        """Follow the pointer; outside of the image, the nearest position in it counts."""
         if event.type == pygame.MOUSEMOTION:
-            (x, y), picture = event.pos, self._picture()
-            position = np.array([(x - picture.x) / picture.w, (y - picture.y) / picture.h])
+            (x, y), image = event.pos, self._image()
+            position = np.array([(x - image.x) / image.w, (y - image.y) / image.h])
             self._axes = np.clip(2 * position - 1, -1, 1)
         return None
 
@@ -217,9 +217,7 @@ def apply_dead_zone(value: float, dead_zone: float = DEAD_ZONE) -> float:
     return float(np.sign(value) * max(0.0, abs(value) - dead_zone) / (1.0 - dead_zone))
 
 
-def open_device(
-    name: str | None, space: ActionSpace, picture: Callable[[], "pygame.Rect"] | None = None
-) -> InputDevice:
+def open_device(name: str | None, space: ActionSpace, image: Callable[[], "pygame.Rect"] | None = None) -> InputDevice:
     """Open "joystick", "keyboard" or "mouse"; None takes the joystick if there is one, otherwise the keyboard.
 
     Prints what a player could not know: that no joystick was found, or that the device has fewer axes than the world
@@ -228,14 +226,14 @@ def open_device(
     Args:
         name: of the device.
         space: actions of the world.
-        picture: where a mouse points; see `Mouse`.
+        image: where a mouse points; see `Mouse`.
     """
     pygame.display.init()  # the events of every device come through it
     if name == "joystick" and not Joystick.available():
         print("No joystick is plugged in: playing with the keyboard instead.")
         name = "keyboard"
     if name == "mouse":
-        device: InputDevice = Mouse(space.size, picture)
+        device: InputDevice = Mouse(space.size, image)
     elif name == "joystick" or (name is None and Joystick.available()):
         device = Joystick(space.size)
     else:

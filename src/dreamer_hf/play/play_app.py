@@ -151,7 +151,7 @@ def play_in_window(setup: PlaySetup) -> None:
         title=f"Dream of {options.model}",
         captions=("dream",) if setup.simulator is None else ("simulator", "dream"),
     )
-    device = None if scripted else open_device(options.input, dreams.space, lambda: window.picture)
+    device = None if scripted else open_device(options.input, dreams.space, lambda: window.image)
     try:
         with setup.session(source or setup.device_actions(device)) as session:
             Game(session, window, device, options.steps).run()

@@ -61,7 +61,7 @@ class PlayOptions(WorldOptions):
     steps: int | None = option(None, group="run", help="Number of frames to play. Defaults to playing until you quit.")
     seed: int = option(0, group="run", help="Seed of the noise, and of the simulator with --compare.")
     scale: int | None = option(
-        None, group="run", help="Screen pixels per dreamt pixel. Defaults to a picture of about 576 pixels."
+        None, group="run", help="Screen pixels per dreamt pixel. Defaults to a image of about 576 pixels."
     )
 
     def check(self) -> None:

@@ -47,7 +47,7 @@ class SideBySide(Protocol):
         """Follow the dream back to the state after this number of steps."""
 
     def status(self) -> str:
-        """Return a few words on the current state."""
+        """Return a short text about the current state."""
 
 
 class Snapshot(NamedTuple):

@@ -16,9 +16,9 @@ TEXT, DIM, ACCENT, ALERT = (232, 235, 240), (140, 147, 158), (92, 170, 255), (25
 AMBER = (255, 190, 70)
 MARGIN, LINE, MIN_LINE = 14, 26, 15
 BARS_WIDTH, MIN_BARS_WIDTH, MAX_NAME_SHARE = 520, 340, 0.55
-PICTURE_SIDE, SMALL_PICTURE_SIDE = 576, 448
+IMAGE_SIDE, SMALL_IMAGE_SIDE = 576, 448
 MAX_BARS_BELOW = 4
-"""More bars than these are next to the picture."""
+"""More bars than these are next to the image."""
 DESKTOP_MARGIN = 64
 """Pixels of the desktop that a new window leaves free, for its title and the desktop's own bars."""
 HELP = ("space pause    enter one step    R next start    ", "backspace ten frames back    esc quit")
@@ -40,7 +40,7 @@ class View:
     Attributes:
         frames: uint8 (H, W, 3) RGB each, one for each caption of the window; the dream is the last.
         action: float32 (A,), the raw action that led to the frame.
-        status: one line under the picture.
+        status: one line under the image.
         labels: the controls that move the first action dimensions.
         banner: one line that stands out: why the dream waits.
         recording: whether to show that a recording runs.
@@ -59,15 +59,15 @@ class Layout:
     """Where everything is in a window of `size` (width, height).
 
     Attributes:
-        pictures: one rectangle for each caption.
+        images: one rectangle for each caption.
         bars: rectangle of all bars.
         rows, columns, line: how the bars are arranged, and the height of one.
-        panel: rectangle of everything under the pictures: the status at its top, then the bars if they are below,
+        panel: rectangle of everything under the images: the status at its top, then the bars if they are below,
             the banner, and the help.
     """
 
     size: tuple[int, int]
-    pictures: list["pygame.Rect"]
+    images: list["pygame.Rect"]
     bars: "pygame.Rect"
     rows: int
     columns: int
@@ -77,7 +77,7 @@ class Layout:
 
 
 def lay_out(
-    frame_size: tuple[int, int], num_pictures: int, num_bars: int, help_lines: int, scale: float, room: tuple[int, int]
+    frame_size: tuple[int, int], num_images: int, num_bars: int, help_lines: int, scale: float, room: tuple[int, int]
 ) -> Layout:
     """Lay out a window for frames of `frame_size` (height, width), enlarged `scale` times.
 
@@ -85,8 +85,8 @@ def lay_out(
     may be larger than `room`: then choose a smaller scale.
     """
     height, width = (max(1, round(side * scale)) for side in frame_size)
-    all_width = num_pictures * width + (num_pictures - 1) * MARGIN
-    first_top = MARGIN if num_pictures == 1 else MARGIN + LINE
+    all_width = num_images * width + (num_images - 1) * MARGIN
+    first_top = MARGIN if num_images == 1 else MARGIN + LINE
     below = num_bars <= MAX_BARS_BELOW
     help_lines = help_lines if below else min(1, help_lines)
     panel_height = MARGIN // 2 + LINE + (num_bars * LINE if below else 0) + LINE + 14 + help_lines * LINE + 4
@@ -98,29 +98,29 @@ def lay_out(
     bars_width = max(needed, (room[0] - 2 * MARGIN) if below else (room[0] - all_width - 3 * MARGIN))
     total_width = (max(all_width, bars_width) if below else all_width + MARGIN + bars_width) + 2 * MARGIN
     left = (total_width - all_width) // 2 if below else MARGIN
-    pictures = [pygame.Rect(left + n * (width + MARGIN), first_top, width, height) for n in range(num_pictures)]
+    images = [pygame.Rect(left + n * (width + MARGIN), first_top, width, height) for n in range(num_images)]
     top = first_top + (height if below else max(height, rows * line)) + MARGIN
     panel = pygame.Rect(0, top, total_width, panel_height)
     status_bottom = top + MARGIN // 2 + LINE
     if below:
         bars = pygame.Rect(MARGIN, status_bottom, total_width - 2 * MARGIN, num_bars * LINE)
     else:
-        bars = pygame.Rect(pictures[-1].right + MARGIN, first_top, bars_width, rows * line)
+        bars = pygame.Rect(images[-1].right + MARGIN, first_top, bars_width, rows * line)
     banner_top = (bars.bottom if below else status_bottom) + 4
     banner = pygame.Rect(MARGIN, banner_top, total_width - 2 * MARGIN, LINE + 2)
-    return Layout((total_width, panel.bottom), pictures, bars, rows, columns, line, panel, banner)
+    return Layout((total_width, panel.bottom), images, bars, rows, columns, line, panel, banner)
 
 
 def open_display() -> None:
     """Connect to the screen.
 
     Raises:
-        ValueError: there is none. `SDL_VIDEODRIVER=dummy` asks for a window that nobody sees.
+        ValueError: there is none. `SDL_VIDEODRIVER=dummy` asks for an invisible window.
     """
     asked_for = os.environ.get("SDL_VIDEODRIVER")
     needs_server = sys.platform == "linux" and not asked_for
     if needs_server and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ValueError(NO_DISPLAY)  # SDL would draw into memory, where nobody sees it
+        raise ValueError(NO_DISPLAY)  # SDL would draw an invisible window
     try:
         pygame.display.init()
     except pygame.error as error:
@@ -131,15 +131,15 @@ def open_display() -> None:
 
 
 class PlayWindow:
-    """One pygame window for pictures, action bars and keys. It can be resized; pictures keep their aspect ratio.
+    """One pygame window for images, action bars and keys. It can be resized; images keep their aspect ratio.
 
     Args:
         frame_size: height and width of a dreamt frame in pixels.
         space: the actions that the bars show.
-        scale: screen pixels per dreamt pixel. Defaults to pictures of about 576 pixels, or to what the desktop fits.
+        scale: screen pixels per dreamt pixel. Defaults to images of about 576 pixels, or to what the desktop fits.
         title: of the window.
         help_lines: what the keys do, shown at the bottom.
-        captions: of the pictures, from left to right; a single picture shows none.
+        captions: of the images, from left to right; a single image shows none.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class PlayWindow:
         self._decimals = np.clip(4 - magnitude, 0, 4).astype(int)
         self._font, self._small_font = pygame.font.Font(None, 24), pygame.font.Font(None, 21)
         desktop = tuple(side - DESKTOP_MARGIN for side in pygame.display.get_desktop_sizes()[0])
-        wanted = PICTURE_SIDE if len(captions) == 1 else SMALL_PICTURE_SIDE
+        wanted = IMAGE_SIDE if len(captions) == 1 else SMALL_IMAGE_SIDE
         largest = scale or max(1, wanted // max(frame_size))
         fitting = self._largest_fitting(largest, desktop) if scale is None else scale
         layout = self._lay_out(fitting, (0, desktop[1]))
@@ -168,14 +168,14 @@ class PlayWindow:
         self._use(layout)
 
     @property
-    def pictures(self) -> list["pygame.Rect"]:
-        """Where the pictures are, from left to right."""
-        return self._layout.pictures
+    def images(self) -> list["pygame.Rect"]:
+        """Where the images are, from left to right."""
+        return self._layout.images
 
     @property
-    def picture(self) -> "pygame.Rect":
+    def image(self) -> "pygame.Rect":
         """Where the dream is."""
-        return self.pictures[-1]
+        return self.images[-1]
 
     def handle(self, event: "pygame.event.Event") -> Command | None:
         """Return the command that an event stands for, if it is one of the window's; follow changes of its size."""
@@ -192,10 +192,10 @@ class PlayWindow:
         layout = self._layout
         self.surface.fill(BACKGROUND)
         pygame.draw.rect(self.surface, PANEL, layout.panel)
-        for frame, picture, caption in zip(view.frames, layout.pictures, self._captions, strict=True):
-            self._draw_picture(frame, picture)
+        for frame, image, caption in zip(view.frames, layout.images, self._captions, strict=True):
+            self._draw_frame(frame, image)
             if len(self._captions) > 1:
-                self._write(caption, (picture.x, MARGIN), DIM)
+                self._write(caption, (image.x, MARGIN), DIM)
         self._draw_status(view)
         self._draw_bars(view)
         if view.banner:
@@ -229,16 +229,16 @@ class PlayWindow:
             names = without_common_ends(names)
         self._names = [shorten(name, self._bar_font, widest) for name in names]
 
-    def _draw_picture(self, frame: np.ndarray, place: "pygame.Rect") -> None:
-        picture = pygame.image.frombuffer(np.ascontiguousarray(frame), frame.shape[1::-1], "RGB")
+    def _draw_frame(self, frame: np.ndarray, place: "pygame.Rect") -> None:
+        image = pygame.image.frombuffer(np.ascontiguousarray(frame), frame.shape[1::-1], "RGB")
         # Enlarging by whole pixels, without smoothing, shows exactly what the world dreams.
         resize = pygame.transform.scale if place.h >= frame.shape[0] else pygame.transform.smoothscale
-        self.surface.blit(resize(picture, place.size), place)
+        self.surface.blit(resize(image, place.size), place)
 
     def _draw_banner(self, text: str) -> None:
         """Draw a strip that covers nothing of the dream, and a frame around the dream."""
         place = self._layout.banner
-        pygame.draw.rect(self.surface, AMBER, self.picture.inflate(8, 8), width=4)
+        pygame.draw.rect(self.surface, AMBER, self.image.inflate(8, 8), width=4)
         pygame.draw.rect(self.surface, AMBER, place, border_radius=4)
         rendered = self._font.render(text, True, BACKGROUND)
         self.surface.blit(rendered, rendered.get_rect(center=place.center))
