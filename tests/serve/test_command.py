@@ -1,4 +1,4 @@
-"""`python -m dreamer_hf.serve` as a user runs it."""
+"""`dreamer serve` as a user runs it."""
 
 import contextlib
 import json
@@ -14,8 +14,7 @@ import urllib.request
 import pytest
 from serving import MeasuringPlayer, Served, connect_raw, next_frame
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.serve.__main__ import main
+from dreamer_hf.cli import main
 from dreamer_hf.start_frames import save_start_frames
 from tiny import make_starts
 
@@ -97,7 +96,7 @@ def run_here(monkeypatch, capsys, world_folder):
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["serve", "--model", str(world_folder), *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            run_script(main)
+            main("serve")
         return stopped.value.code, capsys.readouterr().err
 
     return run

@@ -84,9 +84,7 @@ COMMANDS = {
         "play.play_options:PlayOptions",
         "cli.commands:play",
     ),
-    "serve": Entry(
-        "Serve a world to browsers and policies.", "serve.serve_options:ServeOptions", "serve.server:serve"
-    ),
+    "serve": Entry("Serve a world to browsers and policies.", "serve.serve_options:ServeOptions", "serve:serve"),
     "record": Entry(
         "Record scripted play in the PushT simulator as a LeRobotDataset.",
         "pusht.pusht_options:RecordOptions",

@@ -12,12 +12,8 @@ def serve(options: ServeOptions) -> None:
     """
     options.check()
     wait_without_spinning()
-    try:
-        from .server import run_server
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "prometheus_client"):
-            raise
-        raise ValueError("serving needs starlette and uvicorn: pip install 'dreamer_hf[serve]'.") from error
+    from .server import run_server
+
     run_server(options)
 
 
