@@ -6,8 +6,7 @@
 Two files give the folder of a `DreamerWorldModel`, one file gives the folder of its model.
 """
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.convert_published import run_published_conversion
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(lambda: run_published_conversion(__doc__))
+    main("convert", "checkpoint")

@@ -6,8 +6,7 @@ python conversion/hf_dataset_to_hdf5.py --dataset me/frames --image_column image
     --episode_column episode --output_dir data/frames
 """
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.data.conversion_cli import run_converter
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(lambda: run_converter("table", __doc__))
+    main("convert", "table")

@@ -3,8 +3,7 @@
 python conversion/lerobot_to_hdf5.py --repo_id lerobot/pusht --output_dir data/pusht --target_fps 5 --width 256 --height 256
 """
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.data.conversion_cli import run_converter
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(lambda: run_converter("lerobot", __doc__))
+    main("convert", "lerobot")

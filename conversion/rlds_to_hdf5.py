@@ -4,8 +4,7 @@ python conversion/rlds_to_hdf5.py --rlds_dir soar/1.0.0 --split success+failure 
     --fps 5 --output_dir data/soar
 """
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.data.conversion_cli import run_converter
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(lambda: run_converter("rlds", __doc__))
+    main("convert", "rlds")

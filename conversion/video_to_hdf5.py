@@ -5,8 +5,7 @@ The actions of `clip.mp4` are in `clip.npy` (frames, action_dim) or `clip.csv`, 
 python conversion/video_to_hdf5.py --video_dir clips --output_dir data/clips --target_fps 10 --width 128 --pad_to_square
 """
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.data.conversion_cli import run_converter
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(lambda: run_converter("video", __doc__))
+    main("convert", "video")

@@ -12,7 +12,6 @@ from the shipped world pusht-tiny, which the same scripts trained on other episo
 recording. With --from_scratch they start from random weights.
 """
 
-import argparse
 import shlex
 import subprocess
 import sys
@@ -20,8 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.options import add_arguments, option
+from dreamer_hf.cli import run_with_options
+from dreamer_hf.options import option
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = "pusht-tiny"
@@ -122,20 +121,18 @@ def run_stage(number: int, count: int, stage: Stage) -> None:
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, ChainOptions)
-    options = ChainOptions(**vars(parser.parse_args()))
+def run_chain(options: ChainOptions) -> str:
+    """Run the stages that have not finished yet; return where the results are."""
     output_dir = Path(options.output_dir).absolute()
     output_dir.mkdir(parents=True, exist_ok=True)
     chain = stages(options, output_dir)
     for number, stage in enumerate(chain, start=1):
         run_stage(number, len(chain), stage)
-    print(
+    return (
         f"\nThe dreams are in {options.output_dir}/dream/dream.gif. To play the world: "
         f"make play WORLD={options.output_dir}/world"
     )
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_with_options(ChainOptions, run_chain, __doc__)

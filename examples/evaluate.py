@@ -5,19 +5,7 @@
 Writes evaluation.json, evaluation.md (the main figures as a table), plots and videos; see docs/evaluation.md.
 """
 
-import argparse
-
-from dreamer_hf.cli import run_script
-from dreamer_hf.evaluation.evaluate import evaluate
-from dreamer_hf.evaluation.evaluation_options import EvaluationOptions
-from dreamer_hf.options import add_arguments
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, EvaluationOptions)
-    print(evaluate(EvaluationOptions(**vars(parser.parse_args()))))
-
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(main)
+    main("evaluate")

@@ -6,19 +6,9 @@
 With --real, the chosen actions are executed in the gym-pusht simulator; see docs/planning.md.
 """
 
-import argparse
-
-from dreamer_hf.cli import run_script
-from dreamer_hf.options import add_arguments
+from dreamer_hf.cli import run_with_options
 from dreamer_hf.pusht.pusht_options import ReachOptions
 from dreamer_hf.pusht.reach import reach
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, ReachOptions)
-    print(reach(ReachOptions(**vars(parser.parse_args()))))
-
-
 if __name__ == "__main__":
-    run_script(main)
+    run_with_options(ReachOptions, reach, __doc__)

@@ -62,7 +62,7 @@ FLOORS = (
 A room imports from its own floor and from the floors below it. In addition, `data` imports no model (`DATA_IMPORTS`).
 """
 
-DATA_IMPORTS = {"data", "frame_inputs", ""}
+DATA_IMPORTS = {"data", "frame_inputs", "options", ""}
 
 KNOWN_UPWARD = {
     ("data", "cli"),

@@ -1,105 +1,80 @@
-"""The command that converts published Dreamer-V4 `.pt` checkpoints into a folder that `from_pretrained` loads."""
+"""Convert published Dreamer-V4 `.pt` checkpoints into a folder that `from_pretrained` loads."""
 
-import argparse
+from dataclasses import dataclass
 
-from transformers import PreTrainedModel
-
-from .data.files import new_output_folder
-from .modeling_dreamer_world import DreamerWorldModel
-from .published_checkpoints import PUBLISHED_CONTEXT_LENGTH, convert_dynamics, convert_tokenizer
-from .video_processing_dreamer import DreamerVideoProcessor
+from .options import option
 
 
-def parse_arguments(description: str | None, argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the arguments of the command; those of the process by default."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", help="convert this published tokenizer file (.pt)")
-    parser.add_argument("--dynamics", help="convert this published dynamics file (.pt)")
-    parser.add_argument("--output_dir", required=True, help="write the model to this folder, which is new or empty")
-    for part in ("tokenizer", "dynamics"):
-        parser.add_argument(
-            f"--{part}_num_attention_heads",
-            type=int,
-            help=f"set the number of attention heads of the {part}, which its file does not store (default: width / 64)",
-        )
-    parser.add_argument(
-        "--context_length",
-        type=int,
-        default=PUBLISHED_CONTEXT_LENGTH,
-        help="set the window of the time layers in frames, which the files do not store (default: %(default)s)",
+@dataclass(frozen=True, kw_only=True)
+class PublishedOptions:
+    """The options of `convert_published`."""
+
+    tokenizer: str | None = option(None, metavar="FILE.pt", help="Published tokenizer.")
+    dynamics: str | None = option(None, metavar="FILE.pt", help="Published dynamics model.")
+    output_dir: str = option(help="New or empty folder for the converted model.")
+    tokenizer_num_attention_heads: int | None = option(
+        None, help="Attention heads of the tokenizer. Defaults to its width divided by 64."
     )
-    parser.add_argument(
-        "--num_latent_tokens",
-        type=int,
-        default=256,
-        help="set the latent tokens of a frame, for a dynamics file without its tokenizer (default: %(default)s)",
+    dynamics_num_attention_heads: int | None = option(
+        None, help="Attention heads of the dynamics model. Defaults to its width divided by 64."
     )
-    parser.add_argument("--fps", type=float, help="record the frames per second of the training data (default: 10)")
-    parser.add_argument(
-        "--action_offset",
-        type=int,
+    context_length: int = option(32, help="Frames that a time layer attends to.")
+    num_latent_tokens: int = option(256, help="Latent tokens per frame of a dynamics model without its tokenizer.")
+    fps: float | None = option(None, help="Frame rate of the training data, which is saved with the model.")
+    action_offset: int = option(
+        0,
         choices=(0, 1),
-        default=0,
-        help="pair a frame with the action recorded with it (0) or with the command before it (1) (default: %(default)s)",
+        help="1 if a frame goes with the action that led to it; 0 if it goes with the action recorded with it.",
     )
-    return parser.parse_args(argv)
 
 
-def convert(arguments: argparse.Namespace) -> PreTrainedModel:
-    """Return the model of the given files: a world, a tokenizer or a dynamics model.
+def convert_published(options: PublishedOptions) -> str:
+    """Convert a tokenizer, a dynamics model, or both, which make a world.
+
+    Returns:
+        What was written, in one line.
 
     Raises:
-        ValueError: if a file does not fit; see `published_checkpoints`.
-        FileNotFoundError: if there is no such file.
+        ValueError, OSError: The files cannot be converted, or the folder is not empty.
     """
-    tokenizer, num_latents = None, arguments.num_latent_tokens
-    if arguments.tokenizer:
-        heads = arguments.tokenizer_num_attention_heads
-        tokenizer = convert_tokenizer(arguments.tokenizer, heads, arguments.context_length)
+    # Imported here, so that the options can be read without loading PyTorch.
+    from .data.files import new_output_folder
+    from .video_processing_dreamer import DreamerVideoProcessor
+
+    if not (options.tokenizer or options.dynamics):
+        raise ValueError("nothing to convert: give --tokenizer, --dynamics or both.")
+    with new_output_folder(options.output_dir) as folder:
+        model = _convert(options)
+        model.save_pretrained(folder)
+        if options.tokenizer:
+            config = getattr(model.config, "tokenizer_config", model.config)
+            DreamerVideoProcessor.for_tokenizer(config).save_pretrained(folder)
+    size = f"{model.num_parameters() / 1e6:.1f}M parameters, {_heads(model)}"
+    return f"wrote {type(model).__name__} ({size}) to {options.output_dir}"
+
+
+def _convert(options: PublishedOptions):
+    from .modeling_dreamer_world import DreamerWorldModel
+    from .published_checkpoints import convert_dynamics, convert_tokenizer
+
+    tokenizer, num_latents = None, options.num_latent_tokens
+    if options.tokenizer:
+        tokenizer = convert_tokenizer(options.tokenizer, options.tokenizer_num_attention_heads, options.context_length)
         num_latents = tokenizer.config.num_latent_tokens
-    if not arguments.dynamics:
+    if not options.dynamics:
         return tokenizer
+    heads = options.dynamics_num_attention_heads
     dynamics = convert_dynamics(
-        arguments.dynamics,
-        num_latents,
-        arguments.dynamics_num_attention_heads,
-        arguments.context_length,
-        arguments.fps,
-        arguments.action_offset,
+        options.dynamics, num_latents, heads, options.context_length, options.fps, options.action_offset
     )
     return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics) if tokenizer else dynamics
 
 
-def run_published_conversion(description: str | None = __doc__, argv: list[str] | None = None) -> None:
-    """Run the command: two files give a `DreamerWorldModel` folder, one file gives the folder of its model.
-
-    Args:
-        description: text above the flags in `--help`.
-        argv: arguments; those of the process by default.
-
-    Raises:
-        ValueError, OSError: if there is nothing to convert, a file does not fit, or the output folder is not empty.
-    """
-    arguments = parse_arguments(description, argv)
-    if not (arguments.tokenizer or arguments.dynamics):
-        raise ValueError("nothing to convert: give --tokenizer, --dynamics or both.")
-    with new_output_folder(arguments.output_dir) as folder:
-        model = convert(arguments)
-        model.save_pretrained(folder)
-        if arguments.tokenizer:
-            config = getattr(model.config, "tokenizer_config", model.config)
-            DreamerVideoProcessor.for_tokenizer(config).save_pretrained(folder)
-    print(
-        f"wrote {type(model).__name__} ({model.num_parameters() / 1e6:.1f}M parameters, {_describe_heads(model)}) to "
-        f"{arguments.output_dir}"
-    )
-
-
-def _describe_heads(model: PreTrainedModel) -> str:
-    """Return the numbers of heads: the one value that spoils a model without an error if it is wrong."""
+def _heads(model) -> str:
+    """Return the numbers of attention heads: the one value that spoils a model without an error if it is wrong."""
     configs = [getattr(model.config, name, None) for name in ("tokenizer_config", "dynamics_config")]
     heads = [config.num_attention_heads for config in configs if config] or [model.config.num_attention_heads]
     return f"{' and '.join(map(str, heads))} attention heads"
 
 
-__all__ = ["convert", "parse_arguments", "run_published_conversion"]
+__all__ = ["PublishedOptions", "convert_published"]

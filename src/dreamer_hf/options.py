@@ -1,7 +1,6 @@
 """Options as dataclasses, the one source of a command's flags and of its help; and the options of every command that
 loads a world. Imports nothing that takes time."""
 
-import argparse
 import types
 import typing
 from collections.abc import Sequence
@@ -64,25 +63,6 @@ def flags_of(options: type) -> list[Flag]:
     ]
 
 
-def add_arguments(parser: argparse.ArgumentParser, options: type) -> None:
-    """Add the flags of an options class to a parser; `options(**vars(parser.parse_args()))` makes the options."""
-    groups = {None: parser}
-    for flag in flags_of(options):
-        if flag.group not in groups:
-            groups[flag.group] = parser.add_argument_group(flag.group)
-        arguments = {"help": flag.help, "default": flag.default}
-        if flag.type is bool:
-            arguments["action"] = "store_true"
-        else:
-            arguments |= {"type": flag.type, "choices": flag.choices, "metavar": flag.metavar}
-            arguments |= {"nargs": "+"} if flag.many else {}
-        if flag.default is MISSING:
-            arguments["required"] = bool(arguments.pop("default"))
-        elif flag.type is not bool and flag.default not in (None, ()):
-            arguments["help"] += " (default: %(default)s)"
-        groups[flag.group].add_argument(f"--{flag.name}", **arguments)
-
-
 def _value_type(hint) -> tuple[type, bool]:
     """Return the type of a flag's value, and whether there are several: `int | None` is (int, False)."""
     if isinstance(hint, types.UnionType):
@@ -117,4 +97,4 @@ class WorldOptions:
     )
 
 
-__all__ = ["Flag", "WorldOptions", "add_arguments", "flags_of", "option"]
+__all__ = ["Flag", "WorldOptions", "flags_of", "option"]

@@ -53,7 +53,7 @@ def test_written_index_serves_folders_that_lack_one(tiny_shards, tmp_path):
 
 @pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(tiny_shards):
-    command = [sys.executable, "-m", "dreamer_hf.data.inspect_dataset", str(tiny_shards)]
+    command = [sys.executable, "-m", "dreamer_hf", "inspect", str(tiny_shards)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.wait(timeout=120) == 1 and process.stderr.read() == ""

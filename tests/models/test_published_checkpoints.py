@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from dreamer_hf import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
-from dreamer_hf.cli import run_script
-from dreamer_hf.convert_published import run_published_conversion
+from dreamer_hf.cli import main
+from dreamer_hf.convert_published import PublishedOptions, convert_published
 from dreamer_hf.published_checkpoints import convert_dynamics, convert_tokenizer, read_state_dict
 from tiny import randn
 
@@ -161,9 +161,8 @@ def test_prefixes_and_legacy_spelling(tmp_path, prefix):
 def test_one_file_gives_one_model(tmp_path):
     torch.save({"model": published_tokenizer()}, tmp_path / "t.pt")
     torch.save({"model": published_dynamics()}, tmp_path / "d.pt")
-    run_published_conversion(argv=["--tokenizer", f"{tmp_path}/t.pt", "--output_dir", f"{tmp_path}/t"])
-    arguments = ["--dynamics", f"{tmp_path}/d.pt", "--output_dir", f"{tmp_path}/d", "--num_latent_tokens", "7"]
-    run_published_conversion(argv=arguments)
+    convert_published(PublishedOptions(tokenizer=f"{tmp_path}/t.pt", output_dir=f"{tmp_path}/t"))
+    convert_published(PublishedOptions(dynamics=f"{tmp_path}/d.pt", output_dir=f"{tmp_path}/d", num_latent_tokens=7))
     assert DreamerTokenizerModel.from_pretrained(tmp_path / "t").config.latent_dim == 12
     assert DreamerDynamicsModel.from_pretrained(tmp_path / "d").config.num_latent_tokens == 7
 
@@ -245,7 +244,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path, capsys):
     }
     for words, arguments in cases.items():
         with pytest.raises(SystemExit) as stop:
-            run_script(lambda argv=arguments: run_published_conversion(argv=list(map(str, argv))))
+            main("convert", "checkpoint", arguments=list(map(str, arguments)))
         printed = capsys.readouterr().err
         assert stop.value.code == 2 and words in printed, printed
         assert "Traceback" not in printed and printed.count("\n") == 1

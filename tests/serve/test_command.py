@@ -90,13 +90,12 @@ def test_half_open_connections_do_not_exhaust_the_open_files_or_fill_the_log(wor
 
 
 @pytest.fixture
-def run_here(monkeypatch, capsys, world_folder):
+def run_here(capsys, world_folder):
     """Run the command in this process until it refuses; return its exit status and errors."""
 
     def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["serve", "--model", str(world_folder), *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            main("serve")
+            main("serve", arguments=["--model", str(world_folder), *map(str, arguments)])
         return stopped.value.code, capsys.readouterr().err
 
     return run

@@ -18,17 +18,22 @@ class Entry:
         help: sentence for `dreamer --help`.
         options: where its options class is, as "module:name" in this package.
         run: where the function is that takes an instance of it.
+        example: command line for `--help`.
     """
 
     help: str
     options: str
     run: str
+    example: str = ""
 
     def load(self, name: str) -> click.Command:
         """Return the command; only the module of the options is imported now."""
         from .flags import OptionsCommand
 
-        return OptionsCommand(name, _load(self.options), lambda options: _load(self.run)(options), self.help)
+        def run(options):
+            return _load(self.run)(options)
+
+        return OptionsCommand(name, _load(self.options), run, self.help, self.example)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands with their sentences, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in self._entries.items()])
+            formatter.write_dl(
+                [(name, entry.help.split(". ")[0].rstrip(".") + ".") for name, entry in self._entries.items()]
+            )
 
 
 def _load(place: str):
@@ -83,17 +90,69 @@ COMMANDS = {
         "Play a world with the keyboard, the mouse, a joystick or a script.",
         "play.play_options:PlayOptions",
         "cli.commands:play",
+        "dreamer play --model me/my-world --record dream.mp4",
     ),
-    "serve": Entry("Serve a world to browsers and policies.", "serve.serve_options:ServeOptions", "serve:serve"),
+    "serve": Entry(
+        "Serve a world to browsers and policies.",
+        "serve.serve_options:ServeOptions",
+        "serve:serve",
+        "dreamer serve --model me/my-world --port 8000",
+    ),
     "record": Entry(
         "Record scripted play in the PushT simulator as a LeRobotDataset.",
         "pusht.pusht_options:RecordOptions",
         "cli.commands:record",
+        "dreamer record --repo_id me/pusht-play --root data/pusht-play --episodes 160",
+    ),
+    "convert": Family(
+        "Convert datasets to shards, or published checkpoints to models.",
+        {
+            "lerobot": Entry(
+                "Convert a LeRobotDataset of format v3.0 into a folder of HDF5 shards.",
+                "data.converter_options:LeRobotOptions",
+                "data.converters:run_converter",
+                "dreamer convert lerobot --repo_id lerobot/pusht --output_dir data/pusht --target_fps 5",
+            ),
+            "rlds": Entry(
+                "Convert an RLDS dataset (tfrecord or array_record) into a folder of HDF5 shards, without TensorFlow.",
+                "data.converter_options:RldsOptions",
+                "data.converters:run_converter",
+                "dreamer convert rlds --rlds_dir soar/1.0.0 --split success+failure --fps 5 --output_dir data/soar",
+            ),
+            "video": Entry(
+                "Convert a folder of videos into a folder of HDF5 shards. The actions of clip.mp4, if any, are in "
+                "clip.npy (frames, action_dim) or clip.csv.",
+                "data.converter_options:VideoOptions",
+                "data.converters:run_converter",
+                "dreamer convert video --video_dir clips --output_dir data/clips --width 128 --pad_to_square",
+            ),
+            "table": Entry(
+                "Convert a dataset of the `datasets` library into a folder of HDF5 shards. A row is a frame (image "
+                "column; rows of an episode follow each other) or an episode (video column).",
+                "data.converter_options:TableOptions",
+                "data.converters:run_converter",
+                "dreamer convert table --dataset me/frames --image_column image --action_column action "
+                "--episode_column episode --output_dir data/frames",
+            ),
+            "checkpoint": Entry(
+                "Convert published Dreamer-V4 .pt checkpoints. Both files make a world, one makes that model.",
+                "convert_published:PublishedOptions",
+                "convert_published:convert_published",
+                "dreamer convert checkpoint --tokenizer tokenizer.pt --dynamics dynamics.pt --output_dir world",
+            ),
+        },
+    ),
+    "inspect": Entry(
+        "Describe a folder of shards, draw a contact sheet, test its checksums.",
+        "data.converter_options:InspectOptions",
+        "data.inspect_dataset:inspect_shards",
+        "dreamer inspect data/pusht --preview sheet.png",
     ),
     "evaluate": Entry(
-        "Measure a world on held-out episodes.",
+        "Measure a world on held-out episodes, against baselines and an upper bound.",
         "evaluation.evaluation_options:EvaluationOptions",
         "evaluation.evaluate:evaluate",
+        "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
     ),
 }
 
@@ -104,24 +163,26 @@ def dreamer() -> None:
     """Entry point of the command line."""
 
 
-def run(command: Sequence[str] = ()) -> None:
-    """Run the command line of this process.
+def invoke(command: click.Command, arguments: Sequence[str], program: str) -> None:
+    """Run a command.
 
     Args:
-        command: subcommand to put in front of the arguments.
+        command: the command.
+        arguments: its arguments.
+        program: its name in messages.
 
     Raises:
         ValueError: The arguments cannot be understood.
         SystemExit: `--help` and `--version` end the process.
     """
     try:
-        status = dreamer.main([*command, *sys.argv[1:]], prog_name="dreamer", standalone_mode=False)
+        status = command.main(list(arguments), prog_name=program, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         status = 2
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "dreamer"
-        raise ValueError(f"{error.format_message()} See `{command} --help`.") from error
+        path = error.ctx.command_path if error.ctx else program
+        raise ValueError(f"{error.format_message()} See `{path} --help`.") from error
     except click.ClickException as error:
         raise ValueError(error.format_message()) from error
     except click.Abort as error:

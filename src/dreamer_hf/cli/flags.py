@@ -18,12 +18,11 @@ class OptionsCommand(click.Command):
         options: options class.
         run: function of an instance of it. What it returns, if anything, is printed.
         help: description for `--help`.
+        example: command line for `--help`.
     """
 
-    def __init__(self, name: str, options: type, run, help: str):
-        flags = flags_of(options)
-        self._groups = {flag.name: flag.group for flag in flags}
-        self._many = {flag.name for flag in flags if flag.many}
+    def __init__(self, name: str, options: type, run, help: str, example: str = ""):
+        self._flags = {flag.name: flag for flag in flags_of(options)}
 
         def callback(**values) -> None:
             result = run(options(**values))
@@ -31,15 +30,18 @@ class OptionsCommand(click.Command):
                 click.echo(result)
 
         settings = {"token_normalize_func": _underscores, "help_option_names": ["--help", "-h"]}
-        params = [_parameter(flag) for flag in flags]
-        super().__init__(name, callback=callback, params=params, help=help, context_settings=settings)
+        params = [_parameter(flag) for flag in self._flags.values()]
+        epilog = f"\b\nExample:\n  {example}" if example else None
+        help = "\n\n".join(f"\b\n{part}" if part.startswith("    ") else part for part in help.split("\n\n"))
+        super().__init__(name, callback=callback, params=params, help=help, epilog=epilog, context_settings=settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the flag before each of several values, which is how click takes them."""
         expanded, flag = [], None
         for arg in args:
             if arg.startswith("--"):
-                flag = arg if _underscores(arg[2:]) in self._many else None
+                known = self._flags.get(_underscores(arg[2:]))
+                flag = arg if known is not None and known.many else None
             elif flag is not None:
                 expanded.append(flag)
             if arg != flag:
@@ -50,10 +52,13 @@ class OptionsCommand(click.Command):
         """Write the options under the headings of their groups."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                group = self._groups.get(param.name)
-                sections.setdefault(f"{group.capitalize()} options" if group else "Options", []).append(record)
+            flag = self._flags.get(param.name)
+            if flag is not None and flag.positional:
+                title, record = "Arguments", (param.make_metavar(ctx), flag.help)
+            else:
+                title = f"{flag.group.capitalize()} options" if flag is not None and flag.group else "Options"
+                record = param.get_help_record(ctx)
+            sections.setdefault(title, []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)

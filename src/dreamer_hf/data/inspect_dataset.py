@@ -1,9 +1,5 @@
-"""Shows what a folder of shards holds.
+"""Descriptions and contact sheets of shard folders: what `dreamer inspect` shows."""
 
-python -m dreamer_hf.data.inspect_dataset data/pusht --window_size 32 --preview sheet.png
-"""
-
-import argparse
 from pathlib import Path
 
 import cv2
@@ -11,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..cli import run_script
+from .converter_options import InspectOptions
 from .files import replacing
 from .shard_dataset import ShardDataset
 
@@ -159,27 +155,19 @@ def verify(folder: str | Path) -> None:
                 progress.update(size)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_dir", help="folder of shards, or a dataset repository on the Hub")
-    parser.add_argument("--window_size", type=int, default=32, help="for counting windows (default %(default)s)")
-    parser.add_argument("--stride", type=int, default=1, help="for counting windows (default %(default)s)")
-    parser.add_argument("--train_fraction", type=float, default=0.9, help="for counting windows (default %(default)s)")
-    parser.add_argument("--preview", type=Path, help="write a contact sheet to this PNG file")
-    parser.add_argument("--color_order", choices=("rgb", "bgr"), help="how the shards hold colors, if they do not say")
-    parser.add_argument("--verify", action="store_true", help="read everything, testing every checksum")
-    parser.add_argument("--write_index", action="store_true", help="write the index that opens large folders at once")
-    args = parser.parse_args()
-    print(describe(args.data_dir, args.window_size, args.stride, args.train_fraction))
-    if args.preview:
-        save_contact_sheet(args.preview, args.data_dir, color_order=args.color_order)
-        print(f"preview: {args.preview}")
-    if args.write_index:
-        ShardDataset(args.data_dir, None, split="all").write_index()
-    if args.verify:
-        verify(args.data_dir)
-        print("every frame and action is intact")
+def inspect_shards(options: InspectOptions) -> str:
+    """Describe a folder of shards, and write or check what else the options ask for.
 
-
-if __name__ == "__main__":
-    run_script(main)
+    Raises:
+        FileNotFoundError, ValueError: as `ShardDataset`; a shard is damaged.
+    """
+    lines = [describe(options.data_dir, options.window_size, options.stride, options.train_fraction)]
+    if options.preview:
+        save_contact_sheet(options.preview, options.data_dir, color_order=options.color_order)
+        lines.append(f"preview: {options.preview}")
+    if options.write_index:
+        ShardDataset(options.data_dir, None, split="all").write_index()
+    if options.verify:
+        verify(options.data_dir)
+        lines.append("every frame and action is intact")
+    return "\n".join(lines)

@@ -256,6 +256,6 @@ def _swaps_colors(color_order: str | None, metadata: ShardMetadata, folder: Path
     if color_order is None and metadata.color_order is None and metadata.relative_mode is not None:
         logger.warning(
             f"{folder} does not state its color order, and other converters often store LeRobot data as BGR: look at "
-            "`python -m dreamer_hf.data.inspect_dataset --preview`, and give color_order if the colors are swapped."
+            "`dreamer inspect --preview FILE.png`, and give color_order if the colors are swapped."
         )
     return (color_order or metadata.color_order or "rgb") == "bgr"
