@@ -38,7 +38,8 @@ from dreamer_hf.cli import run_script
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
 from dreamer_hf.losses import FrameConditions, is_bootstrap_row, sample_training_row, shortcut_forcing_loss
-from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
+from dreamer_hf.training.argument_parsing import parse_arguments
+from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.optimizers import build_optimizers, compile_layers
 
@@ -202,10 +203,9 @@ def world_values(name: str) -> tuple[dict, dict, int]:
     if name == "10M":
         return TOKENIZER_10M, DYNAMICS_10M, 32
     required = ["--data_dir", "-", "--output_dir", "-"]
-    tokenizer = parse_arguments(TokenizerArguments, "tokenizer", PRESETS, "", ["--preset", name, *required])
-    argv = ["--preset", name, "--tokenizer", "-", *required]
-    dynamics = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", argv)
-    return tokenizer.model_values(), dynamics.model_values(), dynamics.sequence_length
+    tokenizer = parse_arguments(TokenizerArguments, ["--preset", name, *required])
+    dynamics = parse_arguments(DynamicsArguments, ["--preset", name, "--tokenizer", "-", *required])
+    return tokenizer.model_values(), dynamics.model_values(), dynamics.data.sequence_length
 
 
 def draw_batch(config, image_size: int, batch_size: int, frames: int, number: int, device: torch.device) -> tuple:
@@ -291,7 +291,7 @@ def measure_waiting(num_workers: int, steps: int, device: torch.device) -> None:
         for name, flags in {"latents in memory": [], "frames read": ["--cache_latents", "false"]}.items():
             argv = ["--preset", "pusht-tiny", "--data_dir", str(data), "--output_dir", "-", "--tokenizer"]
             argv += [str(tokenizer), "--dataloader_num_workers", str(num_workers), "--lpips_net", "none", *flags]
-            arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", argv)
+            arguments = parse_arguments(DynamicsArguments, argv)
             rows.append(
                 [f"pusht-tiny, {name}, {num_workers} workers", f"{time_waiting(arguments, steps, device):.1%}"]
             )
@@ -316,8 +316,8 @@ def time_waiting(arguments: DynamicsArguments, steps: int, device: torch.device)
     """Return the fraction of the time of `steps` training steps that is spent waiting for the next batch."""
     objective = DynamicsObjective(arguments, 0, 1, device)
     model = objective.model.to(device).train()
-    optimizers = build_optimizers(model, arguments)
-    batches = objective.batches(arguments.bootstrap_start_step)
+    optimizers = build_optimizers(model, arguments.optimizer)
+    batches = objective.batches(arguments.objective.bootstrap_start_step)
     next(batches)  # Starting the workers is not part of a step.
     waited, start = 0.0, time.perf_counter()
     for _ in range(steps):
@@ -326,7 +326,7 @@ def time_waiting(arguments: DynamicsArguments, steps: int, device: torch.device)
         waited += time.perf_counter() - asked
         terms, _ = objective.losses(model, batch, rows)
         sum(terms.values()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.max_grad_norm).item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.optimizer.max_grad_norm).item()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

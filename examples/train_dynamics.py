@@ -1,4 +1,4 @@
-"""Trains a dynamics model on the latents of a tokenizer and leaves a `DreamerWorldModel` folder that joins the two.
+"""Train a dynamics model on the latents of a tokenizer and save a `DreamerWorldModel` folder that joins the two.
 
     python examples/train_dynamics.py --preset pusht-tiny --data_dir data/pusht --tokenizer outputs/tokenizer \
         --output_dir outputs/world
@@ -6,15 +6,7 @@
 """
 
 from dreamer_hf.cli import run_script
-from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
-from dreamer_hf.training.dynamics_objective import DynamicsObjective
-from dreamer_hf.training.runs import run_training
-
-
-def main() -> None:
-    arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, __doc__)
-    run_training(arguments, DynamicsObjective)
-
+from dreamer_hf.training.runs import main
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(lambda: main("dynamics"))

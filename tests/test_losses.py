@@ -9,7 +9,6 @@ from dreamer_hf.losses import (
     LossNormalizer,
     RunningRMS,
     is_bootstrap_row,
-    move_to_context_level,
     predicted_context,
     prepend_context,
     sample_training_row,
@@ -246,22 +245,6 @@ def test_tokenizer_terms_are_mse_and_lpips_of_every_frame():
     ]
     torch.testing.assert_close(terms["lpips"], torch.stack(each).mean())
     assert set(tokenizer_loss_terms(reconstruction, frames)) == {"mse"}
-
-
-def test_a_share_of_the_frames_is_moved_to_the_context_level():
-    levels, steps = torch.arange(4000) % 7, torch.ones(4000, dtype=torch.long)
-    moved_levels, moved_steps, _ = move_to_context_level(levels, steps, 0.6, 7, torch.Generator().manual_seed(0))
-    moved = moved_levels == 7
-    assert abs(moved.float().mean() - 0.6) < 0.03
-    assert (moved_steps[moved] == 0).all() and (moved_steps[~moved] == 1).all()
-    assert torch.equal(moved_levels[~moved], levels[~moved])
-
-
-def test_the_first_frames_of_a_row_are_always_context():
-    levels = torch.zeros(50, dtype=torch.long)
-    shown, _, moved = move_to_context_level(levels, levels, 0.3, 7, torch.Generator().manual_seed(0), 20)
-    assert moved[:20].all() and not moved[20:].all()
-    assert torch.equal(shown == 7, moved)
 
 
 def test_context_frames_have_no_loss():

@@ -50,7 +50,7 @@ TINY_IMAGE_SIZE = 32
 
 
 def tiny_frame(position):
-    """A picture (32, 32, 3) uint8 of a red dot at `position` (xy in [0, 1]) on blue over green."""
+    """An image (32, 32, 3) uint8 of a red dot at `position` (xy in [0, 1]) on blue over green."""
     frame = np.zeros((TINY_IMAGE_SIZE, TINY_IMAGE_SIZE, 3), np.uint8)
     frame[: TINY_IMAGE_SIZE // 2] = (0, 0, 200)
     frame[TINY_IMAGE_SIZE // 2 :] = (0, 150, 0)
@@ -85,8 +85,8 @@ def write_tiny_lerobot(root: Path, use_videos: bool = True, cameras=("observatio
     for positions, actions in tiny_episodes():
         for position, action in zip(positions, actions, strict=True):
             frame = tiny_frame(position)
-            pictures = {key: frame if i == 0 else frame[:, ::-1].copy() for i, key in enumerate(cameras)}
-            dataset.add_frame({**pictures, "observation.state": position, "action": action, "task": "Move the dot."})
+            images = {key: frame if i == 0 else frame[:, ::-1].copy() for i, key in enumerate(cameras)}
+            dataset.add_frame({**images, "observation.state": position, "action": action, "task": "Move the dot."})
         dataset.save_episode()
     dataset.finalize()
 
@@ -119,7 +119,7 @@ IMAGE_SIZE = 16
 
 
 def make_world(**dynamics_fields) -> DreamerWorldModel:
-    """A random world of 16-pixel frames whose actions are, if not told otherwise, targets in [0, 512]²."""
+    """A random world of 16-pixel frames whose actions are, by default, targets in [0, 512]²."""
     torch.manual_seed(0)
     width = {"hidden_size": 32, "num_attention_heads": 2, "context_length": 4}
     latents = {"num_latent_tokens": 4, "latent_dim": 8}
@@ -131,7 +131,7 @@ def make_world(**dynamics_fields) -> DreamerWorldModel:
     dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **latents, **width, **(fields | dynamics_fields))
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
     for parameter in world.parameters():
-        if not parameter.any():  # projections that start at zero: give them weight, so that every part has a say
+        if not parameter.any():  # projections that start at zero: give them weight, so that every part matters
             torch.nn.init.normal_(parameter, std=0.2)
     return world.eval()
 
@@ -153,7 +153,7 @@ SCALES = {"latent_head": 0.2, "o_proj": 0.5, "down_proj": 0.5}
 
 
 def shake(model, seed=0):
-    """Draws all parameters anew, so that every token influences every other without making a rollout chaotic."""
+    """Draw all parameters again, so that every token influences every other without making a rollout chaotic."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -291,20 +291,23 @@ def run_script(name: str, *argv, status: int = 0) -> subprocess.CompletedProcess
 
 
 def train(name: str, *argv) -> None:
-    """What the script does, in this process: an import of torch less. Errors come out as exceptions."""
+    """Do what the script does in this process, which saves an import of torch. Errors come out as exceptions."""
     from accelerate.state import AcceleratorState
 
-    from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, TokenizerArguments, parse_arguments
-    from dreamer_hf.training.dynamics_objective import DynamicsObjective
-    from dreamer_hf.training.runs import run_training
-    from dreamer_hf.training.tokenizer_objective import TokenizerObjective
+    from dreamer_hf.training.runs import main
 
     AcceleratorState._reset_state(reset_partial_state=True)
-    arguments_class, objective = {
-        "tokenizer": (TokenizerArguments, TokenizerObjective),
-        "dynamics": (DynamicsArguments, DynamicsObjective),
-    }[name]
-    run_training(parse_arguments(arguments_class, name, PRESETS, "", list(map(str, argv))), objective)
+    main(name, list(map(str, argv)))
+
+
+def arguments_of(kind: str, **values):
+    """Return the options of a run with these flat values, and defaults for all others."""
+    from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
+
+    given = {"data_dir": "data", "output_dir": "out"}
+    if kind == "dynamics":
+        given["tokenizer"] = "t"
+    return {"tokenizer": TokenizerArguments, "dynamics": DynamicsArguments}[kind].of(**given | values)
 
 
 def read_metrics(folder: Path) -> list[dict]:
@@ -312,5 +315,7 @@ def read_metrics(folder: Path) -> list[dict]:
 
 
 def loss_curve(folder: Path) -> list[dict]:
-    """What must not depend on when and how often a run was stopped: everything but the speed."""
-    return [{k: v for k, v in line.items() if k != "frames_per_second"} for line in read_metrics(folder)]
+    """Return what must not depend on when and how often a run was stopped: everything but the speed and memory."""
+    from dreamer_hf.training.run_metrics import MACHINE_METRICS
+
+    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in read_metrics(folder)]

@@ -361,36 +361,6 @@ def sample_training_row(
     return levels, torch.zeros_like(levels)
 
 
-def move_to_context_level(
-    signal_level_ids: torch.Tensor,
-    step_size_ids: torch.Tensor,
-    fraction: float,
-    context_level_id: int,
-    generator: torch.Generator | None,
-    num_first_frames: int = 0,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Move a share of a row's frames to the signal level and step size of a rollout's context.
-
-    The paper draws the level of every frame alike, so most of a frame's context is noise and the effect of an action is
-    hard to see. With a share of clean enough frames, small models learn it in minutes.
-
-    Args:
-        signal_level_ids, step_size_ids: (T,) int64, from `sample_training_row`.
-        fraction: probability that a frame is moved; 0 is the draw of the paper.
-        context_level_id: index of the context signal level.
-        generator: source of the draws.
-        num_first_frames: number of leading frames that are always moved, because a rollout starts from context frames.
-            Defaults to 0.
-
-    Returns:
-        Levels and step sizes, (T,) int64, and which frames were moved, (T,) bool.
-    """
-    coins = torch.rand(signal_level_ids.shape, generator=generator, device=signal_level_ids.device)
-    moved = coins < fraction
-    moved[:num_first_frames] = True
-    return signal_level_ids.masked_fill(moved, context_level_id), step_size_ids.masked_fill(moved, 0), moved
-
-
 def prepend_context(
     signal_level_ids: torch.Tensor,
     step_size_ids: torch.Tensor,

@@ -71,18 +71,18 @@ def test_alternating_batches_have_one_length_at_a_time(tiny_shards):
     assert shapes == {(8, 4), (2, 16)}
 
 
-def test_unlabelled_data_mixes_with_labelled_data(tiny_shards):
-    labelled = ShardDataset(tiny_shards, window_size=4, split="all")
-    unlabelled = ShardDataset(tiny_shards, window_size=4, split="all")
-    unlabelled.metadata.action_shape, unlabelled.metadata.action_stats = (0,), None
-    unlabelled.window = lambda *where: {
-        **ShardDataset.window(labelled, *where), "actions": torch.zeros(4, 0), "action_mask": torch.zeros(4, dtype=bool)
+def test_unlabeled_data_mixes_with_labeled_data(tiny_shards):
+    labeled = ShardDataset(tiny_shards, window_size=4, split="all")
+    unlabeled = ShardDataset(tiny_shards, window_size=4, split="all")
+    unlabeled.metadata.action_shape, unlabeled.metadata.action_stats = (0,), None
+    unlabeled.window = lambda *where: {
+        **ShardDataset.window(labeled, *where), "actions": torch.zeros(4, 0), "action_mask": torch.zeros(4, dtype=bool)
     }  # fmt: skip
-    mixture = MixtureDataset([labelled, unlabelled])
-    item = mixture[len(labelled) + 3]
+    mixture = MixtureDataset([labeled, unlabeled])
+    item = mixture[len(labeled) + 3]
     assert item["actions"].shape == (4, 2) and not item["action_mask"].any()
     assert mixture.action_dim == 2 and mixture.action_names == ["step_x", "step_y"]
-    np.testing.assert_allclose(mixture.action_stats["std"], labelled.action_stats["std"])
+    np.testing.assert_allclose(mixture.action_stats["std"], labeled.action_stats["std"])
 
 
 def test_what_does_not_go_together_is_refused(tiny_shards):

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, save_adapter
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.data.shards import METADATA_NAME, shard_name
+from dreamer_hf.data.shard_writer import write_shard
+from dreamer_hf.data.shards import LATENTS, METADATA_NAME, shard_name
 from dreamer_hf.loading import load_world_and_starts
 from dreamer_hf.options import WorldOptions
-from dreamer_hf.training.arguments import DynamicsArguments
 from dreamer_hf.training.finetune import TOKENIZER, load_model
 from dreamer_hf.training.latents import encode_shards
-from tiny import EXAMPLES, loss_curve, read_metrics, script_environment, train, write_moving_square
+from tiny import EXAMPLES, arguments_of, loss_curve, read_metrics, script_environment, train, write_moving_square
 
 LORA = ["--lora_rank", 2, "--learning_rate", 1e-2]
 
@@ -93,7 +93,7 @@ def test_transformers_own_load_adapter_gives_what_was_evaluated(lora_run, dynami
 def test_the_adapter_has_a_card_whose_code_works(lora_run, dynamics_run, monkeypatch):
     card = ModelCard.load(lora_run / "README.md")
     assert card.data.library_name == "peft" and {"dreamer_hf", "adapter"} <= set(card.data.tags)
-    assert card.data.base_model is None, "the world's folder is no repository"
+    assert card.data.base_model is None, "the world's folder is not a repository"
     count = sum(factor.numel() for factor in load_file(lora_run / "adapter_model.safetensors").values())
     assert f"| parameters of the adapter | {count:,} |" in card.text and "| rank | 2 |" in card.text
     assert "Trained on 5 episodes" in card.text and "| dy [px] |" in card.text
@@ -107,7 +107,7 @@ def test_the_adapter_has_a_card_whose_code_works(lora_run, dynamics_run, monkeyp
     assert names["frame"].shape == (1, 3, 16, 16)
 
 
-def test_a_resumed_adapter_goes_on_to_the_last_bit(adapt, lora_run, tmp_path):
+def test_a_resumed_adapter_has_the_same_losses_bit_for_bit(adapt, lora_run, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("training_arguments.json", "metrics.jsonl"):
@@ -171,17 +171,17 @@ def test_frozen_parts_stay(adapt, dynamics_run, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"lora_rank": 2}, "--lora_rank changes a saved model: give it as --pretrained"),
-        ({"pretrained": "w", "lora_rank": 0}, "lora_rank=0 is impossible"),
-        ({"pretrained": "w", "lora_alpha": 4}, "give their --lora_rank"),
-        ({"pretrained": "w", "lora_rank": 2, "ema_decay": 0.9}, "leaves --ema_decay nothing to do"),
-        ({"pretrained": "w", "freeze": ["head"]}, "there is no part 'head': choose some of space, time"),
-        ({"pretrained": "w", "freeze": ["space", "time", "latents", "actions", "control"]}, "nothing would be left"),
+        ({"lora_rank": 2}, "--lora_rank changes a saved model: give that model as --pretrained"),
+        ({"pretrained": "w", "lora_rank": 0}, "expected a number above 0 for --lora_rank, got 0"),
+        ({"pretrained": "w", "lora_alpha": 4}, "give --lora_rank as well"),
+        ({"pretrained": "w", "lora_rank": 2, "ema_decay": 0.9}, "--ema_decay has no effect with --lora_rank"),
+        ({"pretrained": "w", "freeze": ["head"]}, "expected some of space, time, .* for --freeze, got 'head'"),
+        ({"pretrained": "w", "freeze": ["space", "time", "latents", "actions", "control"]}, "leaves nothing to train"),
     ],
 )
 def test_impossible_adaptations_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
-        DynamicsArguments("data", "out", tokenizer="t", **keys)
+        arguments_of("dynamics", **keys)
 
 
 def test_adapters_that_do_not_fit_are_refused(dynamics_run, lora_run, tmp_path):
@@ -200,7 +200,7 @@ def test_adapters_that_do_not_fit_are_refused(dynamics_run, lora_run, tmp_path):
 @pytest.mark.slow
 def test_the_dream_script_takes_an_adapter(dynamics_run, lora_run, data_dir, tmp_path):
     argv = ["--model", dynamics_run, "--adapter", lora_run, "--data_dir", data_dir, "--output_dir", tmp_path / "dream"]
-    argv += ["--num_context_frames", 4, "--num_dreamt_frames", 2]
+    argv += ["--num_context_frames", 4, "--num_dream_frames", 2]
     command = [sys.executable, EXAMPLES / "dream.py", *argv]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=script_environment())
     assert result.returncode == 0, result.stderr
@@ -213,8 +213,15 @@ def test_nan_names_the_episode_and_the_last_good_checkpoint(adapt, data_dir, dyn
     argv = ["--data_dir", folder, "--per_device_batch_size", 1, "--checkpointing_steps", 1, "--num_start_frames", 1]
     adapt(tmp_path / "run", *argv, "--max_train_steps", 1)
     broken = int(data.episode_ids[1])
-    with h5py.File(folder / shard_name(0), "r+") as file:
-        file["latents"][broken] = np.nan
+    whole = ShardDataset(folder, None, split="all", action_offset=0)
+    with write_shard(tmp_path / "broken.h5", data.action_dim, kind=LATENTS) as shard:
+        for position, source in enumerate(whole.source_episodes):
+            episode = whole.episode(position)
+            shard.begin_episode(int(source))
+            for frame in episode["latents"].numpy():
+                shard.add_frame(frame * (np.nan if position == broken else 1))
+            shard.end_episode(episode["actions"].numpy())
+    (tmp_path / "broken.h5").replace(folder / shard_name(0))
     with pytest.raises(ValueError, match="is not a finite number at step") as caught:
         adapt(tmp_path / "run", *argv, "--max_train_steps", 60, "--resume_from_checkpoint", "latest")
     step = int(re.search(r"at step (\d+)", str(caught.value)).group(1))

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def without_a_code_generator():
-    """What PyTorch captures is run as it is: generating code for it takes a minute and is PyTorch's affair."""
+    """Run what PyTorch captures uncompiled: generating code for it takes a minute and is not tested here."""
     torch._dynamo.reset()
     counters.clear()
     with torch.compiler.set_stance("default", force_backend="eager"):

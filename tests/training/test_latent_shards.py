@@ -65,7 +65,7 @@ def test_latents_of_another_tokenizer_are_refused(latent_dir, configs, tokenizer
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_encoding_goes_on_with_the_missing_shards(latent_dir, data_dir, tokenizer_run, tmp_path):
+def test_an_interrupted_encoding_continues_with_the_missing_shards(latent_dir, data_dir, tokenizer_run, tmp_path):
     tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_run)
     folder = tmp_path / "latents"
     shutil.copytree(latent_dir, folder)
@@ -73,7 +73,7 @@ def test_an_interrupted_encoding_goes_on_with_the_missing_shards(latent_dir, dat
         (folder / name).unlink()
     before = (folder / "shard_0000.h5").stat().st_mtime_ns
     arguments = Accelerator(cpu=True), tokenizer, str(data_dir), folder
-    with pytest.raises(FileExistsError, match="go on with --resume"):
+    with pytest.raises(FileExistsError, match="continue with --resume"):
         encode_shards(*arguments, resume=False)
     encode_shards(*arguments, resume=True)
     assert (folder / "shard_0000.h5").stat().st_mtime_ns == before, "a finished shard stays"

@@ -4,7 +4,8 @@ from accelerate.state import AcceleratorState
 
 from dreamer_hf import DreamerTokenizerModel
 from dreamer_hf.data import ShardDataset
-from dreamer_hf.training.arguments import PRESETS, DynamicsArguments, parse_arguments
+from dreamer_hf.training.argument_parsing import parse_arguments
+from dreamer_hf.training.arguments import DynamicsArguments
 from dreamer_hf.training.dynamics_objective import DynamicsObjective
 from dreamer_hf.training.latents import LatentDataset
 from dreamer_hf.training.runs import make_accelerator
@@ -45,7 +46,7 @@ def test_frames_are_encoded_in_the_precision_of_the_run(tmp_path, data_dir, conf
         "--output_dir",
         tmp_path,
     ]
-    arguments = parse_arguments(DynamicsArguments, "dynamics", PRESETS, "", list(map(str, argv)))
+    arguments = parse_arguments(DynamicsArguments, list(map(str, argv)))
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(arguments)
     objective, products = DynamicsObjective(arguments, 0, 1, accelerator.device), []

@@ -3,7 +3,7 @@ import torch
 
 from dreamer_hf.configuration_dreamer import DreamerTokenizerConfig
 from dreamer_hf.modeling_dreamer_tokenizer import DreamerTokenizerModel
-from dreamer_hf.training.arguments import TokenizerArguments
+from dreamer_hf.training.arguments import OptimizerArguments
 from dreamer_hf.training.optimizers import (
     BatchedMuon,
     averaged_model,
@@ -32,14 +32,14 @@ def model() -> DreamerTokenizerModel:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_every_parameter_has_one_optimizer(model, optimizer):
-    optimizers = build_optimizers(model, TokenizerArguments("d", "o", optimizer=optimizer))
+    optimizers = build_optimizers(model, OptimizerArguments(optimizer=optimizer))
     owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
     assert len(owned) == len(set(owned))
     assert set(owned) == {id(p) for p in model.parameters()}
 
 
 def test_muon_takes_the_matrices_of_the_layers_only(model):
-    adamw, muon = build_optimizers(model, TokenizerArguments("d", "o", optimizer="muon"))
+    adamw, muon = build_optimizers(model, OptimizerArguments(optimizer="muon"))
     names = {id(p): name for name, p in model.named_parameters()}
     taken = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     assert len(taken) == 4 * 8  # qkv, o, gate-up and down of eight layers
@@ -62,7 +62,7 @@ def test_learning_rate_warms_up_and_anneals():
 
 
 def test_each_optimizer_gets_its_own_peak(model):
-    arguments = TokenizerArguments("d", "o", optimizer="muon", learning_rate=0.1, muon_learning_rate=0.2)
+    arguments = OptimizerArguments(optimizer="muon", learning_rate=0.1, muon_learning_rate=0.2)
     optimizers = build_optimizers(model, arguments)
     set_learning_rate(optimizers, arguments, 0.5)
     rates = [{group["lr"] for group in optimizer.param_groups} for optimizer in optimizers]
@@ -70,7 +70,7 @@ def test_each_optimizer_gets_its_own_peak(model):
 
 
 def test_projections_of_the_latents_learn_at_their_own_rate(model):
-    arguments = TokenizerArguments("d", "o", learning_rate=0.1, latent_learning_rate_ratio=0.1)
+    arguments = OptimizerArguments(learning_rate=0.1, latent_learning_rate_ratio=0.1)
     optimizers = build_optimizers(model, arguments)
     set_learning_rate(optimizers, arguments, 0.5)
     rate = {

@@ -7,7 +7,7 @@ from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from tiny import train
 
 
-def test_a_tokenizer_goes_on_from_its_weights(tmp_path, data_dir, configs, tokenizer_run):
+def test_a_tokenizer_starts_from_saved_weights(tmp_path, data_dir, configs, tokenizer_run):
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     train("tokenizer", *argv, "--pretrained", tokenizer_run, "--max_train_steps", 1, "--learning_rate", 1e-9)
     before, after = (DreamerTokenizerModel.from_pretrained(path) for path in (tokenizer_run, tmp_path / "run"))
@@ -25,7 +25,7 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path, data_dir, configs, tokeniz
     assert not torch.equal(after.decoder.pixel_head.weight, before.decoder.pixel_head.weight)
 
 
-def test_both_parts_of_a_world_can_be_gone_on_with(tmp_path, data_dir, configs, dynamics_run):
+def test_both_parts_of_a_world_can_be_fine_tuned(tmp_path, data_dir, configs, dynamics_run):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     brief = ["--max_train_steps", 1, "--learning_rate", 1e-9]
     train("dynamics", *argv, "--tokenizer", dynamics_run, "--pretrained", dynamics_run, *brief)

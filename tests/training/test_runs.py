@@ -20,6 +20,8 @@ from transformers import AutoModel, AutoVideoProcessor
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.start_frames import load_start_frames
 from dreamer_hf.training.checkpoints import list_checkpoints
+from dreamer_hf.training.run_metrics import MACHINE_METRICS
+from dreamer_hf.training.trainer import Trainer
 from tiny import (
     EXAMPLES,
     loss_curve,
@@ -46,9 +48,9 @@ def test_tokenizer_run_leaves_a_model_metrics_and_checkpoints(tokenizer_run):
     assert processor.size["height"] == 16
     metrics = read_metrics(tokenizer_run)
     assert [line["step"] for line in metrics] == list(range(1, 17))
-    assert {"loss", "mse", "learning_rate", "frames_per_second"} <= metrics[0].keys()
+    assert {"loss", "mse", "learning_rate", *MACHINE_METRICS} <= metrics[0].keys()
     assert [line["step"] for line in metrics if "eval_psnr" in line] == [8, 16]
-    names = [path.name for path in sorted((tokenizer_run / "pictures").iterdir())]
+    names = [path.name for path in sorted((tokenizer_run / "images").iterdir())]
     assert names == [f"masked_reconstructed_real-{step:07d}.png" for step in (8, 16)]
     assert [path.name for path in list_checkpoints(tokenizer_run)] == [f"checkpoint-{s}" for s in (5, 10, 15, 16)]
 
@@ -68,8 +70,8 @@ def test_dynamics_run_leaves_a_world_that_dreams(dynamics_run, tokenizer_run):
     assert rollout.step(torch.ones(1, 2)).pixel_values.shape == (1, 3, 16, 16)
     measured = {"eval_flow_loss", "eval_psnr_1", "eval_ssim_3", "eval_repeat_psnr_3", "eval_action_shuffle_ratio"}
     assert {"flow_loss", "bootstrap_loss", *measured} <= read_metrics(dynamics_run)[-1].keys()
-    picture = cv2.imread(str(dynamics_run / "pictures" / "real_dreamt_misled-0000008.png"))
-    assert picture.shape == (6 * 20, 3 * 20, 3)  # two windows of three rows, three dreamt frames each
+    image = cv2.imread(str(dynamics_run / "images" / "real_dreamed_misled-0000008.png"))
+    assert image.shape == (6 * 20, 3 * 20, 3)  # two windows of three rows, three dreamed frames each
 
 
 @pytest.mark.slow
@@ -131,12 +133,12 @@ def test_adapters_train_on_two_processes_as_on_one(tmp_path, data_dir, configs, 
         assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4)
 
 
-OWN_PAST = ["--past_copies", 1, "--pure_noise_fraction", 0.5, "--own_past_fraction", 0.2]
+OWN_CONTEXT = ["--context_copies", 1, "--pure_noise_fraction", 0.5, "--own_context_fraction", 0.2]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sharded", "keys"), [(False, []), (True, []), (True, OWN_PAST)], ids=["ddp", "fsdp2", "fsdp2-own-past"]
+    ("sharded", "keys"), [(False, []), (True, []), (True, OWN_CONTEXT)], ids=["ddp", "fsdp2", "fsdp2-own-context"]
 )
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, configs, tokenizer_run, sharded, keys):
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", tokenizer_run]
@@ -170,8 +172,8 @@ def test_frames_need_not_be_square(tmp_path, configs):
     assert rollout.step([[1.0, 0.0]]).pixel_values.shape == (1, 3, 16, 32)
     assert AutoVideoProcessor.from_pretrained(tmp_path / "world").size == {"height": 16, "width": 32}
     assert "16 x 32 pixels" in (tmp_path / "world" / "README.md").read_text()
-    picture = cv2.imread(str(next((tmp_path / "tokenizer" / "pictures").glob("*.png"))))
-    assert picture.shape[1] > picture.shape[0]
+    image = cv2.imread(str(next((tmp_path / "tokenizer" / "images").glob("*.png"))))
+    assert image.shape[1] > image.shape[0]
 
 
 def test_other_objectives_are_recorded_with_the_model(tmp_path, data_dir, configs, tokenizer_run, dynamics_run):
@@ -188,7 +190,7 @@ def test_other_objectives_are_recorded_with_the_model(tmp_path, data_dir, config
     assert (paper.prediction, paper.step_size_conditioning, paper.action_offset) == ("x", True, 1)
     resume = ["--resume_from_checkpoint", "latest", "--max_train_steps", 3]
     with pytest.raises(ValueError, match="was trained with prediction=v, not x"):
-        train("dynamics", *argv, *variant[2:], *resume)
+        train("dynamics", *argv, *variant[2:], "--prediction", "x", *resume)
 
 
 def test_a_checkpoint_from_before_a_key_existed_is_resumed(tmp_path, data_dir, configs, tokenizer_run):
@@ -196,6 +198,7 @@ def test_a_checkpoint_from_before_a_key_existed_is_resumed(tmp_path, data_dir, c
     state_file = list_checkpoints(tmp_path / "run")[-1] / "trainer_state.json"
     state = json.loads(state_file.read_text())
     assert state["model_config"].pop("latent_group_size") == 1
+    del state["checksum"]
     state_file.write_text(json.dumps(state))
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     argv += ["--resume_from_checkpoint", "latest", "--max_train_steps", 17]
@@ -263,7 +266,7 @@ def test_a_finished_run_can_be_resumed_and_prolonged(tmp_path, data_dir, configs
     assert [line["step"] for line in read_metrics(folder)] == list(range(1, 19))
 
 
-def test_tensorboard_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, configs):
+def test_tensorboard_gets_numbers_images_and_no_paths(tmp_path, data_dir, configs):
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     train("tokenizer", *argv, "--max_train_steps", 2, "--report_to", "tensorboard")
     logs = EventAccumulator(str(tmp_path / "run" / "dreamer_hf")).Reload()
@@ -274,7 +277,7 @@ def test_tensorboard_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, conf
 
 
 @pytest.mark.slow
-def test_wandb_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, configs, monkeypatch):
+def test_wandb_gets_numbers_images_and_no_paths(tmp_path, data_dir, configs, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     train("tokenizer", *argv, "--max_train_steps", 2, "--report_to", "wandb")
@@ -293,6 +296,9 @@ def test_wandb_gets_numbers_pictures_and_no_paths(tmp_path, data_dir, configs, m
         (["--sequence_length", "21"], "no episode in .* is as long as a window of 21 frames"),
         (["--patch_size", "7"], "image_size=16 is not a whole number of patches"),
         (["--train_fraction", "1.0"], "validation split"),
+        (["--latent_dim", "0"], "latent_dim"),
+        (["--hidden_size", "0"], "hidden_size"),
+        (["--num_attention_heads", "0"], "num_attention_heads"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, data_dir, configs, change, message):
@@ -339,3 +345,24 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path, data_dir, configs, tokeniz
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     with pytest.raises(ValueError, match="tokenizer fingerprint="):
         train("dynamics", *argv, "--data_dir", data_dir, "--tokenizer", tmp_path / "tokenizer")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_ignores_still_ends_the_run(tmp_path, data_dir, configs, monkeypatch):
+    """Python ignores exceptions in finalizers, and an interrupt may arrive in one."""
+
+    class Finalizer:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def step(trainer, batches):
+        Finalizer()
+        return optimizer_step(trainer, batches)
+
+    optimizer_step = Trainer._optimizer_step
+    monkeypatch.setattr(Trainer, "_optimizer_step", step)
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    with pytest.raises(KeyboardInterrupt):
+        train("tokenizer", *argv, "--max_train_steps", 3)
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -70,14 +70,15 @@ def test_a_run_goes_to_the_hub_and_comes_back(tmp_path, data_dir, configs, token
 def check_files(files, folder):
     code = {name for name in files if name.endswith(".py")}
     weights = {"model.safetensors", "model.non_ema.safetensors", "start_frames.safetensors"}
-    texts = {"README.md", "config.json", "video_preprocessor_config.json", "metrics.jsonl", "training_arguments.json"}
+    texts = {"README.md", "config.json", "generation_config.json", "video_preprocessor_config.json"}
+    texts |= {"metrics.jsonl", "training_arguments.json"}
     assert set(files) == code | weights | texts | {"preview.gif"}
     assert "modeling_dreamer_world.py" in code
     for name, content in files.items():
         assert content == (folder / name).read_bytes()
     assert json.loads(files["training_arguments.json"])["ema_decay"] == 0.9
-    film = Image.open(folder / "preview.gif")
-    assert film.n_frames == 2 * 6  # two windows of six frames
+    video = Image.open(folder / "preview.gif")
+    assert video.n_frames == 2 * 6  # two windows of six frames
 
 
 def check_nothing_private(files, folder, tmp_path, paths):
@@ -89,7 +90,7 @@ def check_nothing_private(files, folder, tmp_path, paths):
     assert str(paths[0]) in (folder / "training_paths.json").read_text()  # kept, for the one whose machine it is
 
 
-def test_a_hub_that_cannot_be_reached_is_told_before_training(tmp_path, data_dir, configs, monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_reported_before_training(tmp_path, data_dir, configs, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     argv = ["--config", configs["dynamics"], "--data_dir", data_dir, "--tokenizer", "any"]
     argv += ["--output_dir", tmp_path / "run", "--push_to_hub", "--hub_model_id", REPO_ID]
@@ -128,14 +129,14 @@ def test_every_run_leaves_a_card_whose_code_works(kind, tokenizer_run, dynamics_
 def test_no_key_that_may_name_a_folder_is_public(arguments_class):
     keys = ["data_dir", "output_dir", "config", "pretrained", "resume_from_checkpoint"]
     keys += ["tokenizer"] if arguments_class is DynamicsArguments else []
-    arguments = arguments_class(**{key: f"/home/me/{key}" for key in keys}, preset="pusht", hub_model_id=REPO_ID)
+    arguments = arguments_class.of(**{key: f"/home/me/{key}" for key in keys}, preset="pusht", hub_model_id=REPO_ID)
     public = arguments.public_values()
     assert "/home/me" not in json.dumps(public) and not set(keys) & set(public)
     assert (public["preset"], public["hub_model_id"], public["report_to"]) == ("pusht", REPO_ID, "none")
-    assert public["learning_rate"] == arguments.learning_rate
+    assert public["learning_rate"] == arguments.optimizer.learning_rate
 
 
 @pytest.mark.parametrize("name", ["world", "/home/me/world", "me/deep/world"])
 def test_a_repository_has_an_owner_and_a_name(name):
-    with pytest.raises(ValueError, match=f"--hub_model_id {name} is no repository: give owner and name"):
-        TokenizerArguments(data_dir="data", output_dir="out", hub_model_id=name)
+    with pytest.raises(ValueError, match=f"expected an owner and a name for --hub_model_id, such as .*, got {name}"):
+        TokenizerArguments.of(data_dir="data", output_dir="out", hub_model_id=name)

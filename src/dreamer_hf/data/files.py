@@ -41,6 +41,7 @@ def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
         FileNotFoundError: there is no such folder.
     """
     descriptor = os.open(folder, os.O_RDONLY)
+    _held_locks.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -54,7 +55,22 @@ def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
             )
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held_locks:  # not in a forked process
+            _held_locks.remove(descriptor)
+            os.close(descriptor)
+
+
+_held_locks: set[int] = set()
+"""Descriptors of the folders that this process has locked."""
+
+
+def _close_inherited_locks() -> None:
+    """Let go of the locks of the process that forked this one: they would outlive it if it is killed."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 def temporary_path(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Batches of windows: the endless stream that is trained on, and the fixed windows that are evaluated on.
+"""Batches of windows: the endless stream to train on, and the fixed windows to evaluate on.
 
 Shapes: B windows, T frames, H, W pixels.
 """
@@ -17,7 +17,7 @@ from ..data import AlternatingBatchSampler, ShardDataset, collate_windows
 from ..data.files import first_line
 from ..data.sampler import WindowBatch
 from ..data.windows import EpisodeWindows
-from .arguments import TrainerArguments
+from .arguments import DataArguments, TrainingArguments
 from .randomness import RowNumbers
 
 Batch = dict[str, torch.Tensor]
@@ -26,46 +26,42 @@ OUT_OF_MEMORY = re.compile("memory|mmap|to resize file|Too many open files|No sp
 """What PyTorch says when a process cannot get the memory that it passes tensors through."""
 
 
-def open_splits(arguments: TrainerArguments, action_offset: int = 1) -> tuple[ShardDataset, ShardDataset]:
-    """Opens the training and the held-out episodes, with the actions aligned by `action_offset`.
+def open_splits(arguments: TrainingArguments, action_offset: int = 1) -> tuple[ShardDataset, ShardDataset]:
+    """Open the training and the held-out episodes, with actions aligned by `action_offset`.
 
     Raises:
         ValueError, FileNotFoundError: as `ShardDataset`.
     """
-    splits = [
-        ShardDataset(
-            arguments.data_dir,
-            arguments.sequence_length,
-            stride=arguments.stride,
-            split=split,
-            train_fraction=arguments.train_fraction,
-            split_seed=arguments.split_seed,
-            action_offset=action_offset,
-        )
-        for split in ("train", "validation")
-    ]
-    return splits[0], splits[1]
+    data = arguments.data
+    options = {"stride": data.stride, "train_fraction": data.train_fraction, "action_offset": action_offset}
+    train, test = (
+        ShardDataset(data.data_dir, data.sequence_length, split=split, **options) for split in ("train", "validation")
+    )
+    return train, test
 
 
 @dataclass(frozen=True)
 class BatchKind:
-    """One shape that batches come in: `batch_size` windows of `window_size` frames, in a share of all batches."""
+    """One shape of batches: `batch_size` windows of `window_size` frames, in a `share` of all batches."""
 
     window_size: int
     batch_size: int
     share: float
 
 
-def batch_kinds(arguments: TrainerArguments) -> list[BatchKind]:
-    """Short windows, long ones and separate images (arXiv 2509.24527, section 3.4), each with about as many frames."""
-    length, size = arguments.sequence_length, arguments.per_device_batch_size
-    images = BatchKind(1, length * size, arguments.image_fraction)
+def batch_kinds(data: DataArguments) -> list[BatchKind]:
+    """Return the kinds of batches: short windows, and long ones and images if asked for.
+
+    All have about the same number of frames (arXiv 2509.24527, section 3.4).
+    """
+    length, size = data.sequence_length, data.per_device_batch_size
+    images = BatchKind(1, length * size, data.image_fraction)
     kinds = [images] if images.share > 0 else []
     long_share = 0.0
-    if arguments.long_sequence_length is not None:
-        long_share = (1 - images.share) * arguments.long_fraction
-        long_size = max(1, length * size // arguments.long_sequence_length)
-        kinds.append(BatchKind(arguments.long_sequence_length, long_size, long_share))
+    if data.long_sequence_length is not None:
+        long_share = (1 - images.share) * data.long_fraction
+        long_size = max(1, length * size // data.long_sequence_length)
+        kinds.append(BatchKind(data.long_sequence_length, long_size, long_share))
     return [BatchKind(length, size, 1 - images.share - long_share), *kinds]
 
 
@@ -96,36 +92,43 @@ class BatchStream:
     def __init__(
         self,
         dataset: EpisodeWindows,
-        arguments: TrainerArguments,
+        arguments: TrainingArguments,
         process: int,
         num_processes: int,
         device: torch.device,
     ):
         self.arguments, self.device = arguments, device
-        self.kinds = batch_kinds(arguments)
-        self.datasets = [dataset.with_window(kind.window_size, arguments.stride) for kind in self.kinds]
+        self.kinds = batch_kinds(arguments.data)
+        self.datasets = [dataset.with_window(kind.window_size, arguments.data.stride) for kind in self.kinds]
         self.sampler = AlternatingBatchSampler(
             sizes=[len(dataset) for dataset in self.datasets],
             weights=[kind.share for kind in self.kinds],
             batch_sizes=[kind.batch_size for kind in self.kinds],
-            seed=arguments.seed,
+            seed=arguments.run.seed,
             rank=process,
             world_size=num_processes,
         )
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
         """Yield batches on the device with the numbers of their rows, without end, from an optimizer step on."""
-        accumulated = self.arguments.gradient_accumulation_steps
-        for drawn, batch in receive(self._loader(start_step * accumulated)):
-            batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-            if self.kinds[drawn.kind].window_size == 1:  # An image counts as a first frame, which no command led to.
-                batch["action_mask"] = torch.zeros_like(batch["action_mask"])
-            step = drawn.step // accumulated
-            yield batch, RowNumbers(self.arguments.seed, step, drawn.kind, drawn.first_row, len(drawn.indices))
+        first_batch = start_step * self.arguments.optimizer.gradient_accumulation_steps
+        for drawn, batch in receive(self._loader(first_batch)):
+            yield self._on_device(drawn, batch)
+
+    def trial_batch(self) -> tuple[Batch, RowNumbers]:
+        """Return the first batch of the run, loaded in this process, for measurements."""
+        return self._on_device(*_collate(_BatchDataset(self.datasets)[self.sampler.batch(0)]))
+
+    def _on_device(self, drawn: WindowBatch, batch: Batch) -> tuple[Batch, RowNumbers]:
+        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        if self.kinds[drawn.kind].window_size == 1:  # An image counts as a first frame, which no command led to.
+            batch["action_mask"] = torch.zeros_like(batch["action_mask"])
+        step = drawn.step // self.arguments.optimizer.gradient_accumulation_steps
+        return batch, RowNumbers(self.arguments.run.seed, step, drawn.kind, drawn.first_row, len(drawn.indices))
 
     def episodes(self, step: int) -> list[int]:
         """Return the episodes, numbered over all splits, that this process sees in an optimizer step."""
-        accumulated = self.arguments.gradient_accumulation_steps
+        accumulated = self.arguments.optimizer.gradient_accumulation_steps
         drawn = map(self.sampler.batch, range(step * accumulated, (step + 1) * accumulated))
         return sorted({self.datasets[batch.kind].episode_of(index) for batch in drawn for index in batch.indices})
 
@@ -137,7 +140,7 @@ class BatchStream:
             batch_size=None,  # what the sampler yields is a batch already
             sampler=sampler,
             collate_fn=_collate,
-            num_workers=self.arguments.dataloader_num_workers,
+            num_workers=self.arguments.data.dataloader_num_workers,
             pin_memory=self.device.type == "cuda",
         )
 
@@ -193,7 +196,7 @@ def readable_worker_errors() -> Iterator[None]:
     """Turn the death of a data-loading process, which PyTorch raises in any line of the main process, into `WorkerDied`.
 
     PyTorch learns of the death by a signal and raises in the handler, so that other code may already have wrapped the
-    error in one of its own.
+    error in another one.
     """
     try:
         yield
@@ -209,14 +212,14 @@ def readable_worker_errors() -> Iterator[None]:
 
 
 def fixed_windows(dataset: Dataset, count: int, batch_size: int) -> list[dict[str, torch.Tensor]]:
-    """Batches of up to `count` windows, evenly spread over the dataset."""
+    """Return batches of up to `count` windows, evenly spread over the dataset."""
     indices = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
     items = [dataset[int(index)] for index in indices]
     return [collate_windows(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
 
 
 def sample_frames(dataset: ShardDataset, count: int) -> torch.Tensor:
-    """Up to `count` frames, evenly spread over the dataset's windows: uint8 (count,3,H,W)."""
+    """Return up to `count` frames, evenly spread over the dataset's windows: uint8 (count,3,H,W)."""
     windows = dataset.with_window(1)
     batches = fixed_windows(windows, count, batch_size=count)
     return batches[0]["pixel_values_videos"].flatten(0, 1)

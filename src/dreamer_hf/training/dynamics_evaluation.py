@@ -1,4 +1,4 @@
-"""How good a dynamics model is on held-out windows: cheap enough to be looked at during training.
+"""How good a dynamics model is on held-out windows, cheaply enough for evaluations during training.
 
 Shapes: B windows, T frames, N latent tokens, C latent channels, A action dimensions, H, W pixels.
 """
@@ -19,11 +19,11 @@ MAX_HORIZON = 8
 
 
 class DynamicsEvaluation:
-    """Compares, over the batches that are added, dreams with what really followed.
+    """Compares dreams with the real frames, over the batches that are added.
 
-    Every window is cut in two: the first frames are the context, the last `MAX_HORIZON` (half the window, if that is
-    less) are dreamt, once with their own actions and once with those of another window. The noise comes from the
-    generator given with a batch: give the same ones in every evaluation.
+    The first frames of every window are the context. The last `MAX_HORIZON` (half the window, if that is less) are
+    dreamed, once with their own actions and once with those of another window. The noise comes from the generator given
+    with a batch: pass equal ones in every evaluation.
 
     Args:
         dynamics, tokenizer: the models, in eval mode.
@@ -35,14 +35,19 @@ class DynamicsEvaluation:
     ):
         self.dynamics, self.tokenizer = dynamics, tokenizer
         self.flow, self.windows = 0.0, 0
-        self.dreamt, self.misled, self.repeated = (VideoQuality(perceptual) for _ in range(3))
-        self.picture: np.ndarray | None = None
-        self.film: list[np.ndarray] = []
+        self.dreamed, self.misled, self.repeated = (VideoQuality(perceptual) for _ in range(3))
+        self.image: np.ndarray | None = None
+        self.video: list[np.ndarray] = []
 
     @torch.no_grad()
     def add(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
-        """Adds a batch of windows: uint8 `pixel_values_videos` (B,T,3,H,W) or `latents` (B,T,N,C), which are then decoded
-        to have something to compare with; `actions` (B,T,A) and `action_mask` (B,T)."""
+        """Add a batch of windows.
+
+        Args:
+            batch: uint8 `pixel_values_videos` (B,T,3,H,W), or `latents` (B,T,N,C), which are decoded for the comparison;
+                `actions` (B,T,A) and `action_mask` (B,T).
+            generator: draws the noise.
+        """
         if "latents" in batch:
             latents = batch["latents"].float()
             pixels = self.tokenizer.decode(latents).pixel_values_videos
@@ -54,21 +59,21 @@ class DynamicsEvaluation:
         real, last = pixels[:, -horizon:], pixels[:, -horizon - 1 : -horizon]
         clips = Clips(latents, batch["actions"], batch["action_mask"], num_context_frames=pixels.shape[1] - horizon)
         # The same noise twice: only the actions differ.
-        dreamt = self._dream(clips, generator.clone_state())
+        dreamed = self._dream(clips, generator.clone_state())
         misled = self._dream(clips.with_other_actions(), generator)
-        self.dreamt.add(dreamt, real)
+        self.dreamed.add(dreamed, real)
         self.misled.add(misled, real)
         self.repeated.add(last.expand_as(real), real)
-        if self.picture is None:
-            self._show(pixels[:, :-horizon], {"real": real, "dream": dreamt, "other actions": misled})
+        if self.image is None:
+            self._show(pixels[:, :-horizon], {"real": real, "dream": dreamed, "other actions": misled})
 
-    def _show(self, given: torch.Tensor, columns: dict[str, torch.Tensor]) -> None:
-        """Makes picture and film of the first two windows: given frames (B,T,3,H,W) and what follows, by titles."""
-        shown = range(min(2, len(given)))
-        self.picture = image_grid([frames[window] for window in shown for frames in columns.values()])
+    def _show(self, context: torch.Tensor, columns: dict[str, torch.Tensor]) -> None:
+        """Make the image and the video of the first two windows, from the context (B,T,3,H,W) and what follows, by title."""
+        shown = range(min(2, len(context)))
+        self.image = image_grid([frames[window] for window in shown for frames in columns.values()])
         for window in shown:
-            films = {title: torch.cat([given[window], frames[window]]) for title, frames in columns.items()}
-            self.film += side_by_side(films, given.shape[1], height=192)
+            videos = {title: torch.cat([context[window], frames[window]]) for title, frames in columns.items()}
+            self.video += side_by_side(videos, context.shape[1], height=192)
 
     def _add_flow(self, latents: torch.Tensor, batch: dict[str, torch.Tensor], generator: torch.Generator) -> None:
         levels, frames = self.dynamics.config.num_signal_levels, latents.shape[1]
@@ -81,18 +86,18 @@ class DynamicsEvaluation:
         self.windows += len(latents)
 
     def _dream(self, clips: Clips, generator: torch.Generator) -> torch.Tensor:
-        """The dreamt frames of each window: (B,horizon,3,H,W)."""
-        given = clips.latents[:, : clips.num_context_frames]
-        latents = torch.cat([given.float(), dream_clips(self.dynamics, clips, generator)], dim=1)
+        """Return the dreamed frames of each window: (B,horizon,3,H,W)."""
+        context = clips.latents[:, : clips.num_context_frames]
+        latents = torch.cat([context.float(), dream_clips(self.dynamics, clips, generator)], dim=1)
         return self.tokenizer.decode(latents).pixel_values_videos[:, clips.num_context_frames :]
 
     def values(self) -> dict[str, float]:
-        """Flow loss; quality of the first and the last dreamt frame, beside the PSNR of repeating the last real one;
-        and how many times larger the dream's error is with the actions of another window."""
+        """Return the metrics: the flow loss, the quality of the first and the last dreamed frame, the PSNR of repeating the
+        last real frame instead, and the ratio of the error with another window's actions to that with the real ones."""
         values = {"eval_flow_loss": self.flow / self.windows}
-        horizon = self.dreamt.scores()["mse"].shape[1]
+        horizon = self.dreamed.scores()["mse"].shape[1]
         for step in sorted({1, horizon}):
-            values |= {f"eval_{name}_{step}": value for name, value in self.dreamt.values(step - 1).items()}
+            values |= {f"eval_{name}_{step}": value for name, value in self.dreamed.values(step - 1).items()}
             values[f"eval_repeat_psnr_{step}"] = self.repeated.values(step - 1)["psnr"]
-        values["eval_action_shuffle_ratio"] = self.misled.mse() / self.dreamt.mse()
+        values["eval_action_shuffle_ratio"] = self.misled.mse() / self.dreamed.mse()
         return values

@@ -1,4 +1,7 @@
-"""Training the dynamics model on the latents of a frozen tokenizer: shortcut forcing (arXiv 2509.24527, section 3.2)."""
+"""Training the dynamics model on the latents of a frozen tokenizer: shortcut forcing (arXiv 2509.24527, section 3.2).
+
+Shapes: B windows, T frames, N latent tokens, C latent channels, A action dimensions.
+"""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,7 +19,6 @@ from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
     FrameConditions,
     is_bootstrap_row,
-    move_to_context_level,
     predicted_context,
     prepend_context,
     sample_training_row,
@@ -32,23 +34,25 @@ from .arguments import DynamicsArguments
 from .batches import BatchStream, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .finetune import TOKENIZER, has_adapter, load_model, load_to_adapt
+from .flops import BACKWARD, dynamics_flops, encoder_flops
 from .latents import LatentDataset
+from .objective import Batch, Evaluation, Scalars
 from .optimizers import compile_layers
 from .randomness import RowNumbers, seeded_generator
-from .trainer import Batch, Evaluation, Scalars
+from .verdicts import History, dynamics_verdict
 
 EVALUATION = 1_000_000
-"""In place of a kind of batch: evaluations have draws of their own, the same ones each time."""
-OWN_PAST = 2_000_000
-"""Likewise: which windows' past is the model's own."""
+"""Takes the place of a kind of batch in seeds: all evaluations use the same draws, which differ from those of training."""
+OWN_CONTEXT = 2_000_000
+"""Likewise, for the choice of the windows whose context is predicted by the model."""
 
 
 class DynamicsObjective:
-    """A new dynamics model for the data and the tokenizer at hand; an `Objective` for `Trainer`.
+    """Trains a dynamics model on latents and actions; an `Objective` for `Trainer`.
 
     Args:
-        arguments: keys of the run.
-        process, num_processes: which of how many processes this is.
+        arguments: options of the run.
+        process, num_processes: number of this process and number of all processes.
         device: where to train.
 
     Raises:
@@ -59,43 +63,47 @@ class DynamicsObjective:
     autocast = nullcontext
 
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
-        self.arguments, self.device = arguments, device
-        offset = 1 if arguments.action_offset is None else arguments.action_offset
+        self.arguments, self.options, self.device = arguments, arguments.objective, device
+        offset = 1 if arguments.model.action_offset is None else arguments.model.action_offset
         self.train_data, self.test_data = open_splits(arguments, offset)
-        self.tokenizer = load_tokenizer(arguments.tokenizer, self.train_data).to(device)
+        self.tokenizer = load_tokenizer(self.options.tokenizer, self.train_data).to(device)
         self.identity = {"tokenizer fingerprint": self.tokenizer.fingerprint()}
         self.model = self._new_model()
+        parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
+        self.trained_share = sum(size for size, trained in parameters if trained) / sum(size for size, _ in parameters)
         source = self.train_data
-        if source.image_size is not None:  # frames, not latents
-            if arguments.cache_latents:
-                source = LatentDataset(source, self.tokenizer, progress=process == 0)
-            elif arguments.torch_compile:
-                compile_layers(self.tokenizer)
+        self.encodes_frames = source.image_size is not None and not self.options.cache_latents
+        if source.image_size is not None and self.options.cache_latents:
+            source = LatentDataset(source, self.tokenizer, progress=process == 0)
+        elif self.encodes_frames and arguments.run.torch_compile:
+            compile_layers(self.tokenizer)
         self.stream = BatchStream(source, arguments, process, num_processes, device)
-        self.perceptual = load_lpips(arguments.lpips_net, device)
-        self.eval_batches = fixed_windows(self.test_data, arguments.eval_windows, arguments.per_device_batch_size)
+        self.perceptual = load_lpips(arguments.run.lpips_net, device)
+        self.eval_batches = fixed_windows(
+            self.test_data, arguments.run.eval_windows, arguments.data.per_device_batch_size
+        )
 
     def _new_model(self) -> DreamerDynamicsModel:
         data, latents = self.train_data, self.tokenizer.config
         if data.action_dim == 0:
             raise ValueError(
-                f"no episode in {data.data_dir} has actions: a world needs data that have some to be steered."
+                f"no episode in {data.data_dir} has actions: a dynamics model needs some episodes that have them."
             )
         values = {
             "num_latent_tokens": latents.num_latent_tokens,
             "latent_dim": latents.latent_dim,
             "action_dim": data.action_dim,
             "action_offset": data.action_offset,
-            "fps": data.fps,
+            **({} if data.fps is None else {"fps": data.fps}),
             **self.arguments.model_values(),
         }
-        # The data also count what the statistics were made of.
+        # The statistics of the data also hold the number of actions that they were computed from.
         stats = data.action_stats and {name: data.action_stats[name] for name in ("mean", "std", "min", "max")}
-        labels = {"action_names": data.action_names, "action_units": data.action_units}
+        labels = {name: getattr(data, name) for name in ("action_names", "action_units", "relative_actions")}
         described = {"action_stats": stats, **labels} | values
-        if self.arguments.pretrained:
+        if self.arguments.run.pretrained:
             return load_to_adapt(self.arguments, values, described)
-        knows_coarse_steps = self.arguments.bootstrap_fraction > 0
+        knows_coarse_steps = self.options.bootstrap_fraction > 0
         return DreamerDynamicsModel(DreamerDynamicsConfig(step_size_conditioning=knows_coarse_steps, **described))
 
     def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
@@ -103,77 +111,95 @@ class DynamicsObjective:
         return self.stream.batches(start_step)
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
-        """See `Objective`; the parts of the loss over flow and over bootstrap frames are logged beside it."""
+        """See `Objective`; the parts of the loss over flow and over bootstrap frames are logged as well."""
         windows = self._latents(batch), batch["actions"], batch["action_mask"]
-        copies, past_length = 1 + self.arguments.past_copies, windows[0].shape[1]
-        latents, actions, mask = (torch.cat([part] * copies, dim=1) for part in windows)
-        fraction = self.arguments.bootstrap_fraction if rows.step >= self.arguments.bootstrap_start_step else 0.0
+        copies, length = self.options.context_copies, windows[0].shape[1]
+        latents, actions, mask = (torch.cat([part] * (1 + copies), dim=1) for part in windows)
+        fraction = self._bootstrap_fraction(rows.step)
         draws = []
         for row, generator in rows.generators("cpu"):  # hundreds of small draws: a GPU is slower at them
-            draws.append(self._draw(latents.shape[1:], past_length, is_bootstrap_row(row, fraction), generator))
-        levels, steps, moved, noise = (torch.stack(column).to(self.device) for column in zip(*draws))
-        if self.arguments.own_past_fraction > 0:
-            past = self._predicted_past(model, windows, noise, rows)
-            latents = torch.cat([past, latents[:, past_length:]], dim=1)
-        in_step = isinstance(model, FSDPModule) and fraction > 0
-        ramp = self.arguments.ramp_weight
-        beside_past = self.arguments.past_copies > 0
-        conditions = FrameConditions(levels, steps, actions, mask, past_length if beside_past else None)
-        is_context = moved if beside_past or not self.arguments.context_loss else None
-        result = shortcut_forcing_loss(model, latents, noise, conditions, is_context, ramp, in_step)
+            draws.append(self._draw(latents.shape[1:], length, is_bootstrap_row(row, fraction), generator))
+        levels, steps, is_context, noise = (torch.stack(column).to(self.device) for column in zip(*draws))
+        if self.options.own_context_fraction > 0:
+            context = self._predicted_context(model, windows, noise, rows)
+            latents = torch.cat([context, latents[:, length:]], dim=1)
+        conditions = FrameConditions(levels, steps, actions, mask, length if copies else None)
+        result = shortcut_forcing_loss(
+            model,
+            latents,
+            noise,
+            conditions,
+            is_context=is_context if copies else None,
+            ramp_weight=self.options.ramp_weight,
+            sync_across_ranks=isinstance(model, FSDPModule) and fraction > 0,
+        )
         return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
-    def _predicted_past(
+    def _bootstrap_fraction(self, step: int) -> float:
+        return self.options.bootstrap_fraction if step >= self.options.bootstrap_start_step else 0.0
+
+    def _predicted_context(
         self, model: nn.Module, windows: tuple[torch.Tensor, ...], noise: torch.Tensor, rows: RowNumbers
     ) -> torch.Tensor:
-        """(B,P,N,C): the windows' past, in some of them the model's own predictions from a drawn frame on."""
+        """Return the context (B,T,N,C) of the windows: in some of them, the model's own predictions from a random frame on."""
         length = windows[0].shape[1]
-        first = min(self.arguments.num_context_frames, length)
+        first = min(self.options.num_context_frames, length)
         num_real = []
         for row in rows:
-            generator = seeded_generator("cpu", self.arguments.seed, OWN_PAST, rows.kind, row)
-            is_own = torch.rand((), generator=generator) < self.arguments.own_past_fraction
+            generator = seeded_generator("cpu", self.arguments.run.seed, OWN_CONTEXT, rows.kind, row)
+            is_own = torch.rand((), generator=generator) < self.options.own_context_fraction
             drawn = torch.randint(first, length + 1, (), generator=generator)
             num_real.append(int(drawn) if is_own else length)
-        context = signal_level_id(CONTEXT_SIGNAL_LEVEL, self.model.config.num_signal_levels)
+        level = signal_level_id(CONTEXT_SIGNAL_LEVEL, self.model.config.num_signal_levels)
         num_real = torch.tensor(num_real, device=self.device)
-        in_step = isinstance(model, FSDPModule)
-        return predicted_context(model, *windows, noise[:, : 2 * length], num_real, context, in_step)
+        is_sharded = isinstance(model, FSDPModule)
+        return predicted_context(model, *windows, noise[:, : 2 * length], num_real, level, is_sharded)
 
     def _latents(self, batch: Batch) -> torch.Tensor:
-        """Clean latents (B,T,N,C) of a batch, stored or encoded now."""
+        """Return the clean latents (B,T,N,C) of a batch, stored or encoded now."""
         if "latents" in batch:
             return batch["latents"].float()
         with torch.no_grad(), self.autocast():
             return self.tokenizer.encode(batch["pixel_values_videos"]).latents.float()
 
-    def _draw(self, shape: torch.Size, past_length: int, is_bootstrap: bool, generator: torch.Generator):
-        """Signal levels (T,), step sizes (T,), whether they are those of the past (T,), and noise (T,N,C) of one row."""
-        arguments, levels = self.arguments, self.model.config.num_signal_levels
-        context, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), arguments.num_context_frames
-        num_drawn = shape[0] - past_length if arguments.past_copies else shape[0]
+    def _draw(self, shape: torch.Size, length: int, is_bootstrap: bool, generator: torch.Generator):
+        """Draw for one row of T frames, context copies included.
+
+        Returns:
+            Signal levels (T,), step sizes (T,), whether frames are only context (T,), and noise (T,N,C).
+        """
+        levels, copies = self.model.config.num_signal_levels, self.options.context_copies
+        num_drawn = shape[0] - length if copies else shape[0]
         drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, generator.device)
-        if arguments.past_copies:
-            drawn = prepend_context(*drawn, past_length, context, arguments.pure_noise_fraction, generator, first)
-        elif arguments.context_level_fraction > 0:
-            drawn = move_to_context_level(*drawn, arguments.context_level_fraction, context, generator, first)
+        if copies:
+            level, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), self.options.num_context_frames
+            drawn = prepend_context(*drawn, length, level, self.options.pure_noise_fraction, generator, first)
         else:
             drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool)
         return *drawn, torch.randn(shape, generator=generator)
 
+    def flops(self, num_rows: int, num_frames: int, step: int) -> float:
+        """See `Objective`; frozen weights need no gradients, so that half of their backward pass is saved."""
+        config, options = self.model.config, self.options
+        one_pass = dynamics_flops(config, num_frames * (1 + options.context_copies))
+        passes = 1 + BACKWARD * (1 + self.trained_share) / 2 + 2 * self._bootstrap_fraction(step)
+        context = options.own_context_fraction * dynamics_flops(config, 2 * num_frames)
+        encoding = encoder_flops(self.tokenizer.config, num_frames) if self.encodes_frames else 0
+        return num_rows * (passes * one_pass + context + encoding)
+
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
-        """See `Objective` and `DynamicsEvaluation`; the picture holds, for each of two windows, a row of real frames,
-        one of dreamt ones, and one dreamt with the actions of another window; the film shows them side by side."""
+        """See `Objective` and `DynamicsEvaluation`; the image holds, for each of two windows, a row of real frames, one of
+        dreamed frames, and one of frames dreamed with the actions of another window; the video shows them side by side."""
         evaluation = DynamicsEvaluation(model, self.tokenizer, self.perceptual)
         for number, batch in enumerate(self.eval_batches):
             batch = {name: value.to(self.device) for name, value in batch.items()}
-            evaluation.add(batch, seeded_generator(self.device, self.arguments.seed, EVALUATION, number))
-        return Evaluation(evaluation.values(), {"real_dreamt_misled": evaluation.picture}, evaluation.film)
+            evaluation.add(batch, seeded_generator(self.device, self.arguments.run.seed, EVALUATION, number))
+        return Evaluation(evaluation.values(), {"real_dreamed_misled": evaluation.image}, evaluation.video)
 
     def save(self, folder: Path, model: DreamerDynamicsModel, state_dict: dict[str, torch.Tensor]) -> None:
-        """See `Objective`; a `DreamerWorldModel` folder with its processor, or a PEFT adapter; with start frames."""
+        """See `Objective`; writes a `DreamerWorldModel` folder with its processor, or a PEFT adapter, and start frames."""
         decode = self._decoded if self.test_data.image_size is None else None
-        save_start_frames(folder, starts_from_dataset(self.test_data, self.arguments.num_start_frames, decode=decode))
+        save_start_frames(folder, starts_from_dataset(self.test_data, self.options.num_start_frames, decode=decode))
         if has_adapter(model):
             save_adapter(model, folder, state_dict)
             return
@@ -185,33 +211,29 @@ class DynamicsObjective:
 
     @torch.no_grad()
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (C,N,d) -> uint8 frames (C,3,H,W)."""
+        """Decode latents (T,N,C) to uint8 frames (T,3,H,W)."""
         frames = self.tokenizer.decode(latents[None].to(self.device)).pixel_values_videos[0]
         return (frames * 255).round().byte().cpu()
 
-    def summary(self, values: dict[str, float]) -> str:
+    def verdict(self, values: dict[str, float], history: History) -> str:
         """See `Objective`."""
-        return (
-            f"held-out dream: first frame {values['eval_psnr_1']:.2f} dB, against {values['eval_repeat_psnr_1']:.2f} dB "
-            f"for repeating the last real one; with the actions of another window its error is "
-            f"{values['eval_action_shuffle_ratio']:.2f} times as large."
-        )
+        return dynamics_verdict(values, history)
 
 
 def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
-    """Loads the frozen tokenizer that latents come from.
+    """Load the frozen tokenizer that latents come from.
 
     Raises:
         FileNotFoundError: there is no model at the path.
-        ValueError: what is there is something else, takes frames of another size than the data's, or is not the one
-            that made the data's latents.
+        ValueError: the path holds another kind of model, or the tokenizer takes frames of another size than the data's or
+            did not make the data's latents.
     """
     tokenizer = load_model(path, TOKENIZER).eval().requires_grad_(False)
     if data.image_size is None:
         if data.metadata.tokenizer_fingerprint != tokenizer.fingerprint():
             raise ValueError(
                 f"the latents in {data.data_dir} were not made by the tokenizer {path}: give the tokenizer that made "
-                "them, or encode the frames again with examples/encode_latents.py."
+                "them, or encode the frames again with this one."
             )
     elif tokenizer.config.frame_size != data.image_size:
         ours, theirs = ("x".join(map(str, size)) for size in (tokenizer.config.frame_size, data.image_size))

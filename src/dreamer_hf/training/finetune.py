@@ -1,10 +1,11 @@
 """Models that a run starts from: the frozen tokenizer of a dynamics run, or weights to fine-tune, whole or in part."""
 
+import logging
 from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..adapters import ACTION_KEYS, add_lora, replace_action_encoder
 from ..configuration_dreamer import DreamerWorldConfig
@@ -12,93 +13,122 @@ from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..worlds import resolve_model
 from .arguments import DynamicsArguments
 
+logger = logging.getLogger(__name__)
 TOKENIZER, DYNAMICS = "dreamer_tokenizer", "dreamer_dynamics"
+SIMILAR_SPREAD = 3
+"""Factor up to which the spread of an action component in new data still suits the statistics of a saved model."""
 
 
 def load_model(path: str, model_type: Literal["dreamer_tokenizer", "dreamer_dynamics"]) -> PreTrainedModel:
-    """Loads a saved model, or the part of a saved world that is one, in float32.
+    """Load a saved model, or the part of a saved world that is one, in float32.
 
     Args:
         path: folder, Hub repository or name of a shipped world.
-        model_type: what is wanted.
+        model_type: the kind of model.
 
     Raises:
         FileNotFoundError: there is no model at the path.
-        ValueError: what is there is something else.
+        ValueError: the path holds another kind of model.
     """
     name, path = model_type.removeprefix("dreamer_"), resolve_model(path)
     try:
         found = AutoConfig.from_pretrained(path).model_type
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"there is no {name} at {path}: give the folder that train_{name}.py wrote, or a Hub repository."
+            f"there is no {name} at {path}: give the folder of a trained one, or a Hub repository."
         ) from error
     if found not in (model_type, DreamerWorldConfig.model_type):
-        raise ValueError(f"{path} holds a {found}, not a {name}: give the folder that train_{name}.py wrote.")
+        raise ValueError(f"{path} holds a {found}, not a {name}: give the folder of a trained {name}.")
     model = AutoModel.from_pretrained(path, dtype=torch.float32)
     return model if found == model_type else getattr(model, name)
 
 
 def load_for_finetuning(path: str, model_type: str, wanted: dict) -> PreTrainedModel:
-    """Loads a model whose weights a run starts from; its config stays its own.
+    """Load a model to start from its weights; its config does not change.
 
     Args:
         path, model_type: as in `load_model`.
         wanted: config values that the run asks for or that its data have.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_model`; also a model of other sizes, which are named.
+        FileNotFoundError, ValueError: as `load_model`, or the model has other values than the wanted ones.
     """
     model = load_model(path, model_type)
-    for key, value in wanted.items():
-        found = getattr(model.config, key)
+    for name, value in wanted.items():
+        found = getattr(model.config, name)
         if found != value:
             raise ValueError(
-                f"the model at {path} has {key}={found} but this run asks for {value}: "
-                f"{_remedy(key, found, model_type)}, or start from new weights without --pretrained."
+                f"the model at {path} has {name}={found} but this run asks for {value}: "
+                f"{_remedy(name, found, model_type)}, or start from new weights without --pretrained."
             )
     return model
 
 
-def _remedy(key: str, found, model_type: str) -> str:
-    """What makes a run ask for what a model has."""
-    if key == "action_dim":
+def _remedy(name: str, found, model_type: str) -> str:
+    """Return how to make a run ask for what a model has."""
+    if name == "action_dim":
         return "give data of that width, or --reset_action_embedding for actions of another"
-    if key in ("image_size", "fps"):
+    if name in ("image_size", "fps"):
         return "give data that fit it"
-    if model_type == DYNAMICS and key in ("num_latent_tokens", "latent_dim"):
+    if model_type == DYNAMICS and name in ("num_latent_tokens", "latent_dim"):
         return "give the tokenizer that it was trained on"
-    return f"give --{key} {found}"
+    return f"give --{name} {found}"
 
 
 def load_to_adapt(arguments: DynamicsArguments, wanted: dict, actions: dict) -> DreamerDynamicsModel:
-    """Loads the `pretrained` model of a run and makes trainable what the run asks for.
+    """Load the `pretrained` model of a run and make trainable what the run asks for.
 
     Args:
-        arguments: keys of the run.
+        arguments: options of the run.
         wanted: config values that the run asks for or that its data have.
-        actions: values of `ACTION_KEYS` that a new action encoder is to have.
+        actions: the values of `ACTION_KEYS` that describe the actions of the data.
 
     Raises:
         FileNotFoundError, ValueError: as `load_for_finetuning`; also if PEFT is needed and not installed.
     """
-    path, resets = arguments.pretrained, arguments.reset_action_embedding
-    if resets:
-        wanted = {key: value for key, value in wanted.items() if key not in ACTION_KEYS}
+    path, objective = arguments.run.pretrained, arguments.objective
+    if objective.reset_action_embedding:
+        wanted = {name: value for name, value in wanted.items() if name not in ACTION_KEYS}
     model = load_for_finetuning(path, DYNAMICS, wanted)
-    if resets:
+    if objective.reset_action_embedding:
         replace_action_encoder(model, actions)
-    if arguments.lora_rank:
-        alpha = arguments.lora_alpha or 2 * arguments.lora_rank
-        add_lora(model, arguments.lora_rank, alpha, path, train_action_encoder=resets)
+    else:
+        warn_of_other_actions(model.config, actions)
+    if objective.lora_rank:
+        alpha = objective.lora_alpha or 2 * objective.lora_rank
+        add_lora(model, objective.lora_rank, alpha, path, train_action_encoder=objective.reset_action_embedding)
     for name, parameter in model.named_parameters():
-        if part_of(model, name) in (arguments.freeze or ()):
+        if part_of(model, name) in (objective.freeze or ()):
             parameter.requires_grad_(False)
     return model
 
 
+def warn_of_other_actions(config: PreTrainedConfig, actions: dict) -> None:
+    """Warn if data have actions of the same width as a model's, but of another meaning.
+
+    Args:
+        config: config of the dynamics model.
+        actions: values of the same fields that describe the data.
+    """
+    differences = []
+    for name in ("action_names", "action_units"):
+        ours, theirs = getattr(config, name), actions.get(name)
+        if ours and theirs and ours != theirs:
+            differences.append(f"{name.replace('_', ' ')} {theirs} instead of {ours}")
+    if config.action_stats and actions.get("action_stats"):
+        spreads = zip(config.action_stats["std"], actions["action_stats"]["std"])
+        ratios = [max(a, b) / min(a, b) for a, b in spreads if min(a, b) > 0]
+        if ratios and max(ratios) > SIMILAR_SPREAD:
+            differences.append(f"actions that spread {max(ratios):.3g} times as widely or narrowly")
+    if differences:
+        logger.warning(
+            f"the data have {' and '.join(differences)}: if their actions mean something else than those of the "
+            "--pretrained model, give --reset_action_embedding."
+        )
+
+
 def part_of(model: DreamerDynamicsModel, parameter_name: str) -> str:
-    """The one of `FREEZABLE_PARTS` that a parameter belongs to."""
+    """Return the one of `FREEZABLE_PARTS` that a parameter belongs to."""
     module, *rest = parameter_name.split(".")
     if module == "transformer":
         return "time" if model.transformer.layers[int(rest[1])].self_attn.is_temporal else "space"
@@ -106,5 +136,5 @@ def part_of(model: DreamerDynamicsModel, parameter_name: str) -> str:
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Whether a model carries a PEFT adapter, which is then all that is trained."""
+    """Return whether a model carries a PEFT adapter, which is then all that is trained."""
     return hasattr(model, "peft_config")

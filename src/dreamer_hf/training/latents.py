@@ -1,8 +1,14 @@
 """Latents of whole episodes, computed once by the frozen tokenizer: kept in memory, or written as shards.
 
+Every shard of frames becomes one shard of latents with the same episodes in the same order, so splits and windows stay
+the same. Processes share the shards among each other. A shard appears under its name only when it is complete, so an
+interrupted run continues with the missing ones.
+
 Shapes: T frames of a window, N latent tokens, C latent channels, A action dimensions.
 """
 
+import argparse
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +18,15 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ..data import ShardDataset
-from ..data.files import read_json, remove_leftovers, write_json
+from ..data.files import lock_folder, read_json, remove_leftovers, write_json
 from ..data.shard_writer import write_shard
 from ..data.shards import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
 from ..data.windows import EpisodeWindows
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from .finetune import TOKENIZER, load_model
 
 ENCODED_FRAMES = 64
-"""Frames that go through the encoder together."""
+"""Number of frames that go through the encoder together."""
 
 
 class LatentDataset(EpisodeWindows):
@@ -53,7 +60,7 @@ class LatentDataset(EpisodeWindows):
 
 @torch.no_grad()
 def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> torch.Tensor:
-    """uint8 frames (T,3,H,W) of a whole episode -> its latents (T,N,C), float16 on the CPU."""
+    """Encode the uint8 frames (T,3,H,W) of a whole episode to latents (T,N,C), float16 on the CPU."""
     cache = tokenizer.new_encoder_cache()
     chunks = frames.split(ENCODED_FRAMES)
     latents = [tokenizer.encode(chunk[None], cache).latents[0] for chunk in chunks]
@@ -63,40 +70,66 @@ def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> to
 PLAN_NAME = "encoding.json"
 
 
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Encode a folder of shards as the command line says; `argv` is `sys.argv[1:]` if not given.
+
+    Raises:
+        ValueError, OSError: see `encode_shards`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Encode a folder of shards once with a frozen tokenizer: dynamics training then reads latents instead "
+        "of frames. The latents carry the tokenizer's fingerprint; training refuses them with any other tokenizer.",
+    )
+    parser.add_argument("--tokenizer", required=True, help="tokenizer or world: a folder or a Hub repository")
+    parser.add_argument("--data_dir", required=True, help="shard folder of frames")
+    parser.add_argument("--output_dir", required=True, help="new or empty folder for the latents")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run; finished shards stay")
+    arguments = parser.parse_args(argv)
+    accelerator = Accelerator()
+    tokenizer = load_model(arguments.tokenizer, TOKENIZER).eval().to(accelerator.device)
+    folder = encode_shards(accelerator, tokenizer, arguments.data_dir, arguments.output_dir, arguments.resume)
+    accelerator.print(f"wrote latents to {folder}")
+
+
 def encode_shards(
     accelerator: Accelerator, tokenizer: DreamerTokenizerModel, data_dir: str, output_dir: str | Path, resume: bool
 ) -> Path:
-    """Encodes all episodes of `data_dir` into `output_dir` and returns that folder.
+    """Encode all episodes of `data_dir` into `output_dir` and return that folder.
 
     Args:
-        accelerator: tells which of how many processes this is.
+        accelerator: knows the number of this process and of all processes.
         tokenizer: frozen, in eval mode, on the accelerator's device.
         data_dir: shards of frames.
         output_dir: new or empty folder, or that of an interrupted run with `resume`.
-        resume: keep the shards that are there already.
+        resume: keep the shards that exist already.
 
     Raises:
+        BlockingIOError: another running process writes to the folder.
         FileExistsError: the folder is not empty, or finished already.
         FileNotFoundError, ValueError, OSError: data that is missing, damaged or of another size; a full disk; an
             interrupted run with another tokenizer.
     """
-    # The stored pairs of frame and action stay raw (offset 0): readers align.
+    # The stored pairs of frame and action stay as recorded (offset 0): readers align them.
     data = ShardDataset(data_dir, None, split="all", action_offset=0)
     _check_frames(data, tokenizer)
     output_dir, fingerprint = Path(output_dir), tokenizer.fingerprint()
-    if accelerator.is_main_process:
-        _claim(output_dir, {"source": str(data_dir), "tokenizer_fingerprint": fingerprint}, resume)
-    accelerator.wait_for_everyone()
-    shards = range(accelerator.process_index, data.metadata.num_shards, accelerator.num_processes)
-    todo = [shard for shard in shards if not (output_dir / shard_name(shard)).exists()]
-    positions = {shard: np.flatnonzero(data.episode_shards == shard) for shard in todo}
-    frames = sum(int(data.episode_lengths[chosen].sum()) for chosen in positions.values())
-    with tqdm(total=frames, desc="encoding", unit="frame", disable=not accelerator.is_main_process) as bar:
-        for shard, chosen in positions.items():
-            _encode_shard(tokenizer, data, output_dir / shard_name(shard), chosen, bar)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        _finish(data, output_dir, tokenizer, fingerprint)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock_folder(output_dir))
+            _claim(output_dir, {"source": str(data_dir), "tokenizer_fingerprint": fingerprint}, resume)
+        accelerator.wait_for_everyone()
+        shards = range(accelerator.process_index, data.metadata.num_shards, accelerator.num_processes)
+        todo = [shard for shard in shards if not (output_dir / shard_name(shard)).exists()]
+        positions = {shard: np.flatnonzero(data.episode_shards == shard) for shard in todo}
+        frames = sum(int(data.episode_lengths[chosen].sum()) for chosen in positions.values())
+        with tqdm(total=frames, desc="encoding", unit="frame", disable=not accelerator.is_main_process) as bar:
+            for shard, chosen in positions.items():
+                _encode_shard(tokenizer, data, output_dir / shard_name(shard), chosen, bar)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _finish(data, output_dir, tokenizer, fingerprint)
     return output_dir
 
 
@@ -112,17 +145,18 @@ def _check_frames(data: ShardDataset, tokenizer: DreamerTokenizerModel) -> None:
 
 
 def _claim(output_dir: Path, plan: dict, resume: bool) -> None:
-    """Takes an empty folder, or makes sure that the one there belongs to this very encoding."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+    """Take an empty folder, or make sure that an existing one belongs to the same encoding."""
     if (output_dir / METADATA_NAME).exists():
         raise FileExistsError(f"{output_dir} holds finished shards: choose another --output_dir.")
     if not any(output_dir.iterdir()):
         write_json(output_dir / PLAN_NAME, plan)
         return
     if not resume or not (output_dir / PLAN_NAME).exists():
-        raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or go on with --resume.")
+        raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or continue with --resume.")
     if read_json(output_dir / PLAN_NAME) != plan:
-        raise ValueError(f"{output_dir} was begun with other data or another tokenizer: choose another --output_dir.")
+        raise ValueError(
+            f"{output_dir} was started with other data or another tokenizer: choose another --output_dir."
+        )
 
 
 def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarray, bar: tqdm) -> None:
@@ -132,13 +166,13 @@ def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarr
             writer.begin_episode(int(data.source_episodes[position]))
             for frame in encode_episode(item["pixel_values_videos"], tokenizer).numpy():
                 writer.add_frame(frame)
-            # An episode without any action stays unlabelled.
+            # An episode without any action stays unlabeled.
             writer.end_episode(item["actions"].numpy() if item["action_mask"].any() else None)
             bar.update(len(item["actions"]))
 
 
 def _finish(data: ShardDataset, output_dir: Path, tokenizer: DreamerTokenizerModel, fingerprint: str) -> None:
-    """Writes index and metadata: the folder is complete."""
+    """Write index and metadata, which complete the folder."""
     remove_leftovers(output_dir)
     shards = range(data.metadata.num_shards)
     ShardIndex.join([read_shard_index(output_dir / shard_name(shard), shard) for shard in shards]).write(output_dir)

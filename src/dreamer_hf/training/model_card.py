@@ -1,4 +1,7 @@
-"""The card of a finished run: what was trained on what, how good it is, and the lines that load and play it."""
+"""The card of a finished run: what was trained on what, how good it is, and the lines that load and play it.
+
+The text is in the template `model_card.md`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,69 +17,14 @@ from ..evaluation.evaluation_card import CARD_NAME, SECTION_BEGIN, SECTION_END, 
 from ..evaluation.report import EVALUATION_NAME, read_report
 from ..evaluation.tables import evaluation_table, markdown_table
 
+TEMPLATE = Path(__file__).with_name("model_card.md")
 NON_EMA = "non_ema"
-"""Variant under which the weights of the last step are saved where those of `from_pretrained` are averages."""
-
-TEMPLATE = """---
-{{ card_data }}
----
-
-# {{ title }}
-
-{{ summary }}
-{% if preview %}
-![{{ preview_text }}]({{ preview }})
-{% endif %}
-## {{ usage_title }}
-
-```python
-{{ usage }}
-```
-
-{{ usage_text }}
-
-## Sizes
-
-{{ sizes }}
-{% if actions %}
-## Actions
-
-{{ actions }}
-{% endif %}
-## Data
-
-{{ data }}
-
-{{ evaluation_title }}
-
-{{ begin }}
-{{ metrics }}
-{{ end }}
-
-## Training
-
-{{ training }}
-"""
-
+"""Variant under which the weights of the last step are saved if `from_pretrained` loads averages."""
 ADAPTER = "adapter"
 TITLES = {
     "tokenizer": "A Dreamer 4 tokenizer",
     "world": "A Dreamer 4 world",
     ADAPTER: "An adapter of a Dreamer 4 world",
-}
-SUMMARIES = {
-    "tokenizer": "A Dreamer 4 tokenizer ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)): video frames to "
-    "continuous latents and back, causal in time.",
-    "world": "A Dreamer 4 world ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)): give it a few frames, "
-    "then steer it with actions, and it dreams what follows.",
-    ADAPTER: "A LoRA adapter ([arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) for the dynamics model of a Dreamer 4 "
-    "world ([arXiv 2509.24527](https://arxiv.org/abs/2509.24527)), trained on the episodes below.",
-}
-DREAMT_PREVIEW = "Held-out episodes: real, dreamt with the same actions, and with those of another episode"
-PREVIEWS = {
-    "tokenizer": "Held-out frames: masked, reconstructed, real",
-    "world": DREAMT_PREVIEW,
-    ADAPTER: DREAMT_PREVIEW,
 }
 MEASURES = {
     "psnr": "PSNR, dB",
@@ -85,37 +33,8 @@ MEASURES = {
     "mean_image_psnr": "PSNR of the mean image, dB",
     "repeat_psnr": "PSNR of repeating the last real frame, dB",
     "flow_loss": "flow loss",
-    "action_shuffle_ratio": "error when dreamt with another window's actions, as a multiple of that with its own",
+    "action_shuffle_ratio": "error when dreamed with another window's actions, as a multiple of that with its own",
 }
-
-TOKENIZER_USAGE = """import numpy as np
-from transformers import AutoModel, AutoVideoProcessor
-
-tokenizer = AutoModel.from_pretrained("{place}", trust_remote_code=True)
-processor = AutoVideoProcessor.from_pretrained("{place}", trust_remote_code=True)
-video = np.zeros((8, {size}, 3), np.uint8)  # your frames, RGB
-latents = tokenizer.encode(processor(video, return_tensors="pt").pixel_values_videos).latents
-frames = tokenizer.decode(latents).pixel_values_videos  # (1, 8, 3, {size}) in [0, 1]"""
-
-WORLD_USAGE = """from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
-from transformers import AutoModel
-
-world = AutoModel.from_pretrained("{place}", trust_remote_code=True)
-start = load_file({start})  # held-out frames to begin from
-start = {{name: rows[:1] for name, rows in start.items()}}
-rollout = world.start_rollout(**start)
-frame = rollout.step([{action}]).pixel_values  # (1, 3, {size}) in [0, 1]; again and again"""
-
-ADAPTER_USAGE = """from dreamer_hf import DreamerWorldModel
-from dreamer_hf.adapters import load_adapter
-from dreamer_hf.start_frames import load_start_frames
-
-world = DreamerWorldModel.from_pretrained("{base}").eval()
-load_adapter(world, "{place}")
-start = load_start_frames("{place}")[0]  # held-out frames to begin from
-rollout = world.start_rollout(start)
-frame = rollout.step([{action}]).pixel_values  # again and again"""
 
 
 @dataclass(frozen=True)
@@ -123,12 +42,12 @@ class CardFacts:
     """What the card says and the saved model does not.
 
     Attributes:
-        repo_id: where the folder is to be uploaded to, if it is.
-        train_data, test_data: the episodes trained on, and those held out.
+        repo_id: repository that the folder will be uploaded to, if any.
+        train_data, test_data: the episodes trained on, and the held-out ones.
         metrics: values of the last evaluation, by the names of metrics.jsonl.
         training: a sentence on steps, rows and time.
-        ema_decay: of the averaged weights; 0 if there are none.
-        preview: file name of the picture beside the card, if there is one.
+        ema_decay: decay of the averaged weights; 0 if there are none.
+        preview: file name of the image in the folder, if there is one.
     """
 
     repo_id: str | None
@@ -141,23 +60,26 @@ class CardFacts:
 
 
 def write_model_card(folder: Path, facts: CardFacts) -> None:
-    """Writes `README.md` for the tokenizer or world that was saved in `folder`. It names no path of this machine."""
+    """Write `README.md` for the tokenizer or world that was saved in `folder`. It names no path of this machine."""
     config = AutoConfig.from_pretrained(folder)
     kind = config.model_type.removeprefix("dreamer_")
+    tokenizer, dynamics = (config.tokenizer_config, config.dynamics_config) if kind == "world" else (config, None)
     _write(
         folder,
         facts,
         kind,
         _card_data(facts, kind),
-        usage=_usage(config, facts.repo_id),
-        usage_text=_usage_text(config, facts),
+        frame_size=", ".join(map(str, tokenizer.frame_size)),
+        action=dynamics and _typical_action(dynamics),
+        ema_decay=f"{facts.ema_decay:g}" if facts.ema_decay else None,
+        non_ema=NON_EMA,
         sizes=markdown_table(("", ""), _sizes(config)),
-        actions=_actions(config.dynamics_config) if kind == "world" else None,
+        actions=dynamics and _actions(dynamics),
     )
 
 
 def write_adapter_card(folder: Path, facts: CardFacts, dynamics: PreTrainedModel) -> None:
-    """Writes `README.md` for the adapter of a dynamics model that was saved in `folder`. It names no path, either."""
+    """Write `README.md` for the adapter of a dynamics model that was saved in `folder`. It names no path, either."""
     adapter = dynamics.peft_config[dynamics.active_adapters()[0]]
     base = adapter.base_model_name_or_path.removeprefix("./")
     data = _card_data(facts, ADAPTER)
@@ -166,14 +88,13 @@ def write_adapter_card(folder: Path, facts: CardFacts, dynamics: PreTrainedModel
         data.base_model = base
     count = sum(parameter.numel() for parameter in dynamics.parameters() if parameter.requires_grad)
     sizes = [("parameters of the adapter", f"{count:,}"), ("rank", str(adapter.r)), ("alpha", str(adapter.lora_alpha))]
-    place = facts.repo_id or "."
     _write(
         folder,
         facts,
         ADAPTER,
         data,
-        usage=ADAPTER_USAGE.format(place=place, base=base, action=_middle_action(dynamics.config)),
-        usage_text=f"It belongs to the world `{base}`, and `python examples/play.py --model {base} --adapter {place}` plays it.",
+        base=base,
+        action=_typical_action(dynamics.config),
         sizes=markdown_table(("", ""), sizes),
         actions=_actions(dynamics.config),
     )
@@ -182,12 +103,12 @@ def write_adapter_card(folder: Path, facts: CardFacts, dynamics: PreTrainedModel
 def _write(folder: Path, facts: CardFacts, kind: str, card_data: ModelCardData, **parts: str | None) -> None:
     card = ModelCard.from_template(
         card_data,
-        template_str=TEMPLATE,
+        template_path=str(TEMPLATE),
+        kind=kind,
         title=facts.repo_id.split("/")[-1] if facts.repo_id else TITLES[kind],
-        summary=SUMMARIES[kind],
+        repo_id=facts.repo_id,
+        place=facts.repo_id or ".",
         preview=facts.preview,
-        preview_text=PREVIEWS[kind],
-        usage_title="Load it" if kind == "tokenizer" else "Load and play it",
         data=_data(facts),
         evaluation_title=SECTION_TITLE,
         begin=SECTION_BEGIN,
@@ -212,49 +133,19 @@ def _card_data(facts: CardFacts, kind: str) -> ModelCardData:
 
 
 def _public_dataset(data: ShardDataset) -> str | None:
-    """The dataset repository that the data were read or downloaded from, if they were."""
+    """Return the dataset repository that the data were read or downloaded from, None if they were not."""
     if data.repo_id is not None:
         return data.repo_id
     source = data.metadata.source or {}
-    # A local dataset has a name too, but no revision: that name may be nobody's on the Hub.
+    # A local dataset has a name too, but no revision: on the Hub, that name may be somebody else's.
     return source.get("repo_id") if source.get("revision") else None
 
 
-def _usage(config: PreTrainedConfig, repo_id: str | None) -> str:
-    place = repo_id or "."
-    if config.model_type == "dreamer_tokenizer":
-        return TOKENIZER_USAGE.format(place=place, size=", ".join(map(str, config.frame_size)))
-    name = '"start_frames.safetensors"'
-    start = f'hf_hub_download("{repo_id}", {name})' if repo_id else name
-    usage = WORLD_USAGE if repo_id else WORLD_USAGE.split("\n", 1)[1]
-    size = ", ".join(map(str, config.tokenizer_config.frame_size))
-    action = _middle_action(config.dynamics_config)
-    return usage.format(place=place, start=start, size=size, action=action)
-
-
-def _middle_action(config: PreTrainedConfig) -> list[float]:
-    """An action that the world knows: the mean of continuous components, the first class of the others."""
+def _typical_action(config: PreTrainedConfig) -> str:
+    """Return an action that the world knows: the mean of continuous components, the first class of the others."""
     means = config.action_stats["mean"] if config.action_stats else [0.0] * config.action_dim
     continuous = config.continuous_action_indices
-    return [float(f"{mean:.3g}") if index in continuous else 0.0 for index, mean in enumerate(means)]
-
-
-def _usage_text(config: PreTrainedConfig, facts: CardFacts) -> str:
-    place = facts.repo_id or "."
-    where = "" if facts.repo_id else "Run it in this folder. "
-    text = (
-        f"{where}The folder carries its own code, so transformers is enough. With `dreamer_hf` installed the code of the "
-        "package is used"
-    )
-    if config.model_type == "dreamer_world":
-        text += f", and `python examples/play.py --model {place}` plays the world with a joystick, keyboard or mouse"
-    text += "."
-    if facts.ema_decay:
-        text += (
-            f"\n\n`from_pretrained` gives averaged weights (EMA of decay {facts.ema_decay:g}), the ones measured below; "
-            f'`variant="{NON_EMA}"` gives those of the last step.'
-        )
-    return text
+    return str([float(f"{mean:.3g}") if index in continuous else 0.0 for index, mean in enumerate(means)])
 
 
 def _sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
@@ -263,12 +154,11 @@ def _sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
     if config.model_type == "dreamer_tokenizer":
         return [("parameters", f"{model.num_parameters():,}"), *_tokenizer_sizes(config)]
     dynamics = config.dynamics_config
-    rate = "unknown" if dynamics.fps is None else f"{dynamics.fps:g}"
     return [
         ("parameters of the tokenizer", f"{model.tokenizer.num_parameters():,}"),
         ("parameters of the dynamics model", f"{model.dynamics.num_parameters():,}"),
         *_tokenizer_sizes(config.tokenizer_config),
-        ("frames a second", rate),
+        ("frames per second", f"{dynamics.fps:g}"),
         ("context of the dynamics model", f"{dynamics.context_length} frames"),
     ]
 
@@ -276,7 +166,7 @@ def _sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
 def _tokenizer_sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
     return [
         ("frame", f"{' x '.join(map(str, config.frame_size))} pixels, {config.num_channels} channels"),
-        ("latents of a frame", f"{config.num_latent_tokens} tokens of {config.latent_dim} channels"),
+        ("latents of a frame", f"{config.num_latent_tokens} tokens with {config.latent_dim} channels"),
     ]
 
 
@@ -284,11 +174,11 @@ def _actions(config: PreTrainedConfig) -> str:
     meaning = (
         "the command that led to frame i (press, and the next frame shows it)"
         if config.action_offset
-        else "the action recorded beside frame i"
+        else "the action recorded together with frame i"
     )
     text = (
-        f"A frame takes {config.action_dim} numbers, raw: in the units of the data below, in which the world also "
-        f"normalizes them. `actions[:, i]` is {meaning}."
+        f"Each frame takes {config.action_dim} raw numbers, in the units of the data below; the model normalizes them. "
+        f"`actions[:, i]` is {meaning}."
     )
     if config.action_stats is None:
         return text
@@ -303,7 +193,7 @@ def _actions(config: PreTrainedConfig) -> str:
 def _data(facts: CardFacts) -> str:
     train, test = facts.train_data, facts.test_data
     frames = int(train.episode_lengths.sum())
-    hours = "" if train.fps is None else f" ({frames / train.fps / 3600:.2f} hours at {train.fps:g} frames a second)"
+    hours = "" if train.fps is None else f" ({frames / train.fps / 3600:.2f} hours at {train.fps:g} frames per second)"
     text = (
         f"Trained on {train.num_episodes} episodes, {frames:,} frames{hours}; episodes held out: {test.num_episodes}."
     )
@@ -315,7 +205,7 @@ def _data(facts: CardFacts) -> str:
 
 
 def _metrics(folder: Path, facts: CardFacts) -> str:
-    """The evaluation that lies in the folder, if one does; else the values of the run's last evaluation."""
+    """Return the evaluation in the folder as a table, or the values of the run's last evaluation if there is none."""
     if (folder / EVALUATION_NAME).is_file():
         return evaluation_table(read_report(folder / EVALUATION_NAME))
     rows = [(_measure(name.removeprefix("eval_")), f"{value:.4g}") for name, value in facts.metrics.items()]
@@ -323,7 +213,7 @@ def _metrics(folder: Path, facts: CardFacts) -> str:
 
 
 def _measure(name: str) -> str:
-    """Turns a name of metrics.jsonl, such as psnr_8, into words."""
+    """Turn a name of metrics.jsonl, such as psnr_8, into words."""
     stem, step = re.fullmatch(r"(.+?)(?:_(\d+))?", name).groups()
     text = MEASURES.get(stem, stem)
-    return f"{text}, at dreamt frame {step}" if step else text
+    return f"{text}, at dreamed frame {step}" if step else text

@@ -1,4 +1,4 @@
-"""What an optimizer step is made of: AdamW and Muon, the learning rate, averaged weights, and compiled layers."""
+"""The parts of an optimizer step: AdamW and Muon, the learning rate, averaged weights, and compiled layers."""
 
 import math
 from collections.abc import Iterator
@@ -8,14 +8,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..modeling_layers import DreamerLayer
-from .arguments import TrainerArguments
+from .arguments import OptimizerArguments
+
+ADAM_BETAS = (0.9, 0.99)
 
 
-def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or AdamW and Muon: Muon for the hidden matrices, AdamW for the rest.
+def build_optimizers(model: nn.Module, arguments: OptimizerArguments) -> list[torch.optim.Optimizer]:
+    """Return AdamW for all weights that are trained, or AdamW and Muon, where Muon has the hidden matrices.
 
     Hidden matrices are the two-dimensional weights of the transformer layers. Embeddings, norms, input and output
-    projections stay with AdamW; what is not a matrix has no weight decay.
+    projections stay with AdamW. Parameters that are not matrices have no weight decay.
     """
     parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     use_muon = arguments.optimizer == "muon"
@@ -23,7 +25,7 @@ def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torc
     rest = [(name, p) for name, p in parameters if not (use_muon and is_hidden_matrix(name, p))]
     optimizers = [_adamw(rest, arguments)]
     if hidden:
-        # match_rms_adamw: an update of the size that AdamW's would have, so that one learning rate suits both.
+        # match_rms_adamw gives updates the size of AdamW's, so that learning rates are on the same scale.
         muon = BatchedMuon(
             hidden,
             lr=arguments.muon_learning_rate,
@@ -35,23 +37,23 @@ def build_optimizers(model: nn.Module, arguments: TrainerArguments) -> list[torc
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix between hidden activations: a linear weight inside a transformer layer.
+    """Return whether a parameter is a matrix between hidden activations: a linear weight inside a transformer layer.
 
-    The factors of a low-rank adapter are none: making each orthogonal says nothing about their product.
+    The factors of a low-rank adapter do not count: making each orthogonal says nothing about their product.
     """
     return parameter.ndim == 2 and ".layers." in name and "lora_" not in name
 
 
 def is_latent_projection(name: str) -> bool:
-    """Whether a parameter leads into the latents or out of them.
+    """Return whether a parameter belongs to the projections into or out of the latents.
 
-    Steps of full size drive small tokenizers' latents into the flat ends of the tanh, where no gradient leads back
+    Steps of full size drive the latents of small tokenizers into the flat ends of the tanh, where gradients vanish
     (docs/decisions/0001).
     """
     return any(part in name for part in ("latent_proj", "latent_embed", "latent_tokens"))
 
 
-def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: TrainerArguments) -> torch.optim.AdamW:
+def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: OptimizerArguments) -> torch.optim.AdamW:
     groups = []
     for into_latents, ratio in ((False, 1.0), (True, arguments.latent_learning_rate_ratio)):
         chosen = [p for name, p in parameters if is_latent_projection(name) == into_latents]
@@ -60,20 +62,19 @@ def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: TrainerArgumen
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=arguments.learning_rate,
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-        eps=arguments.adam_epsilon,
+        betas=ADAM_BETAS,
         weight_decay=arguments.weight_decay,
         fused=True,
     )
 
 
 def learning_rate_factor(step: int, progress: float, warmup_steps: int, final_ratio: float) -> float:
-    """Part of the peak learning rate: linear warm-up times half a cosine from 1 down to `final_ratio`.
+    """Return the factor on the peak learning rate: linear warm-up times half a cosine from 1 down to `final_ratio`.
 
     Args:
-        step: optimizer steps finished.
-        progress: part of the whole run that is over, in [0, 1], by steps or by time.
-        warmup_steps: steps until the peak.
+        step: number of finished optimizer steps.
+        progress: finished part of the whole run, in [0, 1], by steps or by time.
+        warmup_steps: number of steps until the peak.
         final_ratio: the factor at the end of the run.
     """
     warmup = min(1.0, (step + 1) / max(1, warmup_steps))
@@ -81,23 +82,23 @@ def learning_rate_factor(step: int, progress: float, warmup_steps: int, final_ra
     return warmup * (final_ratio + (1 - final_ratio) * cosine)
 
 
-def set_learning_rate(optimizers: list[torch.optim.Optimizer], arguments: TrainerArguments, factor: float) -> None:
-    """Sets the peak learning rates of `build_optimizers`, times the factor."""
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], arguments: OptimizerArguments, factor: float) -> None:
+    """Set the learning rates of `build_optimizers` to their peaks times a factor."""
     for optimizer, peak in zip(optimizers, (arguments.learning_rate, arguments.muon_learning_rate)):
         for group in optimizer.param_groups:
             group["lr"] = peak * factor * group.get("lr_ratio", 1.0)
 
 
 BATCH_ELEMENTS = 2**24
-"""Numbers that are made orthogonal together, at most (64 MB in float32): large models must not hold all their updates."""
+"""Largest number of matrix elements that are orthogonalized together (64 MB in float32), to bound the memory of updates."""
 
 
 class BatchedMuon(torch.optim.Muon):
-    """Takes the steps of `torch.optim.Muon`, with the same arguments and the same state (either loads the other's).
+    """`torch.optim.Muon` for all matrices of one shape at a time, with the same arguments and interchangeable state.
 
-    Newton-Schulz iterations run over a stack of matrices instead of one after another. On a GPU they are computed in
-    bfloat16, as PyTorch does everywhere; elsewhere in float32, which is more exact and, on processors without matrix
-    units for bfloat16, twice as fast.
+    Small matrices are faster in a stack than one after another. The Newton-Schulz iterations run in bfloat16 on a GPU, as
+    in PyTorch, and in float32 elsewhere, which is more exact and, on processors without bfloat16 matrix units, twice as
+    fast.
     """
 
     @torch.no_grad()
@@ -130,7 +131,7 @@ class BatchedMuon(torch.optim.Muon):
 
 
 def _batches(parameters: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    """Parameters of one shape and device together, in their order, at most `BATCH_ELEMENTS` numbers a batch."""
+    """Group parameters by shape and device, in their order, with at most `BATCH_ELEMENTS` elements per group."""
     alike = {}
     for parameter in parameters:
         alike.setdefault((parameter.shape, parameter.device), []).append(parameter)
@@ -140,7 +141,7 @@ def _batches(parameters: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Par
 
 
 def _rate_ratio(rule: str | None, rows: int, columns: int) -> float:
-    """What the learning rate is multiplied by for a matrix of this shape, as `torch.optim.Muon` documents it."""
+    """Return the factor on the learning rate for a matrix of this shape, as documented for `torch.optim.Muon`."""
     if rule == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))
     return math.sqrt(max(1, rows / columns))
@@ -149,10 +150,10 @@ def _rate_ratio(rule: str | None, rows: int, columns: int) -> float:
 def orthogonalized(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Matrices (K,rows,columns) -> the same with all singular values drawn close to 1, in the dtype of the iterations.
+    """Return matrices (K,rows,columns) with all singular values moved close to 1, in the dtype of the iterations.
 
-    Every step maps each singular value s (of the matrix over its norm) to `a s + b s^3 + c s^5`, and leaves the
-    singular vectors as they are.
+    Every step maps each singular value s (of the matrix divided by its norm) to `a s + b s^3 + c s^5` and keeps the
+    singular vectors.
     """
     a, b, c = coefficients
     dtype = torch.bfloat16 if matrices.device.type == "cuda" else torch.float32
@@ -166,9 +167,9 @@ def orthogonalized(
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
-    """Keeps an average of the model's weights; call `update_parameters(model)` after every step.
+    """Return an exponential moving average of the model's weights; call `update_parameters(model)` after every step.
 
-    The decay starts low and rises to `decay` as `(1 + n) / (10 + n)`: the random initial weights do not linger.
+    The decay of step n is `(1 + n) / (10 + n)`, up to `decay`, so that the random initial weights are soon forgotten.
     """
 
     def update(averaged: list[torch.Tensor], current: list[torch.Tensor], num_averaged: torch.Tensor | int) -> None:
@@ -179,18 +180,18 @@ def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
 
 
 NUM_GRAPHS = 64
-"""Compiled graphs that all layers may have together: of every width and kind of attention, with and without gradient, for
-every shape of batch. PyTorch stops at 8."""
+"""Number of compiled graphs that all layers may have: for every width and kind of attention, with and without gradient, and
+for every shape of batch. PyTorch's own limit is 8."""
 
 
 def compile_layers(model: nn.Module) -> None:
-    """Compiles every layer in place, at its first call: `--torch_compile`.
+    """Compile every layer in place, when it is first called.
 
-    Layers of a kind share their code, so that 32 compile as fast as 3. Raises PyTorch's limit of graphs for the process.
-    Which shape of batch comes first decides which gets code for itself alone, so that a resumed run goes on to rounding.
+    Layers of the same kind share their code, so that 32 compile as fast as 3. The first shape of batch gets specialized
+    code and later ones share dynamic code, so that a resumed run is equal only up to rounding.
 
     Args:
-        model: holds `DreamerLayer`s, wrapped by adapters or not.
+        model: holds `DreamerLayer`s, which adapters may have wrapped.
     """
     import torch._dynamo.config as dynamo_config  # PyTorch's compiler takes seconds to import
 

@@ -1,59 +1,93 @@
-"""One training run, from its arguments to the final folder."""
+"""One training run, from its options to the final folder."""
 
 import importlib.util
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 
-from .arguments import TrainerArguments
+from .argument_parsing import parse_arguments
+from .arguments import DynamicsArguments, TokenizerArguments, TrainingArguments
 from .batches import readable_worker_errors
 from .checkpoints import claim_output_dir
+from .dynamics_objective import DynamicsObjective
+from .objective import Objective
 from .publish import open_repository, upload
-from .trainer import Objective, Trainer
+from .tokenizer_objective import TokenizerObjective
+from .trainer import Trainer
+
+KINDS = {
+    "tokenizer": (TokenizerArguments, TokenizerObjective, "Train a tokenizer on a folder of HDF5 shards."),
+    "dynamics": (
+        DynamicsArguments,
+        DynamicsObjective,
+        "Train a dynamics model on the latents of a tokenizer, and save a world that joins the two.",
+    ),
+}
+
+
+def main(kind: str, argv: list[str] | None = None, prog: str | None = None) -> None:
+    """Train a model as the command line says.
+
+    Args:
+        kind: "tokenizer" or "dynamics".
+        argv: the options; `sys.argv[1:]` if not given.
+        prog: the command's name in `--help`.
+
+    Raises:
+        ValueError, OSError: see `run_training`.
+    """
+    arguments_class, objective, description = KINDS[kind]
+    run_training(parse_arguments(arguments_class, argv, prog, description), objective)
 
 
 def run_training(
-    arguments: TrainerArguments,
-    make_objective: Callable[[TrainerArguments, int, int, torch.device], Objective],
+    arguments: TrainingArguments,
+    make_objective: Callable[[TrainingArguments, int, int, torch.device], Objective],
 ) -> None:
-    """Trains what `make_objective(arguments, process, num_processes, device)` gives, and uploads it if asked to.
+    """Train what `make_objective(arguments, process, num_processes, device)` returns, and upload it if asked to.
 
     Raises:
-        ValueError, OSError: keys, data, checkpoints or an output folder that cannot be used; the message is one
+        ValueError, OSError: options, data, checkpoints or an output folder that cannot be used; the message is one
             sentence for the user.
     """
     accelerator = make_accelerator(arguments)
-    checkpoint = claim_output_dir(arguments)
-    if arguments.push_to_hub and accelerator.is_main_process:
-        open_repository(arguments.hub_model_id)
-    accelerator.wait_for_everyone()  # nobody writes before everybody has looked
-    if arguments.resume_from_checkpoint and checkpoint is None:
-        accelerator.print(f"no checkpoint in {arguments.output_dir} yet: starting from the beginning")
-    set_seed(arguments.seed)  # the initial weights; every later draw has its own generator
-    objective = make_objective(arguments, accelerator.process_index, accelerator.num_processes, accelerator.device)
-    with readable_worker_errors():
-        names = Trainer(accelerator, arguments, objective).train(checkpoint)
-    if arguments.push_to_hub and accelerator.is_main_process:
-        print(f"uploaded: {upload(arguments, names)}")
+    with ExitStack() as stack:
+        checkpoint = None
+        if accelerator.is_main_process:
+            claim = claim_output_dir(Path(arguments.run.output_dir), arguments.run.resume_from_checkpoint)
+            checkpoint = stack.enter_context(claim)
+            if arguments.run.push_to_hub:
+                open_repository(arguments.run.hub_model_id)
+        (checkpoint,) = broadcast_object_list([checkpoint])
+        if arguments.run.resume_from_checkpoint and checkpoint is None:
+            accelerator.print(f"no checkpoint in {arguments.run.output_dir} yet: starting a new run")
+        set_seed(arguments.run.seed)  # for the initial weights; every later draw has its own generator
+        objective = make_objective(arguments, accelerator.process_index, accelerator.num_processes, accelerator.device)
+        with readable_worker_errors():
+            names = Trainer(accelerator, arguments, objective).train(checkpoint)
+        if arguments.run.push_to_hub and accelerator.is_main_process:
+            print(f"uploaded: {upload(arguments, names)}")
 
 
-def make_accelerator(arguments: TrainerArguments) -> Accelerator:
-    """Builds the Accelerator that the arguments and the launcher ask for.
+def make_accelerator(arguments: TrainingArguments) -> Accelerator:
+    """Build the Accelerator that the options and the launcher ask for.
 
     Raises:
         ValueError: the tracker is not installed, or the processes do not know of each other.
     """
-    tracker = None if arguments.report_to == "none" else arguments.report_to
+    tracker = None if arguments.run.report_to == "none" else arguments.run.report_to
     if tracker is not None and importlib.util.find_spec(tracker) is None:
         raise ValueError(f"--report_to {tracker} needs its package: pip install {tracker}.")
     accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision,
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        mixed_precision=arguments.run.mixed_precision,
+        gradient_accumulation_steps=arguments.optimizer.gradient_accumulation_steps,
         log_with=tracker,
-        project_dir=arguments.output_dir,
+        project_dir=arguments.run.output_dir,
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
@@ -66,15 +100,15 @@ def make_accelerator(arguments: TrainerArguments) -> Accelerator:
     return accelerator
 
 
-def _check_sharding(accelerator: Accelerator, arguments: TrainerArguments) -> None:
-    """Refuses what needs whole parameters where every process holds only a part of each."""
+def _check_sharding(accelerator: Accelerator, arguments: TrainingArguments) -> None:
+    """Refuse what needs whole parameters if every process holds only a part of each."""
     if not accelerator.is_fsdp2:
         raise ValueError("only version 2 of FSDP is supported: set fsdp_version: 2 in the Accelerate config.")
-    if arguments.optimizer == "muon":
+    if arguments.optimizer.optimizer == "muon":
         raise ValueError("--optimizer muon needs whole matrices, which FSDP cuts up: choose adamw, or DDP.")
     if arguments.adaptation_values().get("lora_rank"):
-        raise ValueError("--lora_rank keeps checkpoints of the adapters alone, which FSDP cuts up: choose DDP.")
-    if arguments.ema_decay:
+        raise ValueError("--lora_rank saves checkpoints of the adapters alone, which FSDP cuts up: choose DDP.")
+    if arguments.optimizer.ema_decay:
         raise ValueError(
             "--ema_decay keeps a whole copy of the weights, which FSDP cuts up: leave it out, or use DDP."
         )

@@ -1,102 +1,55 @@
-"""The training loop that both scripts share, on Accelerate."""
+"""The training loop of tokenizers and dynamics models, on Accelerate."""
 
-import dataclasses
 import json
 import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
+from torch.profiler import ProfilerActivity, profile, schedule
 from tqdm import tqdm
 
-from ..data import ShardDataset
 from ..losses import LossNormalizer
 from ..media import save_image
-from .arguments import TrainerArguments
-from .batches import BatchStream
+from ..threads import choose_threads
+from .argument_parsing import ARGUMENTS_FILE
+from .arguments import TrainingArguments
 from .checkpoints import (
-    ARGUMENTS_FILE,
-    PATHS_FILE,
     TrainerState,
     check_same_run,
-    leave_out_what_is_frozen,
     list_checkpoints,
-    publish,
+    load_checkpoint,
+    publish_files,
     read_state,
+    save_arguments,
     save_checkpoint,
+    save_trainable_only,
 )
 from .finetune import has_adapter
+from .objective import Batch, Evaluation, Objective, Scalars
 from .optimizers import averaged_model, build_optimizers, compile_layers, learning_rate_factor, set_learning_rate
 from .publish import FinishedRun, write_final_folder
 from .randomness import RowNumbers
-from .run_metrics import MetricsLog
+from .run_metrics import MetricsLog, Speed, format_duration
 
 MAX_NAMED_EPISODES = 64
+TRACE_FILE = "trace.json"
+TRACED_FROM = 2
+"""Number of steps before the ones that `--profile` traces: the first ones allocate memory and compile."""
+TIMED_STEPS = range(2, 6)
+"""Steps of a run, counted from its start, whose durations the estimate of the whole run is made from."""
 WANDB_SETTINGS = {"settings": {"x_disable_meta": True, "disable_git": True, "console": "off"}}
-"""Of itself, W&B uploads the command line, what the process prints and the machine's name: private paths among them."""
-
-Batch = dict[str, torch.Tensor]
-Scalars = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How good a model is on held-out data.
-
-    Attributes:
-        values: numbers, by the names that they are logged under.
-        pictures: uint8 (height, width, 3) RGB, by their names.
-        film: what moves, as pictures of one size; empty if nothing does.
-    """
-
-    values: dict[str, float]
-    pictures: dict[str, np.ndarray]
-    film: list[np.ndarray] = field(default_factory=list)
-
-
-class Objective(Protocol):
-    """What is trained, and on what. `Trainer` knows nothing else about it.
-
-    Attributes:
-        model: the model to train, a `PreTrainedModel`.
-        loss_weights: weight of every loss term; each term is also divided by its running RMS.
-        stream: where its batches come from.
-        train_data, test_data: the episodes trained on, and those held out.
-        identity: what a run of it must go on with, beside its data, by the words that name it.
-        autocast: opens the run's precision for what is computed beside the model; the trainer sets it.
-    """
-
-    model: nn.Module
-    loss_weights: dict[str, float]
-    stream: BatchStream
-    train_data: ShardDataset
-    test_data: ShardDataset
-    identity: dict[str, str]
-    autocast: Callable[[], AbstractContextManager]
-
-    def batches(self, start_step: int) -> Iterator[tuple[Batch, RowNumbers]]:
-        """Batches of this process on its device, for ever, from the first batch of an optimizer step on."""
-
-    def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
-        """Loss terms, and further values to log, NaN where the batch has none of the kind; means over the batch."""
-
-    def evaluate(self, model: nn.Module) -> Evaluation:
-        """Measures the model on held-out data. Every process calls it."""
-
-    def save(self, folder: Path, model: nn.Module, state_dict: Batch) -> None:
-        """Writes the final model, ready for `from_pretrained`. Only the main process calls it."""
-
-    def summary(self, values: dict[str, float]) -> str:
-        """Turns the values of the last evaluation into what to tell the user at the end, perhaps a warning."""
+"""By default, W&B uploads the command line, the console output and the machine's name, which hold private paths."""
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -104,83 +57,113 @@ class Trainer:
 
     Every random draw depends on the seed and the number of the row that it is for (`randomness`), the data order on
     the seed and the step, the learning rate on the step (and on the time, with `max_train_minutes`). So a run that
-    was killed and resumed goes through the same losses as one that was not.
+    was killed and resumed has the same losses as one that was not.
     """
 
-    def __init__(self, accelerator: Accelerator, arguments: TrainerArguments, objective: Objective):
+    def __init__(self, accelerator: Accelerator, arguments: TrainingArguments, objective: Objective):
         self.accelerator, self.arguments, self.objective = accelerator, arguments, objective
-        self.output_dir = Path(arguments.output_dir)
+        self.output_dir = Path(arguments.run.output_dir)
         self.log = MetricsLog(self.output_dir / "metrics.jsonl")
         self.normalizer = LossNormalizer(objective.loss_weights)
         self.step, self.seconds = 0, 0.0
+        self._is_interrupted = False
         objective.autocast = accelerator.autocast
-        model = objective.model
-        if arguments.gradient_checkpointing:
+        model, decay = objective.model, arguments.optimizer.ema_decay
+        if arguments.run.gradient_checkpointing:
             model.activation_checkpointing_enable()
-        if arguments.torch_compile:
+        if arguments.run.torch_compile:
             compile_layers(model)
-        self.average = averaged_model(model, arguments.ema_decay) if arguments.ema_decay else None
-        optimizers = build_optimizers(model, arguments)
+        self.average = averaged_model(model, decay) if decay else None
+        optimizers = build_optimizers(model, arguments.optimizer)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         if has_adapter(model):
-            leave_out_what_is_frozen(accelerator)
-        accelerator.register_for_checkpointing(self.normalizer)
+            save_trainable_only(accelerator)
         if self.average is not None:
             self.average.to(accelerator.device)
-            accelerator.register_for_checkpointing(self.average)
 
     def train(self, checkpoint: Path | None = None) -> list[str]:
-        """Runs the whole training, from a checkpoint on if one is given, and leaves the final model.
+        """Run the whole training, from a checkpoint on if one is given, and write the final model.
 
         Returns the names of the files that make up the result and may be shared; none in other processes than the main
         one.
 
         Raises:
-            ValueError: the loss or its gradient is not a finite number, or the checkpoint is of another run.
+            ValueError: the loss or its gradient is not a finite number, or the checkpoint belongs to another run.
             OSError: the disk is full or not writable.
         """
         if checkpoint is not None:
             self._resume(checkpoint)
+        self._choose_threads()
         self._open_output_dir()
-        batches = self.objective.batches(self.step)
-        with self._progress_bar() as bar:
+        self.speed = Speed(
+            self.accelerator.device,
+            PRECISIONS.get(self.accelerator.mixed_precision, torch.float32),
+            self.accelerator.num_processes,
+        )
+        first_step, batches = self.step, self.objective.batches(self.step)
+        durations = []
+        with self._progress_bar() as bar, self._profiler() as profiler, self._interruptible():
             evaluation = self._evaluate(bar) if self._is_over else None
             while not self._is_over:
-                metrics = self._optimizer_step(batches)
+                if self._is_interrupted:
+                    raise KeyboardInterrupt
+                metrics, seconds = self._optimizer_step(batches)
                 bar.update(1)
-                bar.set_postfix_str(self._news(metrics))
-                if self._is_due(self.arguments.eval_steps):
+                bar.set_postfix_str(self._status(metrics))
+                if self.step - first_step in TIMED_STEPS:
+                    durations.append(seconds)
+                if self.step - first_step == TIMED_STEPS[-1]:
+                    self._print(bar, self._estimate(durations))
+                if profiler is not None:
+                    profiler.step()
+                if self._is_due(self.arguments.run.eval_steps):
                     evaluation = self._evaluate(bar)
                     self._record(metrics | evaluation.values)
-                elif self._is_due(self.arguments.logging_steps):
+                elif self._is_due(self.arguments.run.logging_steps):
                     self._record(metrics)
-                if self._is_due(self.arguments.checkpointing_steps):
+                if self._is_due(self.arguments.run.checkpointing_steps):
                     self._save_checkpoint()
         return self._finish(evaluation)
 
     def _resume(self, checkpoint: Path) -> None:
         saved = read_state(checkpoint)
         check_same_run(saved, self._state(), checkpoint, type(self.objective.model.config)().to_dict())
-        self.accelerator.load_state(str(checkpoint), strict=not has_adapter(self.objective.model))
+        is_strict = not has_adapter(self.objective.model)
+        load_checkpoint(self.accelerator, checkpoint, self.average, is_strict)
+        self.normalizer.load_state_dict(saved.normalizer)
         self.step, self.seconds = saved.step, saved.seconds
         self.accelerator.print(f"resuming from {checkpoint}")
 
+    def _choose_threads(self) -> None:
+        """Set the number of CPU threads, which a resumed run takes over: another number would round differently."""
+        run = self.arguments.run
+        is_measurable = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
+        if run.threads is None and not is_measurable:
+            return
+        batch, rows = self.objective.stream.trial_batch() if run.threads is None else (None, None)
+
+        def work() -> None:
+            terms, _ = self.objective.losses(self.model, batch, rows)
+            sum(terms.values()).backward()
+            self.model.zero_grad()
+
+        choice = choose_threads(work, run.threads)
+        run.threads = choice.threads
+        if choice.seconds:
+            self.accelerator.print(f"Using {choice}; --threads N sets another number.")
+
     def _open_output_dir(self) -> None:
-        public = self.arguments.public_values()
         if self.accelerator.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            values = dataclasses.asdict(self.arguments)
-            private = {name: value for name, value in values.items() if name not in public}
-            (self.output_dir / ARGUMENTS_FILE).write_text(json.dumps(public, indent=2) + "\n")
-            (self.output_dir / PATHS_FILE).write_text(json.dumps(private, indent=2) + "\n")
+            save_arguments(self.output_dir, self.arguments)
             self.log.truncate(self.step)
-        simple = {key: value if isinstance(value, int | float) else str(value) for key, value in public.items()}
+        public = self.arguments.public_values()
+        simple = {name: value if isinstance(value, int | float) else str(value) for name, value in public.items()}
         wandb = {"dir": str(self.output_dir), **WANDB_SETTINGS}
         self.accelerator.init_trackers("dreamer_hf", config=simple, init_kwargs={"wandb": wandb})
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
-            total=None if self.arguments.max_train_minutes else self.arguments.max_train_steps,
+            total=None if self.arguments.run.max_train_minutes else self.arguments.run.max_train_steps,
             initial=self.step,
             desc="training",
             unit="step",
@@ -188,20 +171,76 @@ class Trainer:
             dynamic_ncols=True,
         )
 
-    def _news(self, metrics: dict[str, float]) -> str:
-        """What stands beside the bar, which counts steps: also the time left, where time ends the run."""
-        news = f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s"
-        if self.arguments.max_train_minutes is None:
-            return news
-        return f"{news}, {max(0.0, self.arguments.max_train_minutes - self.seconds / 60):.1f} min left"
+    def _print(self, bar: tqdm, text: str) -> None:
+        if self.accelerator.is_main_process:
+            bar.write(text, file=sys.stderr)
+
+    def _status(self, metrics: dict[str, float]) -> str:
+        """Return what is shown next to the bar, which counts steps: also the time left, if time ends the run."""
+        status = f"loss {metrics['loss']:.4g}, {metrics['frames_per_second']:.0f} frames/s, MFU {metrics['mfu']:.0%}"
+        if self.arguments.run.max_train_minutes is None:
+            return status
+        return f"{status}, {max(0.0, self.arguments.run.max_train_minutes - self.seconds / 60):.1f} min left"
+
+    def _estimate(self, durations: list[float]) -> str:
+        """Return how long the rest of the run will take, judging by the duration of a few steps.
+
+        Later steps may do more work (bootstrap rows), in proportion to which they take longer.
+        """
+        last, minutes = self.arguments.run.max_train_steps, self.arguments.run.max_train_minutes
+        per_flop = np.mean(durations) / self._expected_flops(self.step - 1)
+        sample = np.unique(np.linspace(self.step, last - 1, 50).astype(int)) if last > self.step else []
+        seconds = per_flop * np.mean([self._expected_flops(step) for step in sample]) if len(sample) else 0.0
+        rest = (last - self.step) * seconds
+        if minutes is None or self.seconds + rest < 60 * minutes:
+            return f"about {format_duration(rest)} left for {last - self.step:,} steps on this machine, without evaluations"
+        steps = self.step + int((60 * minutes - self.seconds) / seconds)
+        return f"--max_train_minutes ends this run after {minutes:g} minutes, at about step {steps:,} on this machine"
+
+    def _expected_flops(self, step: int) -> float:
+        """Return the operations of an optimizer step, as a mean over the kinds of batches."""
+        kinds = self.objective.stream.kinds
+        per_batch = sum(k.share * self.objective.flops(k.batch_size, k.window_size, step) for k in kinds)
+        return per_batch * self.arguments.optimizer.gradient_accumulation_steps
+
+    def _profiler(self) -> AbstractContextManager:
+        """Return what records `--profile` steps of the main process; the trace opens in chrome://tracing or Perfetto."""
+        if self.arguments.run.profile is None or not self.accelerator.is_main_process:
+            return nullcontext()
+        activities = [ProfilerActivity.CPU]
+        if self.accelerator.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        return profile(
+            activities=activities,
+            schedule=schedule(wait=TRACED_FROM - 1, warmup=1, active=self.arguments.run.profile, repeat=1),
+            acc_events=True,
+            on_trace_ready=lambda recorded: recorded.export_chrome_trace(str(self.output_dir / TRACE_FILE)),
+        )
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Make Ctrl-C end the run even if it arrives in a callback whose exceptions Python ignores."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number, frame):
+            self._is_interrupted = True
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @property
     def _progress(self) -> float:
-        """Part of the run that is over: of its steps or of its minutes, whichever is further."""
-        by_steps = self.step / self.arguments.max_train_steps
-        if self.arguments.max_train_minutes is None:
+        """The finished part of the run: of its steps or of its minutes, whichever is larger."""
+        by_steps = self.step / self.arguments.run.max_train_steps
+        if self.arguments.run.max_train_minutes is None:
             return by_steps
-        return max(by_steps, self.seconds / (60 * self.arguments.max_train_minutes))
+        return max(by_steps, self.seconds / (60 * self.arguments.run.max_train_minutes))
 
     @property
     def _is_over(self) -> bool:
@@ -210,19 +249,21 @@ class Trainer:
     def _is_due(self, every: int) -> bool:
         return self._is_over or (every > 0 and self.step % every == 0)
 
-    def _optimizer_step(self, batches: Iterator[tuple[Batch, RowNumbers]]) -> dict[str, float]:
-        """One step over all accumulated batches; returns what there is to log about it."""
+    def _optimizer_step(self, batches: Iterator[tuple[Batch, RowNumbers]]) -> tuple[dict[str, float], float]:
+        """Take one step over all accumulated batches; return its metrics and its duration in seconds."""
         started = time.perf_counter()
-        arguments = self.arguments
+        options = self.arguments.optimizer
         factor = learning_rate_factor(
-            self.step, self._progress, arguments.lr_warmup_steps, arguments.min_learning_rate_ratio
+            self.step, self._progress, options.lr_warmup_steps, options.min_learning_rate_ratio
         )
-        set_learning_rate(self.optimizers, arguments, factor)
+        set_learning_rate(self.optimizers, options, factor)
         self.model.train()
-        terms, extras, frames = [], [], 0
-        for _ in range(arguments.gradient_accumulation_steps):
+        terms, extras, frames, flops = [], [], 0, 0.0
+        for _ in range(options.gradient_accumulation_steps):
             batch, rows = next(batches)
-            frames += batch["actions"].shape[:2].numel()
+            num_rows, num_frames = batch["actions"].shape[:2]
+            frames += num_rows * num_frames
+            flops += self.objective.flops(num_rows, num_frames, self.step)
             with self.accelerator.accumulate(self.model):
                 batch_terms, batch_extras = self._backward(batch, rows)
                 terms.append(batch_terms)
@@ -240,30 +281,32 @@ class Trainer:
         self.step += 1
         seconds = self._agreed(time.perf_counter() - started)
         self.seconds += seconds
-        return {
+        metrics = {
             "loss": sum(self.objective.loss_weights[name] * value for name, value in losses.items()),
             **losses,
             **(dict(zip(extras[0], self._gathered(extras).nanmean(dim=0).tolist())) if extras[0] else {}),
             "grad_norm": norm,
-            "learning_rate": arguments.learning_rate * factor,
-            "frames_per_second": frames * self.accelerator.num_processes / seconds,
+            "learning_rate": options.learning_rate * factor,
+            **self.speed.metrics(frames, flops, seconds),
         }
+        return metrics, seconds
 
     def _backward(self, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         terms, extras = self.objective.losses(self.model, batch, rows)
-        if not self.normalizer.has_observed:  # the very first batch sets the scale
+        if not self.normalizer.has_observed:  # The very first batch sets the scale.
             self.normalizer.observe(dict(zip(terms, self._gathered([terms]).mean(dim=0).tolist())))
         self.accelerator.backward(self.normalizer.total(terms))
         return {name: term.detach() for name, term in terms.items()}, extras
 
     def _gathered(self, scalars: list[Scalars]) -> torch.Tensor:
-        """Scalars of several batches -> (batches of all processes, names)."""
+        """Gather the scalars of several batches: (batches of all processes, names)."""
         table = torch.stack([torch.stack([value.detach().float() for value in row.values()]) for row in scalars])
         return self.accelerator.gather(table)
 
     def _clipped_norm(self, losses: list[float]) -> float:
-        """Clips the gradient, and stops before NaN overwrites weights that are still good."""
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm))
+        """Clip the gradient and return its norm, but raise before NaN overwrites weights that are still good."""
+        limit = self.arguments.optimizer.max_grad_norm
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
         # With fp16 a gradient that overflows is normal: the gradient scaler skips that step.
         checked = losses if self.accelerator.scaler is not None else [*losses, norm]
         if all(math.isfinite(value) for value in checked):
@@ -279,32 +322,32 @@ class Trainer:
         )
 
     def _agreed(self, seconds: float) -> float:
-        """One duration for all processes: they must stop at the same step. Only a time limit makes it matter."""
-        if self.arguments.max_train_minutes is None:
+        """Return one duration for all processes, which must stop at the same step; only a time limit makes it matter."""
+        if self.arguments.run.max_train_minutes is None:
             return seconds
         return float(self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean"))
 
     def _final_model(self) -> nn.Module:
-        """The model to evaluate and to keep: the averaged one, if there is an average."""
+        """Return the model to evaluate and to keep: the averaged one, if there is an average."""
         return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
 
     def _evaluate(self, bar: tqdm) -> Evaluation:
         model = self._final_model()
         model.eval()
-        # Compiling anew for the shapes of an evaluation would take longer than it does.
+        # Compiling again for the shapes of an evaluation would take longer than the evaluation.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             evaluation = self.objective.evaluate(model)
         if self.accelerator.is_main_process:
             values = ", ".join(
                 f"{name.removeprefix('eval_')} {value:.4g}" for name, value in evaluation.values.items()
             )
-            bar.write(f"step {self.step}: {values}", file=sys.stderr)
-            for name, picture in evaluation.pictures.items():
-                save_image(self.output_dir / "pictures" / f"{name}-{self.step:07d}.png", picture)
+            self._print(bar, f"step {self.step}: {values}")
+            for name, image in evaluation.images.items():
+                save_image(self.output_dir / "images" / f"{name}-{self.step:07d}.png", image)
         for tracker in self.accelerator.trackers:
-            # TensorBoard must be told the order of the axes; the others know it.
+            # TensorBoard needs to know the order of the axes; the others assume it.
             order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({name: p[None] for name, p in evaluation.pictures.items()}, step=self.step, **order)
+            tracker.log_images({name: i[None] for name, i in evaluation.images.items()}, step=self.step, **order)
         return evaluation
 
     def _record(self, metrics: dict[str, float]) -> None:
@@ -313,36 +356,46 @@ class Trainer:
         self.accelerator.log(metrics, step=self.step)
 
     def _state(self) -> TrainerState:
-        arguments, config = self.arguments, self.objective.model.config.to_diff_dict()
+        config = self.objective.model.config.to_diff_dict()
         for name in ("transformers_version", "dtype", "architectures"):
             config.pop(name, None)
-        config |= arguments.adaptation_values()
-        rows = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * self.accelerator.num_processes
-        data = self.objective.train_data
-        run = {"optimizer": arguments.optimizer, "averaged weights": self.average is not None}
-        run |= {
+        config |= self.arguments.adaptation_values()
+        options, data = self.arguments.optimizer, self.objective.train_data
+        batches = options.gradient_accumulation_steps * self.accelerator.num_processes
+        run = {
+            "optimizer": options.optimizer,
+            "averaged weights": self.average is not None,
             "training episodes": data.num_episodes,
             "training frames": int(data.episode_lengths.sum()),
             **self.objective.identity,
         }
-        return TrainerState(self.step, self.seconds, arguments.seed, rows, json.loads(json.dumps(config)), run)
+        return TrainerState(
+            step=self.step,
+            seconds=self.seconds,
+            seed=self.arguments.run.seed,
+            rows_per_step=self.arguments.data.per_device_batch_size * batches,
+            model_config=json.loads(json.dumps(config)),  # as it will be read
+            run=run,
+            normalizer=self.normalizer.state_dict(),
+        )
 
     def _save_checkpoint(self) -> None:
-        save_checkpoint(self.accelerator, self.output_dir, self._state(), self.arguments.checkpoints_total_limit)
+        limit = self.arguments.run.checkpoints_total_limit
+        save_checkpoint(self.accelerator, self.output_dir, self._state(), self.average, limit)
 
     def _finish(self, evaluation: Evaluation) -> list[str]:
         weights = self.accelerator.get_state_dict(self.model)
         training = (
-            f"{self.step:,} steps of {self._state().rows_per_step} rows in {self.seconds / 60:.1f} minutes. The keys are in "
-            f"`{ARGUMENTS_FILE}`, the curves in `{self.log.path.name}`."
+            f"{self.step:,} steps of {self._state().rows_per_step} rows in {self.seconds / 60:.1f} minutes. The options are "
+            f"in `{ARGUMENTS_FILE}`, the curves in `{self.log.path.name}`."
         )
         run = FinishedRun(self.objective, self.arguments, self._final_model(), weights, evaluation, training)
         names = []
         if self.accelerator.is_main_process:
             with torch.compiler.set_stance("force_eager"):  # as in `_evaluate`
-                names = publish(self.output_dir, lambda folder: write_final_folder(folder, run))
+                names = publish_files(self.output_dir, lambda folder: write_final_folder(folder, run))
             names += [ARGUMENTS_FILE, self.log.path.name]
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        self.accelerator.print(self.objective.summary(evaluation.values))
+        self.accelerator.print(self.objective.verdict(evaluation.values, self.log.read()))
         return names
