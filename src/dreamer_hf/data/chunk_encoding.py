@@ -23,16 +23,17 @@ WORDS_PER_SUM = 1 << 16
 _WEIGHTS = np.arange(WORDS_PER_SUM, 0, -1, dtype=np.uint64)
 
 
-def encode_chunk(codec: pa.Codec, chunk: np.ndarray) -> bytes:
+def encode_chunk(codec: pa.Codec, chunk: np.ndarray) -> bytearray:
     """Return the bytes to store for a chunk.
 
     Args:
         codec: Arrow's Zstd at the level of the array's filter.
         chunk: an array of the chunk's shape and type, C-contiguous.
     """
-    frame = codec.compress(chunk, asbytes=True)
-    content = frame + SKIPPABLE_FRAME + xxhash.xxh3_64_digest(frame)
-    return content + fletcher32(content).to_bytes(FLETCHER_BYTES, "little")
+    content = bytearray(codec.compress(chunk))
+    content += SKIPPABLE_FRAME + xxhash.xxh3_64_digest(content)
+    content += fletcher32(content).to_bytes(FLETCHER_BYTES, "little")
+    return content
 
 
 def has_checksums(array: h5py.Dataset) -> bool:
@@ -70,7 +71,7 @@ def _checked_frame(stored: bytes) -> memoryview:
     return frame
 
 
-def fletcher32(data: bytes) -> int:
+def fletcher32(data: bytes | bytearray) -> int:
     """Return the checksum of HDF5's Fletcher-32 filter, `H5_checksum_fletcher32`.
 
     It sums big-endian 16-bit words and the sums so far, modulo 65535. Exchanging the bytes of a word multiplies it by 256
