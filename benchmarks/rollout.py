@@ -192,7 +192,7 @@ def plain_step(world: DreamerWorldModel, frames: torch.Tensor, dtype: torch.dtyp
     config, shape = world.config.dynamics_config, frames.shape[:2]
     latent, options = (config.num_latent_tokens, config.latent_dim), {"device": frames.device, "dtype": dtype}
     with frames.device:
-        models = plain.PlainTokenizer(world.tokenizer).to(dtype), plain.PlainDynamics(world.dynamics).to(dtype)
+        models = plain.plain_tokenizer(world.tokenizer).to(dtype), plain.plain_dynamics(world.dynamics).to(dtype)
     rollout = plain.PlainRollout(*models, frames.to(dtype), torch.randn(*shape, *latent, **options), NUM_STEPS)
 
     def step(actions: torch.Tensor) -> torch.Tensor:

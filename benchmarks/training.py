@@ -185,7 +185,7 @@ class Workload:
         """The plain tokenizer and the plain dynamics model."""
         plain = import_plain_models()
         with self.dynamics.device:
-            return plain.PlainTokenizer(self.tokenizer).requires_grad_(False), plain.PlainDynamics(self.dynamics)
+            return plain.plain_tokenizer(self.tokenizer).requires_grad_(False), plain.plain_dynamics(self.dynamics)
 
     @property
     def num_frames(self) -> int:

@@ -1,42 +1,71 @@
-"""The models as a careful engineer would write them first: plain float32 PyTorch, one thing after another.
+"""The world model of Dreamer 4 in one file of plain PyTorch: start reading here (arXiv 2509.24527).
 
-What ours do to be fast is left out here: queries, keys, values, gate and up are projections of their own, every token
-goes through every layer whether anybody reads it or not, masks are built in every call and rotary tables in every layer,
-the cache is concatenated and cut, a dreamt frame costs its denoising passes and one commit pass, and the training
-objective is three passes over the whole batch. Tests hold our models' numbers against it, benchmarks their speed.
+A tokenizer turns video frames into a few continuous latents and back. A dynamics model denoises the latents of the next
+frame, given the frames before it and an action. A rollout repeats that: it is a world that one can play. Both models
+are one space-time transformer with different tokens.
 
-Shapes: B batch, T frames, N tokens of a frame, D width, S sequences, L their length, H heads, h head width, P past frames,
-N_p patches, N_z latent tokens, d_z latent channels.
+1. Transformer (section 3.4): attention over the tokens of a frame, and every few layers over time.
+2. Tokenizer (section 3.1): a masked autoencoder with a low-dimensional bottleneck.
+3. Dynamics model (section 3.2): denoises latents at any signal level, in steps of any size.
+4. Shortcut forcing (section 3.2): the training objective of the dynamics model.
+5. Rollout (section 3.2): frame after frame, with a cache.
+6. Weights of the models in `dreamer_hf`, which compute the same, faster.
+
+This file needs only PyTorch, and does the obvious thing everywhere. The package is faster because it does not:
+it fuses projections, drops tokens that nobody reads, builds masks and rotary tables once per pass, keeps a ring instead
+of concatenating, commits a frame together with the first step of the next one, and runs the extra passes of the
+objective only over the rows that need them. Tests compare the numbers of the package with those of this file, and
+benchmarks its speed. `elementwise_dreamer4.py` computes everything once more, one number at a time.
+
+Shapes: B batch, T frames, N tokens of a frame, D width, S sequences, L their length, H heads, h head width, P past
+frames, N_p patches, N_z latent tokens, d_z latent channels, a action width.
 """
 
-import copy
 import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+# 1. Transformer
 
-def split_projections(values, config):
-    """Renames and splits a model's tensors (weights or gradients, by name) to those of the plain modules."""
-    query, key = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    parts = {
-        "qkv_proj": (["q_proj", "k_proj", "v_proj"], [query, key, key]),
-        "gate_up_proj": (["gate_proj", "up_proj"], [config.intermediate_size] * 2),
-    }
-    split = {}
-    for name, value in values.items():
-        fused = next((part for part in parts if f".{part}." in name), None)
-        if fused is None:
-            split[name] = value
-        else:
-            names, sizes = parts[fused]
-            split |= {name.replace(fused, new): piece for new, piece in zip(names, value.split(sizes))}
-    return split
+
+@dataclass
+class TransformerConfig:
+    """Sizes that both models share; the names and meanings are those of `dreamer_hf`."""
+
+    hidden_size: int = 256  # D
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 8  # fewer than heads: several query heads share one (grouped-query attention)
+    intermediate_size: int = 682  # width of SwiGLU
+    context_length: int = 16  # frames that a time layer sees, including the current one
+    time_every: int = 4  # the last of so many layers attends over time, the others over the tokens of a frame
+    rms_norm_eps: float = 1.1920929e-07
+    rope_theta: float = 10000.0
+    qk_norm: bool = False
+    attn_logit_softcapping: float | None = None
+
+    @property
+    def head_dim(self):
+        return self.hidden_size // self.num_attention_heads
+
+
+def linear(inputs, outputs, bias=False, scale=1.0):
+    """Return a linear layer with weights of standard deviation `scale / sqrt(inputs)`; with 0 it outputs zeros."""
+    layer = nn.Linear(inputs, outputs, bias)
+    nn.init.normal_(layer.weight, std=scale * inputs**-0.5)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def rotate(states, positions, theta):
-    """Rotary embedding of (S,H,L,h) at positions (L,)."""
+    """Apply the rotary position embedding to (S,H,L,h) at positions (L,).
+
+    Channel i and channel i + h/2 are the coordinates of a point, which turns by `position * theta^(-2i/h)`. The product
+    of a query and a key then depends only on the difference of their positions.
+    """
     width = states.shape[-1]
     frequencies = theta ** (-torch.arange(0, width, 2, device=states.device) / width)
     angles = positions[:, None] * frequencies
@@ -46,26 +75,29 @@ def rotate(states, positions, theta):
 
 
 class PlainCache:
-    """Keys and values of the frames that the next ones may see, for each time layer: (S,H,P,h)."""
+    """Keys and values (S,H,P,h) of the frames that the next ones may see, for each time layer."""
 
     def __init__(self):
         self.layers = {}
-        self.num_frames = 0  # that were committed, also those that no window reaches any more
+        self.num_frames = 0  # committed so far, including those that no window reaches any more
 
     def num_past(self):
         return next(iter(self.layers.values()))[0].shape[2] if self.layers else 0
 
 
 class PlainAttention(nn.Module):
+    """Multi-head attention with rotary positions, and optionally QK-norm and capped logits."""
+
     def __init__(self, config):
         super().__init__()
         self.config = config
         query, key = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, key, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, key, bias=False)
-        self.o_proj = nn.Linear(query, config.hidden_size, bias=False)
-        self.query_scale = nn.Parameter(torch.empty(config.num_attention_heads)) if config.qk_norm else None
+        self.q_proj = linear(config.hidden_size, query)
+        self.k_proj = linear(config.hidden_size, key)
+        self.v_proj = linear(config.hidden_size, key)
+        self.o_proj = linear(query, config.hidden_size, scale=0)  # a new layer changes nothing
+        scale = torch.full((config.num_attention_heads,), float(config.head_dim))
+        self.query_scale = nn.Parameter(scale) if config.qk_norm else None
 
     def forward(self, states, positions, visible, past=None):
         """(S,L,D) at positions (L,), visible (L,P+L) bool, past (keys, values) -> (S,L,D) and (keys, values) of all."""
@@ -75,7 +107,7 @@ class PlainAttention(nn.Module):
         if self.query_scale is not None:
             query = F.normalize(query, dim=-1) * self.query_scale[:, None, None]
             key = F.normalize(key, dim=-1)
-        query, key = (rotate(x, positions, config.rope_parameters["rope_theta"]) for x in (query, key))
+        query, key = (rotate(x, positions, config.rope_theta) for x in (query, key))
         if past is not None:
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
         return self.o_proj(self._attend(query, key, value, visible).transpose(1, 2).flatten(2)), (key, value)
@@ -91,17 +123,21 @@ class PlainAttention(nn.Module):
 
 
 class PlainMLP(nn.Module):
+    """SwiGLU."""
+
     def __init__(self, config):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = linear(config.intermediate_size, config.hidden_size, scale=0)
 
     def forward(self, states):
         return self.down_proj(F.silu(self.gate_proj(states)) * self.up_proj(states))
 
 
 class PlainLayer(nn.Module):
+    """Attention over space or time, then SwiGLU, both with pre-norm and residual."""
+
     def __init__(self, config, is_time):
         super().__init__()
         self.is_time = is_time
@@ -110,7 +146,7 @@ class PlainLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, states, positions, visible, past=None):
-        """(B,T,N,D) -> (B,T,N,D) and the keys and values that were attended to."""
+        """(B,T,N,D) -> (B,T,N,D) and the keys and values of its attention."""
         normed = self.input_layernorm(states)
         if self.is_time:
             normed = normed.transpose(1, 2)
@@ -121,6 +157,8 @@ class PlainLayer(nn.Module):
 
 
 class PlainTransformer(nn.Module):
+    """A stack of space and time layers."""
+
     def __init__(self, config, num_layers):
         super().__init__()
         self.config = config
@@ -128,8 +166,8 @@ class PlainTransformer(nn.Module):
         self.layers = nn.ModuleList([PlainLayer(config, (i + 1) % every == 0) for i in range(num_layers)])
 
     def forward(self, states, space_visible, cache=None, commit=True):
-        """(B,T,N,D), visibility (N,N) bool -> (B,T,N,D); the frames follow those of the cache and, with `commit`,
-        stay in it."""
+        """(B,T,N,D), visibility (N,N) bool -> (B,T,N,D); the frames follow those of the cache, which keeps them with
+        `commit`."""
         (frames, tokens), device, window = states.shape[1:3], states.device, self.config.context_length
         start, num_past = (cache.num_frames, cache.num_past()) if cache is not None else (0, 0)
         now = torch.arange(start, start + frames, device=device)
@@ -149,14 +187,47 @@ class PlainTransformer(nn.Module):
         return states
 
 
-def everything_visible(count, device):
+# 2. Tokenizer
+
+
+@dataclass
+class TokenizerConfig(TransformerConfig):
+    """Sizes of a tokenizer of `frame_size` = (height, width) frames."""
+
+    frame_size: tuple[int, int] = (64, 64)
+    patch_size: int = 8
+    num_channels: int = 3
+    num_encoder_layers: int = 4
+    num_decoder_layers: int = 4
+    num_latent_tokens: int = 16  # N_z
+    latent_dim: int = 8  # d_z
+    latent_group_size: int = 1  # tokens of the bottleneck that make up one latent
+    spatial_latents: bool = False  # not in the paper: every token of the bottleneck sees one cell of the frame
+
+    @property
+    def grid_size(self):
+        return self.frame_size[0] // self.patch_size, self.frame_size[1] // self.patch_size
+
+    @property
+    def num_patches(self):
+        return math.prod(self.grid_size)
+
+    @property
+    def bottleneck_shape(self):
+        return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
+
+
+def all_visible(count, device):
     return torch.ones(count, count, dtype=torch.bool, device=device)
 
 
 def visible_to_encoder(config, device):
-    """(N,N) bool over [patches | latent tokens]; the decoder's is its transpose."""
-    count, tokens = config.num_patches, config.num_latent_tokens
-    visible = everything_visible(count + tokens, device)
+    """(N,N) bool over [patches | latent tokens], row sees column: latents see patches, patches see no latents.
+
+    In the decoder it is the other way round: it has the transpose.
+    """
+    count, tokens = config.num_patches, config.bottleneck_shape[0]
+    visible = all_visible(count + tokens, device)
     visible[:count, count:] = False
     if config.spatial_latents:
         rows, columns = config.grid_size
@@ -169,14 +240,18 @@ def visible_to_encoder(config, device):
 
 
 class PlainEncoder(nn.Module):
+    """[patches | learned latent tokens] -> what the latent tokens have gathered, squeezed through tanh."""
+
     def __init__(self, config):
         super().__init__()
         self.config = config
+        tokens, channels = config.bottleneck_shape
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
-        self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
-        self.latent_tokens = nn.Parameter(torch.empty(config.num_latent_tokens, config.hidden_size))
+        self.mask_token = nn.Parameter(torch.randn(config.hidden_size))
+        self.latent_tokens = nn.Parameter(torch.randn(tokens, config.hidden_size))
         self.transformer = PlainTransformer(config, config.num_encoder_layers)
-        self.latent_proj = nn.Linear(config.hidden_size, config.latent_dim)
+        # Latents start in the linear part of the tanh: saturated ones have no gradient (docs/decisions/0001).
+        self.latent_proj = linear(config.hidden_size, channels, bias=True, scale=0.2)
 
     def forward(self, pixels, patch_mask):
         shape = pixels.shape[:2]
@@ -184,67 +259,121 @@ class PlainEncoder(nn.Module):
         if patch_mask is not None:
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
         states = torch.cat([patches, self.latent_tokens.expand(*shape, -1, -1)], dim=2)
-        count = patches.shape[2]
-        visible = visible_to_encoder(self.config, states.device)
-        return torch.tanh(self.latent_proj(self.transformer(states, visible)[:, :, count:]))
+        states = self.transformer(states, visible_to_encoder(self.config, states.device))
+        latents = torch.tanh(self.latent_proj(states[:, :, patches.shape[2] :]))
+        return latents.reshape(*shape, self.config.num_latent_tokens, self.config.latent_dim)
 
 
 class PlainDecoder(nn.Module):
+    """[learned patch queries | latents] -> the pixels of each patch."""
+
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
-        self.latent_embed = nn.Linear(config.latent_dim, config.hidden_size)
+        self.patch_queries = nn.Parameter(torch.randn(config.num_patches, config.hidden_size))
+        self.latent_embed = linear(config.bottleneck_shape[1], config.hidden_size, bias=True, scale=2)
         self.transformer = PlainTransformer(config, config.num_decoder_layers)
-        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
+        self.pixel_head = linear(config.hidden_size, config.num_channels * config.patch_size**2, bias=True, scale=0)
 
     def forward(self, latents, cache):
-        shape, count = latents.shape[:2], self.config.num_patches
-        states = torch.cat([self.patch_queries.expand(*shape, -1, -1), self.latent_embed(latents)], dim=2)
-        visible = visible_to_encoder(self.config, states.device).T
-        patches = self.pixel_head(self.transformer(states, visible, cache)[:, :, :count])
-        grid = (
-            patches.flatten(0, 1)
-            .transpose(1, 2)
-            .unflatten(2, (self.config.frame_size[0] // self.config.patch_size, -1))
-        )
-        return F.pixel_shuffle(grid, self.config.patch_size).unflatten(0, shape)
+        config, shape = self.config, latents.shape[:2]
+        bottleneck = self.latent_embed(latents.reshape(*shape, *config.bottleneck_shape))
+        states = torch.cat([self.patch_queries.expand(*shape, -1, -1), bottleneck], dim=2)
+        states = self.transformer(states, visible_to_encoder(config, states.device).T, cache)
+        patches = self.pixel_head(states[:, :, : config.num_patches]).flatten(0, 1).transpose(1, 2)
+        return F.pixel_shuffle(patches.unflatten(2, config.grid_size), config.patch_size).unflatten(0, shape)
 
 
 class PlainTokenizer(nn.Module):
-    """The plain form of a `DreamerTokenizerModel`, with a copy of its weights."""
+    """The tokenizer. Trained by the squared error of `decode(encode(frames, patch_mask))`, with LPIPS as a second term.
 
-    def __init__(self, model):
+    Args:
+        config: sizes.
+        mean, std: statistics (C,) of the pixels, by which they are normalized.
+    """
+
+    def __init__(self, config, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
         super().__init__()
-        self.encoder, self.decoder = PlainEncoder(model.config), PlainDecoder(model.config)
-        self.register_buffer("mean", model.image_mean.clone(), persistent=False)
-        self.register_buffer("std", model.image_std.clone(), persistent=False)
-        self.to(model.device).load_state_dict(split_projections(model.state_dict(), model.config))
+        self.encoder, self.decoder = PlainEncoder(config), PlainDecoder(config)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def encode(self, pixels, patch_mask=None):
-        """(B,T,C,H,W) in [0, 1] -> latents (B,T,N_z,d_z)."""
+        """(B,T,C,H,W) in [0, 1], optional mask (B,T,N_p) of hidden patches -> latents (B,T,N_z,d_z) in (-1, 1)."""
         return self.encoder((pixels - self.mean) / self.std, patch_mask)
 
     def decode(self, latents, cache=None):
-        """Latents (B,T,N_z,d_z) -> (B,T,C,H,W) in [0, 1]; the frames follow those of the cache and stay in it."""
+        """Latents (B,T,N_z,d_z) -> (B,T,C,H,W) in [0, 1]; the frames follow those of the cache, which keeps them."""
         return (self.decoder(latents, cache) * self.std + self.mean).clamp(0, 1)
 
 
-class PlainDynamics(nn.Module):
-    """The plain form of a `DreamerDynamicsModel`, with a copy of its weights (and of its whole action encoder)."""
+# 3. Dynamics model
 
-    def __init__(self, model):
+
+@dataclass
+class DynamicsConfig(TransformerConfig):
+    """Sizes of a dynamics model for the latents of a tokenizer."""
+
+    num_hidden_layers: int = 8
+    num_latent_tokens: int = 16  # N_z
+    latent_dim: int = 8  # d_z
+    num_register_tokens: int = 4  # extra tokens without an input
+    num_action_tokens: int = 1
+    action_dim: int = 2  # a
+    action_num_classes: list[int] | None = None  # per component: 0 if continuous, else the number of classes
+    action_stats: dict | None = None  # "mean" and "std" of every component
+    num_signal_levels: int = 128  # K_max
+
+
+class PlainActionEncoder(nn.Module):
+    """Raw actions -> the action tokens of a frame: a learned base plus the sum of the encoded components."""
+
+    def __init__(self, config):
         super().__init__()
-        self.config = config = model.config
-        self.latent_embed = nn.Linear(config.latent_dim, config.hidden_size, bias=False)
-        self.register_tokens = nn.Parameter(torch.empty(config.num_register_tokens, config.hidden_size))
-        self.step_size_embedding = nn.Embedding(model.step_size_embedding.num_embeddings, config.hidden_size)
-        self.signal_level_embedding = nn.Embedding(config.num_signal_levels, config.hidden_size)
-        self.control_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
-        self.action_encoder = copy.deepcopy(model.action_encoder)
+        classes = config.action_num_classes or [0] * config.action_dim
+        self.continuous = [i for i, count in enumerate(classes) if count == 0]
+        self.categorical = [i for i, count in enumerate(classes) if count > 0]
+        self.action_tokens = nn.Parameter(torch.randn(config.num_action_tokens, config.hidden_size))
+        if self.continuous:
+            self.action_proj = linear(len(self.continuous), config.hidden_size, bias=True)
+        self.class_embeddings = nn.ModuleList([nn.Embedding(classes[i], config.hidden_size) for i in self.categorical])
+        stats = config.action_stats or {"mean": [0.0] * len(classes), "std": [1.0] * len(classes)}
+        for name in ("mean", "std"):
+            values = torch.tensor([float(stats[name][i]) for i in self.continuous])
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, actions, action_mask):
+        """(B,T,a) raw actions, (B,T) bool (False: the frame has no action) -> tokens (B,T,A,D)."""
+        actions = actions.masked_fill(~action_mask[..., None], 0)
+        encoded = 0
+        if self.continuous:
+            values = (actions[..., self.continuous] - self.mean) / self.std
+            encoded = self.action_proj(values.to(self.action_proj.weight.dtype))
+        for index, table in zip(self.categorical, self.class_embeddings):
+            encoded = encoded + table(actions[..., index].long())
+        return self.action_tokens + (encoded * action_mask[..., None])[:, :, None]
+
+
+class PlainDynamics(nn.Module):
+    """The dynamics model over [latents | registers | control (step size, signal level) | actions] of every frame.
+
+    Signal level `tau` = 0 is pure noise, 1 is clean: `z_tau = (1 - tau) * noise + tau * z`. Its index is
+    `tau * num_signal_levels`. Step size `d` is a power of two; its index is `log2(d * num_signal_levels)`.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, width = config, config.hidden_size
+        self.latent_embed = linear(config.latent_dim, width)
+        self.register_tokens = nn.Parameter(torch.randn(config.num_register_tokens, width))
+        self.step_size_embedding = nn.Embedding(config.num_signal_levels.bit_length(), width)
+        self.signal_level_embedding = nn.Embedding(config.num_signal_levels, width)
+        self.control_proj = linear(2 * width, width)
+        self.action_encoder = PlainActionEncoder(config)
         self.transformer = PlainTransformer(config, config.num_hidden_layers)
-        self.latent_head = nn.Linear(config.hidden_size, config.latent_dim, bias=False)
-        self.to(model.device).load_state_dict(split_projections(model.state_dict(), config))
+        self.latent_head = linear(width, config.latent_dim, scale=0)
+        # Step sizes start almost alike, so a coarse step starts from what the finest one has learned.
+        nn.init.normal_(self.step_size_embedding.weight, std=0.1)
 
     def forward(self, latents, signal_ids, step_ids, actions, action_mask, cache=None, commit=True):
         """Noisy latents (B,T,N_z,d_z), ids (B,T), actions (B,T,a), mask (B,T) -> clean prediction (B,T,N_z,d_z)."""
@@ -254,15 +383,29 @@ class PlainDynamics(nn.Module):
             self.latent_embed(latents),
             self.register_tokens.expand(batch, frames, -1, -1),
             self.control_proj(control)[:, :, None],
-            self.action_encoder(batch, frames, actions, action_mask),
+            self.action_encoder(actions, action_mask),
         ]
         states = torch.cat(tokens, dim=2)
-        visible = everything_visible(states.shape[2], states.device)
+        visible = all_visible(states.shape[2], states.device)
         return self.latent_head(self.transformer(states, visible, cache, commit)[:, :, :count])
 
 
+# 4. Shortcut forcing
+
+
 def shortcut_loss(dynamics, latents, actions, action_mask, signal_ids, step_ids, noise):
-    """Shortcut forcing as it is written down: three passes over the whole batch; arguments as `shortcut_forcing_loss`."""
+    """Return the loss of a batch, in which every frame has its own signal level and step size (section 3.2).
+
+    A frame at the finest step is compared with the data (flow matching). A frame at a coarser step `d` is compared with
+    two steps of size `d / 2` that the model takes itself: so that later, four steps give what a hundred would.
+
+    Args:
+        dynamics: the model.
+        latents: (B,T,N_z,d_z) clean latents of the tokenizer.
+        actions, action_mask: (B,T,a) and (B,T).
+        signal_ids, step_ids: (B,T) int64; every level is a multiple of its step.
+        noise: (B,T,N_z,d_z) standard normal.
+    """
     levels = dynamics.config.num_signal_levels
     tau, d = (signal_ids / levels)[..., None, None], (2**step_ids / levels)[..., None, None]
     is_flow = step_ids == 0
@@ -270,7 +413,7 @@ def shortcut_loss(dynamics, latents, actions, action_mask, signal_ids, step_ids,
     half_ids = torch.where(is_flow, 0, step_ids - 1)
     later_ids = torch.where(is_flow, signal_ids, signal_ids + 2**half_ids)
     is_flow = is_flow[..., None, None]
-    with torch.no_grad():
+    with torch.no_grad():  # velocities: from z_tau, the clean latents are reached in the remaining 1 - tau
         first = (dynamics(noisy, signal_ids, half_ids, actions, action_mask) - noisy) / (1 - tau)
         halfway = torch.where(is_flow, noisy, noisy + first * d / 2)
         later_tau = (later_ids / levels)[..., None, None]
@@ -278,14 +421,19 @@ def shortcut_loss(dynamics, latents, actions, action_mask, signal_ids, step_ids,
     prediction = dynamics(noisy, signal_ids, step_ids, actions, action_mask)
     velocity_error = (prediction - noisy) / (1 - tau) - (first + second) / 2
     error = torch.where(is_flow, (prediction - latents) ** 2, (1 - tau) ** 2 * velocity_error**2)
-    return ((0.9 * tau + 0.1) * error).mean()
+    return ((0.9 * tau + 0.1) * error).mean()  # the more signal, the more there is to learn
+
+
+# 5. Rollout
 
 
 class PlainRollout:
-    """A dream: `num_steps` denoising passes, a commit pass and a decoder pass for every frame.
+    """A rollout: every frame takes `num_steps` denoising passes, one commit pass and one pass of the decoder.
+
+    The model sees past frames with a little noise (`context_level`), which makes it robust to its own errors.
 
     Args:
-        tokenizer, dynamics: the plain models.
+        tokenizer, dynamics: the models.
         frames: (B,C,3,H,W) context in [0, 1]; its frames have no actions.
         noise: (B,C,N_z,d_z) noise of the context.
     """
@@ -320,3 +468,50 @@ class PlainRollout:
         step_ids = torch.zeros_like(has_action, dtype=torch.int64)
         signal_ids = step_ids + int(self.context_level * self.dynamics.config.num_signal_levels)
         self.dynamics(noisy, signal_ids, step_ids, actions, has_action, self.cache)
+
+
+# 6. Weights of the models in `dreamer_hf`
+
+
+def plain_tokenizer(model):
+    """Return the plain form of a `DreamerTokenizerModel`, with a copy of its weights."""
+    config = plain_config(TokenizerConfig, model.config)
+    plain = PlainTokenizer(config, model.config.image_mean, model.config.image_std).to(model.device)
+    plain.load_state_dict(split_projections(model.state_dict(), config))
+    return plain
+
+
+def plain_dynamics(model):
+    """Return the plain form of a `DreamerDynamicsModel`, with a copy of its weights."""
+    config = plain_config(DynamicsConfig, model.config)
+    plain = PlainDynamics(config).to(model.device)
+    plain.load_state_dict(split_projections(model.state_dict(), config))
+    return plain
+
+
+def plain_config(kind, config):
+    """Return a `TokenizerConfig` or `DynamicsConfig` with the values of a config of `dreamer_hf`."""
+    names = [field.name for field in fields(kind) if field.name != "rope_theta"]
+    values = {name: getattr(config, name) for name in names}
+    return kind(**values, rope_theta=config.rope_parameters["rope_theta"])
+
+
+def split_projections(values, config):
+    """Return a model's tensors (weights or gradients, by name) under the names of the plain modules.
+
+    The package computes queries, keys and values in one product, and gate and up in another.
+    """
+    query, key = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    parts = {
+        "qkv_proj": (["q_proj", "k_proj", "v_proj"], [query, key, key]),
+        "gate_up_proj": (["gate_proj", "up_proj"], [config.intermediate_size] * 2),
+    }
+    split = {}
+    for name, value in values.items():
+        fused = next((part for part in parts if f".{part}." in name), None)
+        if fused is None:
+            split[name] = value
+        else:
+            names, sizes = parts[fused]
+            split |= {name.replace(fused, new): piece for new, piece in zip(names, value.split(sizes))}
+    return split

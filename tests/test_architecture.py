@@ -21,6 +21,7 @@ FLOORS = (
         "configuration_dreamer",
         "scheduling_shortcut",
         "frame_inputs",
+        "generation_config_dreamer",
         "options",
         "pacing",
         "threads",

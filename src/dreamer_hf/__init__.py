@@ -16,7 +16,7 @@ _MODULE_OF = {
     "DreamerDynamicsModel": "modeling_dreamer_dynamics",
     "DreamerDynamicsOutput": "modeling_dreamer_dynamics",
     "DreamerGenerateOutput": "generation_dreamer",
-    "DreamerGenerationConfig": "generation_dreamer",
+    "DreamerGenerationConfig": "generation_config_dreamer",
     "DreamerLatentRollout": "latent_rollout",
     "DreamerRollout": "rollout",
     "DreamerRolloutOutput": "latent_rollout",

@@ -7,135 +7,18 @@ Shapes: B rows, C context frames, F generated frames, N_z latent tokens, d_z lat
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import GenerationConfig
-from transformers.utils import GENERATION_CONFIG_NAME, ModelOutput, cached_file
+from transformers.utils import ModelOutput
 
 from .frame_inputs import FrameInput, action_limits, checked_frames, context_actions, is_start, prepare_actions
+from .generation_config_dreamer import DreamerGenerationMixin
 from .latent_rollout import Context, DreamerLatentRollout, Frames, make_context, on_ordinary_tensors
 from .rollout import DreamerRollout
 from .rollout_noise import Generators, draw_noise
-from .scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, RolloutSchedule, euler_step
-
-
-class DreamerGenerationConfig(GenerationConfig):
-    """How a model dreams, unless an argument says otherwise; saved with it as `generation_config.json`.
-
-    Args:
-        num_inference_steps (`int`, *optional*, defaults to 4): denoising passes per frame, a power of two.
-        context_signal_level (`float`, *optional*, defaults to 0.9): level in [0, 1) at which past frames are shown to
-            the model; a little noise makes it robust to its own errors.
-
-    ```python
-    world.generation_config.num_inference_steps = 8     # slower, and a little sharper
-    world.save_pretrained("my-world")                   # remembers it
-    ```
-    """
-
-    def __init__(self, num_inference_steps: int = 4, context_signal_level: float = CONTEXT_SIGNAL_LEVEL, **kwargs):
-        self.num_inference_steps = num_inference_steps
-        self.context_signal_level = context_signal_level
-        super().__init__(**kwargs)
-
-    def validate(self, *args, **kwargs) -> None:
-        """Check the values, as the base class does; a model also checks them against its grid.
-
-        Raises:
-            ValueError: a number of steps that is not a power of two, or a level outside [0, 1).
-        """
-        super().validate(*args, **kwargs)
-        steps, level = self.num_inference_steps, self.context_signal_level
-        if type(steps) is not int or steps < 1 or steps & (steps - 1):
-            raise ValueError(f"expected a power of two for num_inference_steps, got {steps!r}.")
-        if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 <= level < 1:
-            raise ValueError(f"expected a number of at least 0 and below 1 for context_signal_level, got {level!r}.")
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> DreamerGenerationConfig:
-        """Read a `generation_config.json`.
-
-        Raises:
-            ValueError: the file is damaged or holds impossible values.
-        """
-        try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): correct it, or delete it to use defaults.") from error
-
-    @classmethod
-    def from_model_config(cls, model_config) -> DreamerGenerationConfig:
-        """Return the defaults: a model's config says nothing about generation."""
-        return cls()
-
-
-class DreamerGenerationMixin:
-    """Loads and saves a `generation_config`, for models that generate without being language models."""
-
-    generation_config_class = DreamerGenerationConfig
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Return True: transformers then saves and loads `generation_config` with the model."""
-        return True
-
-    def adjust_generation_fn(
-        self,
-        generation_config,
-        from_auto_class,
-        from_pipeline,
-        pretrained_model_name_or_path,
-        cache_dir,
-        force_download,
-        proxies,
-        local_files_only,
-        token,
-        revision,
-        subfolder,
-        trust_remote_code=None,
-        **kwargs,
-    ) -> None:
-        """Load `generation_config.json`, for `from_pretrained`; a model without that file keeps the defaults.
-
-        Raises:
-            ValueError: the file is damaged or holds impossible values.
-        """
-        if generation_config is not None:
-            self.generation_config = self.generation_config_class.from_dict(generation_config.to_dict())
-        elif pretrained_model_name_or_path is not None:
-            path = cached_file(
-                pretrained_model_name_or_path,
-                GENERATION_CONFIG_NAME,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                proxies=proxies,
-                local_files_only=local_files_only,
-                token=token,
-                revision=revision,
-                subfolder=subfolder,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-            if path is not None:
-                self.generation_config = self.generation_config_class.from_json(path)
-
-    def rollout_schedule(
-        self, num_inference_steps: int | None = None, context_signal_level: float | None = None
-    ) -> RolloutSchedule:
-        """Return the passes of a frame, with the values of `generation_config` for those not given.
-
-        Raises:
-            ValueError: a number of steps or a level that is not on the model's grid.
-        """
-        config, settings = getattr(self.config, "dynamics_config", self.config), self.generation_config
-        if num_inference_steps is None:
-            num_inference_steps = settings.num_inference_steps
-        if context_signal_level is None:
-            context_signal_level = settings.context_signal_level
-        return RolloutSchedule(num_inference_steps, context_signal_level, config.num_signal_levels)
+from .scheduling_shortcut import RolloutSchedule, euler_step
 
 
 @dataclass
@@ -230,17 +113,16 @@ class DreamerDynamicsRolloutMixin(DreamerGenerationMixin):
         Raises:
             ValueError: as in `start_rollout`.
         """
-        context = slice(0, latents.shape[1])
+        schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
         actions, action_mask = _prepare_all(actions, action_mask, latents.shape[:2], self.config, self.device)
-        first = latents, actions[:, context], action_mask[:, context]
-        settings = num_inference_steps, context_signal_level
+        num_context = latents.shape[1]
+        context = make_context(latents, actions[:, :num_context], action_mask[:, :num_context], self)
         if use_cache:
-            rollout = self.start_rollout(*first, *settings, generator, noise.context if noise else None)
+            rollout = DreamerLatentRollout(self, context, schedule, generator, noise.context if noise else None)
             outputs = _step_through(rollout, actions, action_mask, noise)
-            return DreamerGenerateOutput(latents=_stack([output.latents for output in outputs], latents.float()))
-        history, schedule = make_context(*first, self), self.rollout_schedule(*settings)
-        noise = noise or draw_rollout_noise(history.latents, actions.shape[1] - len(history), generator)
-        return DreamerGenerateOutput(latents=_generate_uncached(self, history, actions, action_mask, schedule, noise))
+            return DreamerGenerateOutput(latents=_stack([output.latents for output in outputs], context.latents))
+        noise = noise or draw_rollout_noise(context.latents, actions.shape[1] - num_context, generator)
+        return DreamerGenerateOutput(latents=_generate_uncached(self, context, actions, action_mask, schedule, noise))
 
 
 def draw_rollout_noise(context: torch.Tensor, num_frames: int, generator: Generators) -> RolloutNoise:
@@ -255,17 +137,20 @@ def draw_rollout_noise(context: torch.Tensor, num_frames: int, generator: Genera
 def _prepare_all(actions, action_mask, context_shape: tuple[int, int], config, device: torch.device):
     """Return actions (B,C+F,a) and mask (B,C+F) of context frames (B,C) and of the frames to generate."""
     rows, num_context = context_shape
-    length = 0 if actions is None or len(actions) == 0 else len(actions[0])
-    if length < num_context:
+    try:
+        shape = tuple(np.shape(actions))
+    except ValueError:
+        shape = "lists of different lengths"
+    if len(shape) != 3 or shape[1] < num_context:
         raise ValueError(
-            f"expected actions of all {num_context} context frames and of the frames to generate, (B, C + F, a), got "
-            f"{length} per row; action_mask says which frames have none."
+            f"expected actions (B, C + F, a) of all {num_context} context frames and of the frames to generate, got "
+            f"{shape}; action_mask says which frames have none."
         )
-    return prepare_actions(actions, action_mask, (rows, length), action_limits(config, device))
+    return prepare_actions(actions, action_mask, (rows, shape[1]), action_limits(config, device))
 
 
 def _step_through(rollout, actions: torch.Tensor, action_mask: torch.Tensor, noise: RolloutNoise | None) -> list:
-    """Generate one frame for each action after the context's."""
+    """Generate one frame for each action after the context's, and return the outputs."""
     outputs, num_context = [], rollout.frame_index
     for index in range(actions.shape[1] - num_context):
         given = () if noise is None else (noise.start[:, index], noise.commit[:, index])
@@ -274,26 +159,27 @@ def _step_through(rollout, actions: torch.Tensor, action_mask: torch.Tensor, noi
 
 
 def _stack(frames: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
-    """Stack F frames (B,...) to (B,F,...); none of `like` (B,C,...) if there are none."""
+    """Stack F frames (B,...) to (B,F,...); without any, return (B,0,...) of the type of `like` (B,C,...)."""
     return torch.stack(frames, dim=1) if frames else like[:, :0]
 
 
 def _generate_uncached(
-    dynamics, history: Frames, actions, action_mask, schedule: RolloutSchedule, noise: RolloutNoise
-):
-    history = Frames(history.latents, history.actions, history.action_mask)
-    generated, num_context = [], len(history)
-    history = history.to_noisy(noise.context.to(dynamics.device), schedule.context_signal_level)
-    for index in range(noise.start.shape[1]):
-        now, frame_index = slice(index, index + 1), slice(num_context + index, num_context + index + 1)
-        frame = Frames(noise.start[:, now].to(dynamics.device), actions[:, frame_index], action_mask[:, frame_index])
+    dynamics, context: Context, actions, action_mask, schedule: RolloutSchedule, noise: RolloutNoise
+) -> torch.Tensor:
+    """Return generated latents (B,F,N_z,d_z); every pass sees the full history."""
+    device, num_context = dynamics.device, len(context)
+    frames = Frames(torch.cat([context.latents, noise.start.to(device)], dim=1), actions, action_mask)
+    history = frames[:num_context].to_noisy(noise.context.to(device), schedule.context_signal_level)
+    generated = []
+    for index in range(len(frames) - num_context):
+        frame = frames[num_context + index : num_context + index + 1]
         for step in range(schedule.num_inference_steps):
             clean = _denoise_with_history(dynamics, history, frame, schedule, step)
             frame = replace(frame, latents=euler_step(frame.latents, clean, step, schedule.num_inference_steps))
         generated.append(frame.latents[:, 0])
-        commit_noise = noise.commit[:, now].to(dynamics.device)
+        commit_noise = noise.commit[:, index : index + 1].to(device)
         history = history.append(frame.to_noisy(commit_noise, schedule.context_signal_level))
-    return _stack(generated, history.latents)
+    return _stack(generated, context.latents)
 
 
 def _denoise_with_history(dynamics, history: Frames, frame: Frames, schedule: RolloutSchedule, step: int):
@@ -345,6 +231,7 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         context = self.make_context(pixel_values_videos, actions, action_mask)
         return DreamerRollout(self, DreamerLatentRollout(self.dynamics, context, schedule, generator, context_noise))
 
+    @on_ordinary_tensors
     def make_context(self, pixel_values_videos: FrameInput, actions=None, action_mask=None) -> Context:
         """Encode context frames, for `start_rollout` and `reset`; see there.
 
@@ -392,12 +279,13 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         Raises:
             ValueError: as in `start_rollout`.
         """
-        frames = checked_frames(pixel_values_videos, self.config.tokenizer_config)
-        config, settings = self.config.dynamics_config, (num_inference_steps, context_signal_level, generator)
+        schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
+        settings = schedule.num_inference_steps, schedule.context_signal_level, generator
+        config, frames = self.config.dynamics_config, checked_frames(pixel_values_videos, self.config.tokenizer_config)
+        num_context = frames.shape[1]
         if is_start(pixel_values_videos):
             actions, action_mask = _append_actions(pixel_values_videos, actions, action_mask, config, self.device)
         actions, action_mask = _prepare_all(actions, action_mask, frames.shape[:2], config, self.device)
-        num_context = frames.shape[1]
         if use_cache:
             first = frames, actions[:, :num_context], action_mask[:, :num_context]
             rollout = self.start_rollout(*first, *settings, noise.context if noise else None)
@@ -422,7 +310,6 @@ def _append_actions(start, actions, action_mask, config, device: torch.device) -
 __all__ = [
     "DreamerDynamicsRolloutMixin",
     "DreamerGenerateOutput",
-    "DreamerGenerationConfig",
     "DreamerWorldRolloutMixin",
     "RolloutNoise",
 ]

@@ -308,7 +308,7 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             raise ValueError(
                 f"expected latents of shape (B, T, {expected[0]}, {expected[1]}), got {tuple(latents.shape)}."
             )
-        pixels = self.decoder(latents.to(self.dtype), past_key_values, **kwargs)
+        pixels = self.decoder(latents.to(self.device, self.dtype), past_key_values, **kwargs)
         frames = self._denormalize(pixels).clamp(0, 1)
         return DreamerDecoderOutput(pixel_values_videos=frames, past_key_values=past_key_values)
 

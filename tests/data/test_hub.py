@@ -18,7 +18,7 @@ REPO_ID = "someone/tiny-shards"
 PUSH = """
 import sys
 from dreamer_hf.cli import run_script
-from dreamer_hf.data.hub import push_shards
+from dreamer_hf.data.dataset_card import push_shards
 run_script(lambda: print(push_shards(sys.argv[1], sys.argv[2])))
 """
 

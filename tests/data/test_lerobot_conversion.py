@@ -17,10 +17,10 @@ import torch
 from dreamer_hf.data import LeRobotWindows, ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.convert import convert
-from dreamer_hf.data.episodes import parse_ranges
 from dreamer_hf.data.frame_transform import FrameTransform
 from dreamer_hf.data.shard_writer import ShardWriter
-from dreamer_hf.data.sources.lerobot_source import LeRobotSelection, LeRobotSource, find_units, flatten_names
+from dreamer_hf.data.sources.lerobot_info import find_units
+from dreamer_hf.data.sources.lerobot_source import LeRobotSelection, LeRobotSource
 from tiny import TINY_LENGTHS, TINY_REPO_ID, tiny_episodes, tiny_frame, write_tiny_lerobot
 
 SCRIPT = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
@@ -450,28 +450,6 @@ def test_a_dataset_that_is_nowhere_is_one_sentence():
         FileNotFoundError, match=r"nobody/nothing is neither a folder here nor a dataset on the Hub \("
     ):
         LeRobotSelection("nobody/nothing").open()
-
-
-def test_frame_transform_pads_or_stretches():
-    frame = np.full((20, 40, 3), 200, np.uint8)
-    padded = FrameTransform(width=10, pad_to_square=True)(frame)
-    assert padded.shape == (10, 10, 3) and (padded[2:7] == 200).all() and not padded[:2].any() and not padded[8:].any()
-    assert FrameTransform(pad_to_square=True)(frame).shape == (40, 40, 3)
-    stretched = FrameTransform(width=10, height=10)
-    assert stretched(frame).shape == (10, 10, 3) and stretched.stretches(20, 40) and not stretched.stretches(30, 30)
-
-
-def test_ranges_and_names_in_every_spelling():
-    assert (
-        parse_ranges("3,8:10,0", range(10)) == [0, 3, 8, 9]
-        and parse_ranges(None, range(2)) == [0, 1]
-        and parse_ranges("7:", range(9)) == [7, 8]
-    )
-    for text in ("a", "3:2", "0:11", "-1"):
-        with pytest.raises(ValueError, match="--episodes"):
-            parse_ranges(text, range(10))
-    assert flatten_names({"motors": ["a", "b"]}, 2) == flatten_names({"a": 0, "b": 1}, 2) == ["a", "b"]
-    assert flatten_names(None, 2) is None and flatten_names(["a"], 2) is None
 
 
 def test_units_that_the_recording_names_are_kept(tiny_lerobot, tmp_path):

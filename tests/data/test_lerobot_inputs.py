@@ -1,6 +1,5 @@
 """LeRobot datasets as people have them: older formats, other shapes, types, names and orders, missing parts, hostile paths."""
 
-import json
 import logging
 import os
 import shutil
@@ -8,106 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lerobot_writer import CAMERA, FRAMES, LENGTHS, OWNERS, actions_of, converted, encoded, numbers_of, write_lerobot
 
-from dreamer_hf.data import LeRobotWindows, ShardDataset
-from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.convert import convert
-from dreamer_hf.data.inspect_dataset import describe
-from dreamer_hf.data.lerobot_windows import opener_for_world
-from dreamer_hf.data.sources.lerobot_source import LeRobotSelection, LeRobotSource, flatten_names, local_root
+from dreamer_hf.data import LeRobotWindows
+from dreamer_hf.data.sources.lerobot_info import local_root
+from dreamer_hf.data.sources.lerobot_source import LeRobotSelection, LeRobotSource
 from hub_stand_in import HubStandIn
 from tiny import TINY_REPO_ID
 
 CONVERTER = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
-LENGTHS = (8, 5, 6)
-FRAMES = np.concatenate([np.arange(length) for length in LENGTHS])
-OWNERS = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
-CAMERA = "observation.images.top"
-
-
-def frame_of(episode, frame, size=(16, 24)):
-    return np.full((*size, 3), (40 * episode, 20 * frame, 200), np.uint8)
-
-
-def encoded(episode, frame):
-    return cv2.imencode(".png", frame_of(episode, frame)[..., ::-1])[1].tobytes()
-
-
-def write_lerobot(root, columns=None, features=None, info=None, video=False, camera_info=None):
-    """A LeRobotDataset v3.0 written by hand, whose frames tell their episode and number.
-
-    Args:
-        columns: of the data table, which replace or join the usual ones; None leaves one out.
-        features: further ones, or others, of the info.
-        info: other keys of the info.
-        video: one file of video instead of images in the table.
-        camera_info: further keys of the camera's feature.
-    """
-    kind = "video" if video else "image"
-    features = {
-        "action": {"dtype": "float32", "shape": [2], "names": None},
-        CAMERA: {"dtype": kind, "shape": [16, 24, 3], "names": None} | (camera_info or {}),
-        "frame_index": {"dtype": "int64", "shape": [1], "names": None},
-    } | (features or {})
-    actions = np.stack([FRAMES, OWNERS], axis=1).astype(np.float32)
-    images = [{"bytes": encoded(*which), "path": None} for which in zip(OWNERS, FRAMES, strict=True)]
-    table = {
-        "action": pa.array(list(actions), pa.list_(pa.float32())),
-        CAMERA: None if video else pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        "frame_index": pa.array(FRAMES),
-        "episode_index": pa.array(OWNERS),
-    } | (columns or {})
-    numbers, starts = np.arange(len(LENGTHS)), np.concatenate([[0], np.cumsum(LENGTHS)[:-1]])
-    episodes = {
-        "episode_index": numbers,
-        "length": LENGTHS,
-        "data/chunk_index": 0 * numbers,
-        "data/file_index": 0 * numbers,
-    }
-    if video:
-        episodes |= {f"videos/{CAMERA}/chunk_index": 0 * numbers, f"videos/{CAMERA}/file_index": numbers}
-        episodes |= {f"videos/{CAMERA}/from_timestamp": 0.0 * starts}
-    paths = {"data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"}
-    paths |= {"video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"}
-    described = {"codebase_version": "v3.0", "fps": 10, "total_episodes": len(LENGTHS), "features": features} | paths
-    for folder in ("meta/episodes/chunk-000", "data/chunk-000"):
-        (root / folder).mkdir(parents=True)
-    (root / "meta/info.json").write_text(json.dumps(described | (info or {})))
-    pq.write_table(pa.table(episodes), root / "meta/episodes/chunk-000/file-000.parquet")
-    present = {name: column for name, column in table.items() if column is not None}
-    pq.write_table(pa.table(present), root / "data/chunk-000/file-000.parquet")
-    for episode in numbers if video else ():
-        path = root / f"videos/{CAMERA}/chunk-000/file-{episode:03d}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
-            stream.height, stream.width, stream.pix_fmt = 16, 24, "yuv444p"
-            for frame in range(LENGTHS[episode]):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_of(episode, frame), format="rgb24")))
-            container.mux(stream.encode(None))
-    return root
-
-
-def converted(root, out, **options):
-    source = {key: options.pop(key) for key in ("action_key", "episodes") if key in options}
-    convert(LeRobotSource(root, "me/set", **source), out, ConversionOptions(**options))
-    return ShardDataset(out, None, split="all", action_offset=0)
-
-
-def actions_of(data):
-    return [data.episode(position)["actions"].numpy() for position in range(data.num_episodes)]
-
-
-def numbers_of(data, position):
-    """Episode and frame numbers that the frames of an episode show."""
-    colors = data.episode(position)["pixel_values_videos"][:, :, 5, 5].numpy()
-    return {round(red / 40) for red in colors[:, 0]}, (colors[:, 1] / 20).round().astype(int).tolist()
 
 
 V2_PATHS = {
@@ -194,79 +107,6 @@ def test_a_folder_is_found_by_its_name_and_a_mistyped_one_is_not_asked_of_the_hu
             LeRobotSelection(name).open()
 
 
-INTEGERS = [20_000_001 + int(k) for k in FRAMES]
-
-
-@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.uint32(), pa.uint64()])
-def test_differences_of_large_numbers_are_taken_before_they_are_rounded(tmp_path, kind, caplog):
-    values = INTEGERS if kind != pa.float64() else [500_000 + 0.001 * k for k in FRAMES]
-    feature = {"action": {"dtype": str(kind), "shape": [1], "names": ["ticks"]}}
-    root = write_lerobot(tmp_path / "set", {"action": pa.array(values, kind)}, feature)
-    step = 1 if kind != pa.float64() else 0.001
-    for actions in actions_of(converted(root, tmp_path / "out", relative_actions=True)):
-        np.testing.assert_allclose(actions[:, 0], [0, *[step] * (len(actions) - 1)], rtol=1e-6)
-    windows = LeRobotWindows(
-        root, None, split="all", options=ConversionOptions(relative_actions=True), action_offset=0
-    )
-    np.testing.assert_allclose(windows.episode(0)["actions"][1:, 0], step, rtol=1e-6)
-    with caplog.at_level(logging.WARNING):
-        converted(root, tmp_path / "absolute")
-    assert ("actions of ticks reach" in caplog.text) == (kind != pa.float64())
-
-
-def test_falling_numbers_without_a_sign_have_negative_differences(tmp_path):
-    column = pa.array((200 - FRAMES).astype(np.uint8))
-    root = write_lerobot(
-        tmp_path / "set", {"action": column}, {"action": {"dtype": "uint8", "shape": [1], "names": None}}
-    )
-    data = converted(root, tmp_path / "out", relative_actions=True)
-    assert actions_of(data)[1][:, 0].tolist() == [0, -1, -1, -1, -1]
-
-
-@pytest.mark.parametrize(
-    ("column", "shape", "dtype"),
-    [
-        (pa.array([[[k, 0.0], [1.0, 2.0]] for k in FRAMES.tolist()], pa.list_(pa.list_(pa.float32()))), [2, 2], "float32"),
-        (pa.array([[[k, 0], [1, 2]] for k in FRAMES.tolist()], pa.list_(pa.list_(pa.int16(), 2), 2)), [2, 2], "int16"),
-        (pa.array([[k, 0, 1, 2] for k in FRAMES.tolist()], pa.list_(pa.uint8())), [4], "uint8"),
-        (pa.array([[k, 0, 1, 2] for k in FRAMES.tolist()], pa.large_list(pa.float64())), [4], "float64"),
-        (pa.array([[k, 0, 1, 2] for k in FRAMES.tolist()], pa.list_(pa.float16(), 4)), [4], "float16"),
-    ],
-)  # fmt: skip
-def test_actions_of_any_shape_and_numeric_type_are_read(tmp_path, column, shape, dtype):
-    root = write_lerobot(
-        tmp_path / "set", {"action": column}, {"action": {"dtype": dtype, "shape": shape, "names": None}}
-    )
-    for actions, length in zip(actions_of(converted(root, tmp_path / "out")), LENGTHS, strict=True):
-        np.testing.assert_array_equal(actions, [[k, 0, 1, 2] for k in range(length)])
-
-
-def test_several_features_are_joined_to_one_action(tmp_path):
-    columns = {"action": None, "action.arm": pa.array([[k, k + 0.5] for k in FRAMES.tolist()], pa.list_(pa.float32()))}
-    columns |= {
-        "action.gripper": pa.array((FRAMES % 2).astype(np.int64)),
-        "action.x": pa.array(FRAMES.astype(np.float32)),
-    }
-    features = {
-        "action": {"dtype": "string", "shape": [1], "names": None},
-        "action.arm": {"dtype": "float32", "shape": [2], "names": ["x", "y"], "units": "mm"},
-        "action.gripper": {"dtype": "int64", "shape": [1], "names": None},
-        "action.x": {"dtype": "float32", "shape": [1], "names": ["x"]},
-    }
-    root = write_lerobot(tmp_path / "set", columns, features)
-    data = converted(root, tmp_path / "out", action_key="action.arm,action.gripper")
-    np.testing.assert_array_equal(actions_of(data)[1], [[k, k + 0.5, k % 2] for k in range(5)])
-    assert data.action_names == ["x", "y", "action.gripper"] and data.action_units == ["mm", "mm", ""]
-    assert data.metadata.action_key == "action.arm,action.gripper"
-    assert "action.gripper" in describe(data.data_dir, 2)
-    source = LeRobotSource(root, "me/set", action_key="action.arm,action.x")
-    assert source.action_names == ["action.arm.x", "action.arm.y", "action.x.x"]
-    with pytest.raises(
-        ValueError, match=r"no feature 'arm' .*--action_key can be: action\.arm, action\.gripper, action\.x"
-    ):
-        LeRobotSource(root, "me/set", action_key="arm,action.x")
-
-
 @pytest.mark.parametrize("video", [False, True])
 def test_rows_are_taken_in_the_order_of_their_frame_index(tmp_path, video):
     """As lerobot pairs them; frames in a video go by time, those in the table with their row."""
@@ -285,25 +125,6 @@ def test_repeated_rows_are_refused(tmp_path):
     columns = {"frame_index": pa.array(np.where(FRAMES == 3, 2, FRAMES))}
     with pytest.raises(ValueError, match="the frame_index of episode 0 has gaps or repetitions"):
         converted(write_lerobot(tmp_path / "set", columns), tmp_path / "out")
-
-
-def test_nested_names_are_kept(tmp_path):
-    assert flatten_names([["kLeft", "kRight"]], 2) == flatten_names([["kLeft"], ["kRight"]], 2) == ["kLeft", "kRight"]
-    assert flatten_names({"arm": [["a"], "b"]}, 2) == ["a", "b"] and flatten_names("ab", 2) is None
-    features = {"action": {"dtype": "float32", "shape": [2], "names": [["kLeft", "kRight"]]}}
-    data = converted(write_lerobot(tmp_path / "set", features=features), tmp_path / "out")
-    assert data.action_names == ["kLeft", "kRight"] and "kRight" in describe(data.data_dir, 2)
-
-
-@pytest.mark.parametrize("inner", [False, True])
-def test_missing_actions_are_named(tmp_path, inner):
-    """A null on the last step of an episode is common."""
-    values = [[float(k), 0.0] for k in FRAMES]
-    values[sum(LENGTHS[:2]) - 1] = [None, 0.0] if inner else None
-    root = write_lerobot(tmp_path / "set", {"action": pa.array(values, pa.list_(pa.float32()))})
-    with pytest.raises(ValueError, match=r"the action of episode 1 at frame 4 is missing \(null\)"):
-        converted(root, tmp_path / "out")
-    assert len(actions_of(converted(root, tmp_path / "rest", episodes="0,2"))) == 2
 
 
 @pytest.mark.parametrize("cell", [None, {"bytes": None, "path": None}, {"bytes": None, "path": "../../secret.png"}])
@@ -410,108 +231,6 @@ def test_a_deeply_nested_info_is_refused(tmp_path):
     (root / "meta" / "info.json").write_text("[" * 200_000)
     with pytest.raises(ValueError, match=r"info\.json is damaged"):
         LeRobotSource(root, "me/set")
-
-
-def test_displacements_of_frames_left_out_are_added_up(tmp_path, caplog):
-    """Component 0 is a displacement, component 1 a target."""
-    rng = np.random.default_rng(0)
-    moves = rng.integers(-4, 5, len(FRAMES)) / 4
-    actions = np.stack([moves, OWNERS], axis=1).astype(np.float32)
-    root = write_lerobot(tmp_path / "set", {"action": pa.array(list(actions), pa.list_(pa.float32()))})
-    with caplog.at_level(logging.INFO):
-        data = converted(root, tmp_path / "out", target_fps=5, displacement_action_dims=(0,))
-    assert "adding up the displacements of every 2 frames in action dimensions [0]" in caplog.text
-    for position, found in enumerate(actions_of(data)):
-        own = moves[position == OWNERS]
-        np.testing.assert_array_equal(found[:, 0], [own[k : k + 2].sum() for k in range(0, len(own), 2)])
-        assert set(found[:, 1]) == {position}
-    assert data.relative_actions == [True, False]
-    assert data.metadata.conversion["displacement_action_dims"] == [0]
-    caplog.clear()
-    thinned = converted(root, tmp_path / "thinned", target_fps=5)
-    assert "give" not in caplog.text or "--displacement_action_dims 0" in caplog.text
-    assert thinned.relative_actions == [False, False]
-
-
-def test_actions_around_zero_are_announced_when_frames_are_left_out(tmp_path, caplog):
-    moves = np.tile([0.5, -0.5, 0.25], len(FRAMES))[: len(FRAMES)].astype(np.float32)
-    feature = {"action": {"dtype": "float32", "shape": [1], "names": None}}
-    root = write_lerobot(tmp_path / "set", {"action": pa.array(moves)}, feature)
-    with caplog.at_level(logging.WARNING):
-        converted(root, tmp_path / "out", target_fps=5)
-    assert "vary around zero, as displacements do" in caplog.text and "--displacement_action_dims 0" in caplog.text
-    data = converted(root, tmp_path / "all", target_fps=5, displacement_action_dims="all")
-    assert data.relative_actions == [True] and actions_of(data)[1][:, 0].tolist() == [0.75, -0.25, 0.5]
-
-
-def test_differences_of_displacements_are_refused(tmp_path):
-    root = write_lerobot(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"--relative_actions would take differences of the displacements \[1\]"):
-        converted(root, tmp_path / "out", relative_actions=True, displacement_action_dims=(1,))
-    data = converted(
-        root, tmp_path / "both", relative_actions=True, displacement_action_dims=(1,), absolute_action_dims=(1,)
-    )
-    assert data.relative_actions == [True, True]
-    with pytest.raises(ValueError, match=r"--displacement_action_dims \[2\] do not exist"):
-        converted(root, tmp_path / "none", displacement_action_dims=(2,))
-
-
-class World:
-    """What `opener_for_world` asks of a world's configuration."""
-
-    fps, action_offset, relative_actions = 5.0, 1, None
-
-    def __init__(self, stats, names=None):
-        self.action_stats, self.action_names = stats, names
-
-
-def test_a_world_of_displacements_gets_them_added_up(tmp_path):
-    moves = np.random.default_rng(1).normal(size=len(FRAMES)) + 0.1
-    actions = np.stack([moves, FRAMES], axis=1).astype(np.float32)
-    root = write_lerobot(tmp_path / "set", {"action": pa.array(list(actions), pa.list_(pa.float32()))})
-    data = converted(root, tmp_path / "out", target_fps=5, displacement_action_dims=(0,))
-    opened = opener_for_world(root, World(data.action_stats), (16, 24))(split="all")
-    for position in range(3):
-        np.testing.assert_array_equal(opened.episode(position)["actions"][1:], actions_of(data)[position][:-1])
-
-
-def test_a_world_finds_its_actions_under_another_name(tmp_path):
-    features = {"action": {"dtype": "string", "shape": [1], "names": None}}
-    features["actions"] = {"dtype": "float32", "shape": [2], "names": ["x", "y"]}
-    column = pa.array([[float(k), 0.0] for k in FRAMES], pa.list_(pa.float32()))
-    root = write_lerobot(
-        tmp_path / "set", {"action": None, "actions": column}, features | {"action": features["actions"]}
-    )
-    info = json.loads((root / "meta/info.json").read_text())
-    del info["features"]["action"]
-    (root / "meta/info.json").write_text(json.dumps(info))
-    assert opener_for_world(root, World(None, ["x", "y"]), (16, 24))(split="all").action_names == ["x", "y"]
-    with pytest.raises(ValueError, match=r"has no feature 'action' .*--action_key can be: actions"):
-        opener_for_world(root, World(None, ["a", "b"]), (16, 24))
-    named = opener_for_world(root, World(None), (16, 24), action_key="actions")(split="all")
-    assert named.action_names == ["x", "y"]
-
-
-def test_nearly_constant_actions_have_no_deviation(tmp_path):
-    """Noise below what float32 resolves must not be blown up to a signal by its own standard deviation."""
-    rng = np.random.default_rng(0)
-    actions = np.stack([np.sin(FRAMES / 3), 1.5 + 1e-7 * rng.standard_normal(len(FRAMES))], axis=1).astype(np.float32)
-    assert actions[:, 1].std() > 0
-    root = write_lerobot(tmp_path / "set", {"action": pa.array(list(actions), pa.list_(pa.float32()))})
-    stats = converted(root, tmp_path / "out").action_stats
-    assert stats["std"][1] == 0 and stats["std"][0] == pytest.approx(actions[:, 0].std(), rel=1e-5)
-    assert LeRobotWindows(root, None, split="all").action_stats["std"][1] == 0
-
-
-def test_outliers_are_announced(tmp_path, caplog):
-    actions = np.random.default_rng(0).uniform(-1, 1, (20_000, 1))
-    from dreamer_hf.data.action_data import ActionStatistics
-    from dreamer_hf.data.convert import _warn_of_values
-
-    for actions[7, 0], announced in ((1.0, False), (1e6, True)):
-        caplog.clear()
-        _warn_of_values(ActionStatistics.of(actions).to_dict(), ["grip"])
-        assert ("actions of grip reach 1e+06" in caplog.text) == announced
 
 
 def test_an_unknown_repository_is_one_sentence(tmp_path):

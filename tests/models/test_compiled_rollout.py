@@ -60,6 +60,30 @@ def test_compiled_equals_eager_and_stays_so_without_compiling_again(rollouts):
     assert num_graphs() == graphs
 
 
+@pytest.mark.parametrize(("failing", "call"), [("dynamics", 0), ("dynamics", 1), ("decoder", 0)])
+def test_a_failed_step_can_be_repeated(rollouts, failing, call):
+    """The pass fails after it has moved its cache."""
+    failed = rollouts[1].clone()
+    steps(failed, 2)
+    undisturbed = failed.clone()
+    owner, name = (failed.latent_rollout, "_dynamics_pass") if failing == "dynamics" else (failed, "_decoder_pass")
+    run, calls = getattr(owner, name), []
+
+    def fail(*arguments):
+        output = run(*arguments)
+        calls.append(None)
+        if len(calls) == call + 1:
+            raise RuntimeError("injected")
+        return output
+
+    setattr(owner, name, fail)
+    with pytest.raises(RuntimeError, match="injected"):
+        steps(failed, 1, seed=60)
+    setattr(owner, name, run)
+    for ours, theirs in zip(steps(failed, 4, seed=60), steps(undisturbed, 4, seed=60)):
+        assert torch.equal(ours, theirs)
+
+
 def test_warm_up_leaves_the_dream_and_its_noise_alone(rollouts):
     """Nothing is compiled here again: the same model, shapes and passes."""
     plain, _ = rollouts

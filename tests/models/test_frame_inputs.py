@@ -134,10 +134,11 @@ def test_start_frames_bring_their_actions(world):
 
 
 def test_generate_needs_an_action_for_every_frame(world):
-    with pytest.raises(ValueError, match=r"all 3 context frames and of the frames to generate.*got 2 per row"):
+    with pytest.raises(ValueError, match=r"\(B, C \+ F, a\) of all 3 context frames and .* got \(2, 2, 2\)"):
         world.generate(RAW, torch.zeros(2, 2, 2))
-    with pytest.raises(ValueError, match="got 0 per row"):
-        world.generate(RAW, None)
+    for actions in (None, [[[0.0, 0.0]] * 3, [[0.0, 0.0]] * 4], [1.0, 2.0], "up"):
+        with pytest.raises(ValueError, match="of all 3 context frames and of the frames to generate"):
+            world.generate(RAW, actions)
     with pytest.raises(ValueError, match=r"actions of shape \(2, 5, 2\), got \(1, 5, 2\)"):
         world.generate(RAW, torch.zeros(1, 5, 2))
     assert world.generate(RAW, np.zeros((2, 3, 2))).latents.shape == (2, 0, 3, 5)

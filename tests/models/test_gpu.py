@@ -26,19 +26,15 @@ def exact_products():
 
 def start(world, **options):
     """Start two rows, the same ones on every device."""
-    return world.start_rollout(
-        rand(2, 2, 3, 16, 16).to(world.device), context_noise=randn(2, 2, 3, 5).to(world.device), **options
-    )
+    return world.start_rollout(rand(2, 2, 3, 16, 16), context_noise=randn(2, 2, 3, 5), **options)
 
 
 def dream(rollout, count, seed=0):
     """Return frames (count,2,3,16,16), on the CPU, from given noise."""
-    device, frames = rollout.world.device, []
+    frames = []
     for number in range(seed, seed + count):
         action, first, second = (randn(2, *shape, seed=number) for shape in ((2,), (3, 5), (3, 5)))
-        frames.append(
-            rollout.step(action.to(device), start_noise=first, commit_noise=second).pixel_values.float().cpu()
-        )
+        frames.append(rollout.step(action, start_noise=first, commit_noise=second).pixel_values.float().cpu())
     return torch.stack(frames)
 
 
@@ -62,10 +58,10 @@ def test_cuda_graphs_give_the_frames_of_a_cpu(rollouts):
     assert_close(*(dream(clone, 4, seed=20) for clone in clones))
     for rollout in rollouts:
         frames, noise = rand(1, 2, 3, 16, 16, seed=3), randn(1, 2, 3, 5, seed=7)
-        rollout.reset(frames.to(rollout.world.device), rows=[1], context_noise=noise.to(rollout.world.device))
+        rollout.reset(frames, rows=[1], context_noise=noise)
     assert_close(dream(compiled, 4, seed=30), dream(on_cpu, 4, seed=30))
     for rollout in rollouts:
-        rollout.reset(context_noise=randn(2, 2, 3, 5, seed=8).to(rollout.world.device))
+        rollout.reset(context_noise=randn(2, 2, 3, 5, seed=8))
     assert_close(dream(compiled, 4, seed=40), dream(on_cpu, 4, seed=40))
 
 

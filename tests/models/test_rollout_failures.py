@@ -98,7 +98,7 @@ def test_a_failed_step_can_be_repeated(world, rollouts, place, steps_before, mer
     module, call = PLACES[place]
     for rollout in rollouts:
         rollout.latent_rollout.merge_commit = merge_commit
-    failed, undisturbed = rollouts
+    failed, _ = rollouts
     if steps_before:
         assert_same(*(dream(rollout, 0, steps_before) for rollout in rollouts))
     for error in (InjectedError, KeyboardInterrupt):
@@ -121,7 +121,7 @@ def test_a_failed_step_can_be_repeated(world, rollouts, place, steps_before, mer
     ids=["width", "NaN", "ragged", "text", "mask", "start noise", "commit noise"],
 )
 def test_a_refused_step_draws_no_noise(rollouts, arguments):
-    refused, undisturbed = rollouts
+    refused, _ = rollouts
     for start in (0, 3):
         with unchanged(refused):
             refused.step(*arguments)
@@ -150,7 +150,7 @@ RESTART_PLACES = {
     ],
 )
 def test_a_failed_reset_changes_nothing(world, rollouts, restart, place, call):
-    failed, undisturbed = rollouts
+    failed, _ = rollouts
     assert_same(*(dream(rollout, 0, 4) for rollout in rollouts))
     with failing(RESTART_PLACES[place](world), call), unchanged(failed):
         failed.reset(**RESTARTS[restart])
@@ -188,7 +188,7 @@ REFUSED_RESETS = {
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED_RESETS.values(), ids=REFUSED_RESETS)
 def test_a_refused_reset_changes_nothing(rollouts, arguments, message):
-    refused, undisturbed = rollouts
+    refused, _ = rollouts
     assert_same(*(dream(rollout, 0, 2) for rollout in rollouts))
     with unchanged(refused, message):
         refused.reset(**arguments)
@@ -218,7 +218,7 @@ def test_refused_starts(world):
 
 
 def test_copies_of_other_rollouts_are_refused(world, rollouts):
-    rollout, undisturbed = rollouts
+    rollout, _ = rollouts
     for other in (rollout.clone(rows=[0]), tiny_world({}, {"num_hidden_layers": 4}).start_rollout(FRAMES)):
         with unchanged(rollout, r"expected a rollout of (the same model|2 row\(s\)), got one of"):
             rollout.copy_(other)

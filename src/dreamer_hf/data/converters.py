@@ -22,7 +22,7 @@ def run_converter(options: ConverterOptions) -> Path:
     if not (options.push_to_hub and options.resume and (output_dir / METADATA_NAME).exists()):
         convert(options.open_source(), output_dir, conversion, job)
     if options.push_to_hub and (options.num_jobs == 1 or options.merge):
-        from .hub import push_shards
+        from .dataset_card import push_shards
 
         logging.info(f"pushed to {push_shards(output_dir, options.push_to_hub, options.private)}")
     return output_dir

@@ -11,7 +11,8 @@ import torch
 from .action_data import ActionStatistics
 from .conversion_options import ConversionOptions
 from .frame_transform import FrameTransform
-from .sources.lerobot_source import LeRobotSelection, flatten_names, read_info
+from .sources.lerobot_info import flatten_names, read_info
+from .sources.lerobot_source import LeRobotSelection
 from .windows import EpisodeWindows, WindowSpec
 
 

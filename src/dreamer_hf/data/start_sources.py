@@ -15,7 +15,7 @@ import torch
 from .frame_transform import FrameTransform
 from .lerobot_windows import is_lerobot, opener_for_world
 from .shard_dataset import ShardDataset
-from .sources.lerobot_source import local_root
+from .sources.lerobot_info import local_root
 from .video_decoding import read_first_frames
 from .windows import EpisodeWindows
 

@@ -138,7 +138,7 @@ def encode_frames(tokenizer: DreamerTokenizerModel, frames: torch.Tensor) -> tor
 def decode_latents(tokenizer: DreamerTokenizerModel, latents: torch.Tensor) -> torch.Tensor:
     """Decode latents (B, T, N, d) to frames (B, T, 3, H, W) in [0, 1], on the CPU."""
     chunks = latents.split(TOKENIZER_BATCH)
-    return torch.cat([tokenizer.decode(chunk.to(tokenizer.device)).pixel_values_videos.cpu() for chunk in chunks])
+    return torch.cat([tokenizer.decode(chunk).pixel_values_videos.cpu() for chunk in chunks])
 
 
 __all__ = [

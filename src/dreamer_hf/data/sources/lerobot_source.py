@@ -1,34 +1,37 @@
 """Reads LeRobot datasets (format v3.0) directly from their parquet and video files, without importing lerobot."""
 
-import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ..episodes import Episode, format_ranges, parse_ranges
-from ..files import check_not_lfs_pointer, first_line
+from ..files import check_not_lfs_pointer
 from ..frame_transform import as_rgb, side_by_side
 from ..hub import download_dataset, looks_like_a_path
 from ..video_decoding import decode_frames
+from .lerobot_info import (
+    AGAIN,
+    INFO_PATH,
+    find_units,
+    flatten_names,
+    inside,
+    is_numeric,
+    lerobot_home,
+    local_root,
+    read_info,
+)
+from .parquet_rows import frame_indices, is_number, matrix, read_parquet, rows_of
 
 logger = logging.getLogger(__name__)
-INFO_PATH = "meta/info.json"
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ROWS_PER_BATCH, IMAGES_PER_BATCH = 4096, 32
-STREAMING_READ = {"buffer_size": 1 << 20, "pre_buffer": False}
-"""Otherwise Arrow reads all images of a row group, a whole episode, before it returns the first."""
-MAX_ACTION_DIM = 1 << 16
-AGAIN = "download the dataset again"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class LeRobotSelection:
             return self._source(root, self.revision)
         if looks_like_a_path(self.repo_id):
             raise FileNotFoundError(f"{self.repo_id} is not the folder of a LeRobotDataset: it has no {INFO_PATH}.")
-        cache = _lerobot_home() / "hub"
+        cache = lerobot_home() / "hub"
         cache = cache if (cache / f"datasets--{self.repo_id.replace('/', '--')}").is_dir() else None
         revisions = ["v3.0", "main"] if self.revision is None else [self.revision]
         root = download_dataset(self.repo_id, ["meta/*"], revisions, cache)
@@ -171,7 +174,7 @@ class LeRobotSource:
                 raise ValueError(f"{self.repo_id} has no camera {camera!r}; --image_key can be: {_listed(cameras)}.")
             self._check_depth(camera)
         self.action_keys = self.action_key.split(",")
-        vectors = [key for key, item in features.items() if _is_numeric(item) and key not in BOOKKEEPING]
+        vectors = [key for key, item in features.items() if is_numeric(item) and key not in BOOKKEEPING]
         for key in self.action_keys:
             if key not in vectors:
                 raise ValueError(
@@ -215,8 +218,8 @@ class LeRobotSource:
         files = sorted(path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))
         if not files:
             raise FileNotFoundError(f"{folder} holds no episodes: finalize or download the dataset.")
-        table = pa.concat_tables(_read_parquet(path, columns) for path in files).sort_by("episode_index")
-        if any(table[name].null_count or not _is_number(table[name].type) for name in columns):
+        table = pa.concat_tables(read_parquet(path, columns) for path in files).sort_by("episode_index")
+        if any(table[name].null_count or not is_number(table[name].type) for name in columns):
             raise ValueError(f"{folder} has missing values (null), or text instead of numbers: {AGAIN}.")
         arrays = {name: table[name].to_numpy() for name in columns}
         promised, numbers = self.info.get("total_episodes"), arrays["episode_index"]
@@ -263,16 +266,16 @@ class LeRobotSource:
         position = self._positions[number]
         for name in ("chunk", "file"):
             fields[f"{name}_index"] = self._table[f"{prefix}/{name}_index"][position]
-        return self.root / _inside(self.info[pattern].format(**fields), f"{self.root}/{INFO_PATH}")
+        return self.root / inside(self.info[pattern].format(**fields), f"{self.root}/{INFO_PATH}")
 
     def _actions(self, path: Path, numbers: Sequence[int]) -> dict[int, np.ndarray]:
         owners, frames, vectors = [], [], []
-        for batch in _rows(path, numbers, self.action_keys, ROWS_PER_BATCH):
+        for batch in rows_of(path, numbers, self.action_keys, ROWS_PER_BATCH):
             owners.append(batch["episode_index"].to_numpy())
-            frames.append(_frame_indices(batch))
+            frames.append(frame_indices(batch))
             parts = []
             for key, width in zip(self.action_keys, self._widths, strict=True):
-                row, values = _matrix(batch[key], width, path)
+                row, values = matrix(batch[key], width, path)
                 if row is not None:
                     raise ValueError(
                         f"{path}: the action of episode {owners[-1][row]} at frame {frames[-1][row]} is missing "
@@ -314,9 +317,9 @@ class LeRobotSource:
         self, path: Path, camera: str, numbers: Sequence[int], kept: dict[int, range]
     ) -> Iterator[np.ndarray]:
         """Yield the kept frames of a camera that keeps images in the table itself."""
-        rows = list(_rows(path, numbers, [], ROWS_PER_BATCH))
+        rows = list(rows_of(path, numbers, [], ROWS_PER_BATCH))
         owners = np.concatenate([row["episode_index"].to_numpy() for row in rows] or [np.zeros(0, np.int64)])
-        frames = np.concatenate([_frame_indices(row) for row in rows] or [np.zeros(0, np.int64)])
+        frames = np.concatenate([frame_indices(row) for row in rows] or [np.zeros(0, np.int64)])
         sorts = [self._row_order(path, number, frames[owners == number]) for number in numbers]
         if np.all(owners[1:] >= owners[:-1]) and all(order is None for order in sorts):
             for number, frame, cell in self._cells(path, camera, numbers, kept):
@@ -332,8 +335,8 @@ class LeRobotSource:
     def _cells(self, path: Path, camera: str, numbers: Sequence[int], kept: dict[int, range]) -> Iterator[tuple]:
         """Yield episode, frame and cell of the kept rows, in the order of the file."""
         seen = dict.fromkeys(numbers, 0)
-        for batch in _rows(path, numbers, [camera], IMAGES_PER_BATCH):
-            columns = (batch["episode_index"].to_pylist(), _frame_indices(batch).tolist(), batch[camera])
+        for batch in rows_of(path, numbers, [camera], IMAGES_PER_BATCH):
+            columns = (batch["episode_index"].to_pylist(), frame_indices(batch).tolist(), batch[camera])
             for number, frame, cell in zip(*columns, strict=True):
                 frame = seen[number] if frame < 0 else frame
                 seen[number] += 1
@@ -343,7 +346,7 @@ class LeRobotSource:
     def _encoded(self, cell, path: Path, number: int, frame: int) -> bytes:
         """Return the encoded image of a cell: bytes, or bytes and path as the `datasets` library stores them."""
         if isinstance(cell, dict) and cell.get("bytes") is None and cell.get("path"):
-            return (self.root / _inside(cell["path"], str(path))).read_bytes()
+            return (self.root / inside(cell["path"], str(path))).read_bytes()
         encoded = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(encoded, bytes):
             raise ValueError(
@@ -351,188 +354,6 @@ class LeRobotSource:
                 "episode out with --episodes."
             )
         return encoded
-
-
-def read_info(root: Path, repo_id: str) -> dict:
-    """Read `meta/info.json` of a v3.0 dataset.
-
-    Raises:
-        FileNotFoundError, ValueError: no dataset there, damaged, or of an older format (the message says how to migrate).
-    """
-    path = Path(root) / INFO_PATH
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: give the folder of a LeRobotDataset with --local_dir.")
-    check_not_lfs_pointer(path)
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-        version = str(info["codebase_version"])
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({first_line(error)}): {AGAIN}.") from error
-    if version.startswith(("v1", "v2")):
-        raise ValueError(
-            f"{repo_id} is a LeRobot dataset of format {version}: {migration_advice(version, root, repo_id)}"
-        )
-    if not version.startswith("v3"):
-        raise ValueError(f"{path} describes no LeRobot dataset of format v3.0 (it says {version}): {AGAIN}.")
-    try:
-        _check_info(info)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{path} is damaged ({first_line(error)}): {AGAIN}.") from error
-    return info
-
-
-def migration_advice(version: str, root: Path, repo_id: str) -> str:
-    """Return how to bring a dataset of an older format to v3.0: a command that neither looks elsewhere nor uploads."""
-    if not version.startswith("v2.1"):
-        return (
-            "lerobot of today migrates v2.1 only, so bring it to v2.1 with an older one first (0.3.3 has the step from "
-            "v2.0), then to v3.0."
-        )
-    is_download = "snapshots" in Path(root).parts  # Only its metadata is here.
-    folder = Path(root.name if not is_download else f"{repo_id.rpartition('/')[2]}-v3")
-    folder = folder if is_download else Path(root)
-    return (
-        f"migrate it to v3.0 with `python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id={repo_id} "
-        f"--root={folder} --push-to-hub=false`, then give --local_dir {folder}."
-    )
-
-
-def _check_info(info: dict) -> None:
-    """Raise an error about whatever is missing or impossible in `info.json`."""
-    if not 0 < float(info["fps"]) < math.inf:
-        raise ValueError(f"fps is {info['fps']}")
-    for key, item in info["features"].items():
-        sizes = [int(size) for size in item["shape"]]
-        if not isinstance(item["dtype"], str) or min(sizes, default=1) < 1 or math.prod(sizes) > 1 << 31:
-            raise ValueError(f"feature {key} is {item}")
-        if _is_numeric(item) and math.prod(sizes) > MAX_ACTION_DIM:
-            raise ValueError(f"feature {key} has shape {sizes}")
-    total = info.get("total_episodes")
-    if total is not None and not isinstance(total, int):
-        raise ValueError(f"total_episodes is {total!r}")
-    # Fill in the patterns of file names once, so that wrong ones fail here.
-    _inside(info["data_path"].format(chunk_index=0, file_index=0), "data_path")
-    if any(item["dtype"] == "video" for item in info["features"].values()):
-        _inside(info["video_path"].format(video_key="x", chunk_index=0, file_index=0), "video_path")
-
-
-def _inside(path: str, where: str) -> str:
-    """Return a path of a dataset unless it leads out of the dataset's folder, to other files of this machine."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in path:
-        raise ValueError(f"{where} names a file outside the dataset ({path}): {AGAIN}.")
-    return path
-
-
-def local_root(repo_id: str, local_dir: str | Path | None) -> Path | None:
-    """Return where a dataset lies on this machine: `local_dir`, the folder `repo_id`, or lerobot's own folder of
-    recordings; None if nowhere."""
-    if local_dir is not None:
-        return Path(local_dir)
-    folders = [Path(repo_id).expanduser(), _lerobot_home() / repo_id]
-    return next((folder for folder in folders if (folder / INFO_PATH).is_file()), None)
-
-
-def _lerobot_home() -> Path:
-    default = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "lerobot"
-    return Path(os.environ.get("HF_LEROBOT_HOME", default)).expanduser()
-
-
-def flatten_names(names, action_dim: int) -> list[str] | None:
-    """Return LeRobot's `names` in any of its spellings as one list of `action_dim` names, or None."""
-    if isinstance(names, dict):
-        by_position = all(isinstance(value, int) for value in names.values())
-        names = list(names if by_position else names.values())
-    flat = [str(name) for name in _leaves(names)] if isinstance(names, list) else []
-    return flat if len(flat) == action_dim else None
-
-
-def _leaves(names) -> Iterator:
-    for name in names:
-        if isinstance(name, list | tuple):
-            yield from _leaves(name)
-        else:
-            yield name
-
-
-def find_units(feature: dict, action_dim: int) -> list[str] | None:
-    """Return the unit of each dimension if the recording names them in the feature, or None.
-
-    LeRobot has no field of its own for units, but keeps further keys of a feature: "units" (or "unit"), next to "names"
-    or within "info", as one text for all dimensions or a list of one each.
-    """
-    info = feature.get("info") or {}
-    found = next((place[key] for place in (feature, info) for key in ("units", "unit") if place.get(key)), None)
-    return [found] * action_dim if isinstance(found, str) else flatten_names(found, action_dim)
-
-
-def _is_numeric(feature: dict) -> bool:
-    return str(feature["dtype"]).startswith(("float", "double", "int", "uint", "bool"))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-
-
-def _rows(path: Path, numbers: Sequence[int], columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of these episodes in the order of the file, a few at a time: `columns`, `episode_index` and, if
-    there is one, `frame_index`."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {AGAIN}.")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True, **STREAMING_READ) as file:
-            names = file.schema_arrow.names
-            for column in (*columns, "episode_index"):
-                if column not in names:
-                    raise KeyError(f"there is no column {column}")
-            wanted = [*columns, "episode_index", *(name for name in names if name == "frame_index")]
-            groups = _row_groups_of(file, numbers)
-            for batch in file.iter_batches(batch_size, groups, wanted, use_threads=False):
-                yield batch.filter(pc.is_in(batch["episode_index"], pa.array(numbers, pa.int64())))
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({first_line(error)}): {AGAIN}.") from error
-
-
-def _frame_indices(batch: pa.RecordBatch) -> np.ndarray:
-    """Return the `frame_index` of every row; -1 if the dataset has none, and its rows are in order."""
-    if "frame_index" not in batch.schema.names:
-        return np.full(len(batch), -1, np.int64)
-    return batch["frame_index"].to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _row_groups_of(file: pq.ParquetFile, numbers: Sequence[int]) -> list[int]:
-    """Return the row groups that can hold rows of these (increasing) episodes, as far as their statistics tell."""
-    metadata, chosen = file.metadata, []
-    position = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index("episode_index")
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(position).statistics
-        known = statistics is not None and statistics.has_min_max
-        if not known or (statistics.min <= numbers[-1] and statistics.max >= numbers[0]):
-            chosen.append(group)
-    return chosen
-
-
-def _matrix(column: pa.Array, width: int, path: Path) -> tuple[int | None, np.ndarray]:
-    """Return a column of numbers, or of (nested) lists of them, as (rows, width) in their own type.
-
-    The first value is the first row with a missing value, None if there is none; the matrix is not to be used then.
-    """
-    rows = len(column)
-    while True:
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
-        if column.null_count:
-            missing = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            return missing * rows // len(column), np.zeros((rows, width))
-        if not pa.types.is_nested(column.type) or not hasattr(column, "flatten") or pa.types.is_struct(column.type):
-            break
-        lengths = pc.list_value_length(column)
-        if len(lengths) and pc.min(lengths).as_py() != pc.max(lengths).as_py():
-            break
-        column = column.flatten()
-    if not _is_number(column.type) or len(column) != rows * width:
-        raise ValueError(f"{path} holds actions that are not {width} numbers wide: {AGAIN}.")
-    return None, column.to_numpy(zero_copy_only=False).reshape(rows, width)
 
 
 def _runs(numbers: Sequence[int], key: Callable[[int], Path]) -> Iterator[tuple[Path, list[int]]]:
@@ -545,16 +366,6 @@ def _runs(numbers: Sequence[int], key: Callable[[int], Path]) -> Iterator[tuple[
         group.append(number)
     if group:
         yield key(group[0]), group
-
-
-def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
-    check_not_lfs_pointer(path)
-    try:
-        return pq.read_table(
-            path, columns=columns, partitioning=None, use_threads=False, page_checksum_verification=True
-        )
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read ({first_line(error)}): {AGAIN}.") from error
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
-"""The models spelled out: the slow, plain form that the fast one is held against.
+"""The models of `dreamer_hf`, computed one number at a time in float64: the reference for the tests.
 
-Everything is computed for every token, in float64, with separate projections, one head at a time, masks and rotations
-written out per position. Weights come from our modules.
+Every token, head, channel pair, patch and action component is computed by itself, from its definition in the paper
+(arXiv 2509.24527), with the weights of the package's models. `plain_dreamer4.py` is the form to read first.
+
+Shapes: T frames, N tokens of a frame, D width, L tokens of a sequence, N_z latent tokens, d_z latent channels.
 """
 
 import math
@@ -15,7 +17,7 @@ def rms_norm(x, module):
 
 
 def rotate_pairs(x, theta):
-    """Rotates the channel pairs (i, i + h/2) of row p of x (L,h) by p * theta^(-2i/h)."""
+    """Rotate the channel pairs (i, i + h/2) of row p of x (L,h) by p * theta^(-2i/h)."""
     length, width = x.shape
     out = torch.empty_like(x)
     positions = torch.arange(length, dtype=torch.float64)
@@ -28,7 +30,7 @@ def rotate_pairs(x, theta):
 
 
 def attention(x, module, visible):
-    """(L,D) tokens of one sequence at positions 0..L-1, visible (L,L) bool -> (L,D)."""
+    """Attend among the tokens (L,D) of one sequence at positions 0..L-1, visible (L,L) bool -> (L,D)."""
     config, width = module.config, module.head_dim
     key_width = module.num_key_value_heads * width
     weight = module.qkv_proj.weight.double()
@@ -59,7 +61,7 @@ def mlp(x, module):
 
 
 def transformer(x, module, space_visible):
-    """(T,N,D) float64 -> (T,N,D), all layers for all tokens."""
+    """Run all layers for all tokens, (T,N,D) float64 -> (T,N,D)."""
     config = module.config
     frames, tokens = x.shape[:2]
     lag = torch.arange(frames)[:, None] - torch.arange(frames)[None, :]
@@ -81,7 +83,7 @@ def linear(x, module):
 
 
 def cell_of_patch(n, config):
-    """The token of the bottleneck that stands for patch n, where latents are spatial."""
+    """Return the token of the bottleneck that stands for patch n, with spatial latents."""
     columns = config.frame_size[1] // config.patch_size
     side = math.isqrt(config.num_patches // (config.num_latent_tokens * config.latent_group_size))
     row, column = divmod(n, columns)
@@ -89,7 +91,7 @@ def cell_of_patch(n, config):
 
 
 def is_visible(query, key, config, in_decoder):
-    """Whether one token of [patches | bottleneck] sees another."""
+    """Return whether one token of [patches | bottleneck] sees another."""
     count = config.num_patches
     if query == key or (query < count and key < count):
         return True
@@ -107,7 +109,7 @@ def visibility(config, in_decoder):
 
 
 def encode(pixels, tokenizer, patch_mask=None):
-    """(T,C,H,W) in [0, 1] -> latents (T,N_z,d_z)."""
+    """Encode frames (T,C,H,W) in [0, 1] into latents (T,N_z,d_z)."""
     config, encoder = tokenizer.config, tokenizer.encoder
     size, columns = config.patch_size, config.frame_size[1] // config.patch_size
     mean, std = (torch.tensor(values).double()[:, None, None] for values in (config.image_mean, config.image_std))
@@ -125,12 +127,12 @@ def encode(pixels, tokenizer, patch_mask=None):
         frames.append(torch.cat([torch.stack(tokens), encoder.latent_tokens.double()]))
     hidden_states = transformer(torch.stack(frames), encoder.transformer, visibility(config, in_decoder=False))
     tokens = torch.tanh(linear(hidden_states[:, config.num_patches :], encoder.latent_proj))
-    group = config.latent_group_size  # neighbors stand side by side in one latent
+    group = config.latent_group_size  # neighbors are the parts of one latent
     return torch.cat([tokens[:, i::group] for i in range(group)], dim=2)
 
 
 def decode(latents, tokenizer):
-    """Latents (T,N_z,d_z) -> unclamped pixels (T,C,H,W)."""
+    """Decode latents (T,N_z,d_z) into pixels (T,C,H,W), not clamped."""
     config, decoder = tokenizer.config, tokenizer.decoder
     size, count = config.patch_size, config.num_patches
     height, width = config.frame_size
@@ -151,7 +153,7 @@ def decode(latents, tokenizer):
 
 
 def action_tokens(dynamics, action, has_action):
-    """The action tokens (A,D) of one frame from its raw action (a,)."""
+    """Return the action tokens (A,D) of one frame for its raw action (a,)."""
     config, encoder = dynamics.config, dynamics.action_encoder
     tokens = encoder.action_tokens.double()
     if not has_action:
@@ -174,7 +176,7 @@ def action_tokens(dynamics, action, has_action):
 
 
 def denoise(latents, signal_ids, step_ids, actions, action_mask, dynamics):
-    """Noisy latents (T,N_z,d_z) of one row -> clean prediction (T,N_z,d_z)."""
+    """Predict clean latents (T,N_z,d_z) from the noisy ones of one row."""
     frames = []
     for t, frame in enumerate(latents):
         step = dynamics.step_size_embedding.weight[step_ids[t]].double()

@@ -1,6 +1,6 @@
-"""The fast models equal the plain ones, for every option of the paper."""
+"""The fast models equal the reference that computes one number at a time, for every option of the paper."""
 
-import plain_reference as plain
+import elementwise_dreamer4 as elementwise
 import pytest
 import torch
 
@@ -24,9 +24,9 @@ def test_tokenizer(options):
     with torch.no_grad():
         output = tokenizer(frames, patch_mask=patch_mask)
         for row in range(2):
-            latents = plain.encode(frames[row], tokenizer, patch_mask[row])
+            latents = elementwise.encode(frames[row], tokenizer, patch_mask[row])
             torch.testing.assert_close(output.latents[row].double(), latents, atol=1e-5, rtol=1e-4)
-            expected = plain.decode(latents, tokenizer)
+            expected = elementwise.decode(latents, tokenizer)
             torch.testing.assert_close(output.reconstruction[row].double(), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -54,9 +54,9 @@ def test_tokenizer_of_other_frames_and_bottlenecks(options):
         output = tokenizer(frames)
         assert output.reconstruction.shape == frames.shape
         assert output.latents.shape[2:] == (config.num_latent_tokens, config.latent_dim)
-        latents = plain.encode(frames[0], tokenizer)
+        latents = elementwise.encode(frames[0], tokenizer)
         torch.testing.assert_close(output.latents[0].double(), latents, atol=1e-5, rtol=1e-4)
-        expected = plain.decode(latents, tokenizer)
+        expected = elementwise.decode(latents, tokenizer)
         torch.testing.assert_close(output.reconstruction[0].double(), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -66,7 +66,7 @@ def test_latent_noise_is_decoded_but_not_returned():
         latents = tokenizer(frames).latents
         noise = 0.3 * randn(*latents.shape)
         noisy = tokenizer(frames, latent_noise=noise)
-        expected = plain.decode(latents[0] + noise[0], tokenizer)
+        expected = elementwise.decode(latents[0] + noise[0], tokenizer)
     torch.testing.assert_close(noisy.latents, latents)
     torch.testing.assert_close(noisy.reconstruction[0].double(), expected, atol=1e-4, rtol=1e-4)
 
@@ -93,11 +93,11 @@ def test_dynamics(options):
         output = dynamics(latents, signal_ids, step_ids, actions, action_mask).latents
         for row in range(2):
             arguments = (latents[row], signal_ids[row], step_ids[row], actions[row], action_mask[row])
-            expected = plain.denoise(*arguments, dynamics)
+            expected = elementwise.denoise(*arguments, dynamics)
             torch.testing.assert_close(output[row].double(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_missing_actions_may_hold_anything():
+def test_missing_actions_may_hold_any_values():
     dynamics = tiny_dynamics(action_dim=2, action_num_classes=[0, 3])
     latents, ids = randn(1, 4, 3, 5), torch.zeros(1, 4, dtype=torch.long)
     actions = torch.tensor([[[0.5, 1.0], [torch.nan, torch.inf], [0.1, 2.0], [torch.nan, -7.0]]])
@@ -105,8 +105,8 @@ def test_missing_actions_may_hold_anything():
     with torch.no_grad():
         output = dynamics(latents, ids, ids, actions, action_mask).latents
         cleaned = dynamics(latents, ids, ids, actions.nan_to_num(0, 0, 0).clamp(0, 2), action_mask).latents
-        unlabelled = dynamics(latents, ids, ids, actions, torch.zeros_like(action_mask)).latents
+        unlabeled = dynamics(latents, ids, ids, actions, torch.zeros_like(action_mask)).latents
         without = dynamics(latents, ids, ids).latents
     assert torch.equal(output, cleaned)
-    assert torch.equal(unlabelled, without)
+    assert torch.equal(unlabeled, without)
     assert not torch.allclose(output, without)
