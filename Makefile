@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train play test test-fast test-gpu test-all test-system system-packages lint lock clean
+.PHONY: help setup demo demo-train play test test-fast test-gpu test-all fuzz test-system system-packages lint lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -52,6 +52,9 @@ test-fast: $(BYTECODE)  ## Run the quick tests, for the edit loop (at most 90 se
 
 test-gpu: $(BYTECODE)  ## Run the tests that need a GPU
 	$(PYTEST) -m gpu
+
+fuzz: $(BYTECODE)  ## Damage files of every format; for example: make fuzz FUZZ_SEED=1 FUZZ_TRIES=1000
+	OMP_NUM_THREADS=1 FUZZ_SEED=$(FUZZ_SEED) FUZZ_TRIES=$(FUZZ_TRIES) $(PYTHON) tests/fuzz/damage.py
 
 test-all: test test-system  ## Run all tests (installs chromium, chromium-driver, xvfb and xdotool with apt-get)
 

@@ -82,6 +82,10 @@ class DreamerConfigMixin:
             return super().from_dict(values, **kwargs)
         except StrictDataclassError as error:
             raise ValueError(f"invalid {cls.model_type} config: {error.__cause__ or error}") from error
+        except (AttributeError, IndexError, KeyError, TypeError, RecursionError) as error:
+            # The base class does not check its own fields, such as `id2label`, before it uses them.
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"invalid {cls.model_type} config: a field has the wrong type ({reason}).") from error
 
     def __post_init__(self, **kwargs):
         dtype = kwargs.get("torch_dtype") if self.dtype is None else self.dtype

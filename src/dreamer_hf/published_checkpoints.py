@@ -11,6 +11,8 @@ head.
 
 import pickle
 import re
+import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -25,6 +27,8 @@ PUBLISHED_CONTEXT_LENGTH = 32
 """The window of the published models in frames; it is not stored either."""
 
 StateDict = dict[str, torch.Tensor]
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -37,8 +41,9 @@ def read_state_dict(path: str | Path) -> StateDict:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}: give the path of a published .pt checkpoint.")
     try:
+        _check_crcs(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (*UNREADABLE, *ZIP_ERRORS) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path} is not a checkpoint that can be read safely ({reason}): download it again."
@@ -51,6 +56,15 @@ def read_state_dict(path: str | Path) -> StateDict:
             f"{path} holds no named tensors under 'model' or at its top level: give a published .pt checkpoint."
         )
     return {_plain_key(key): tensor for key, tensor in tensors.items()}
+
+
+def _check_crcs(path: str | Path) -> None:
+    """Raise `zipfile.BadZipFile` if a member of the file is damaged: `torch.load` does not compare checksums."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
 
 
 def _plain_key(key: str) -> str:
@@ -105,6 +119,8 @@ class PublishedReader:
         tensor = self.left.pop(key, None)
         if tensor is None:
             self.missing.append(key)
+        elif tensor.is_meta or tensor.layout != torch.strided:
+            self.misshapen.append(f"{key} without plain values")
         elif tuple(tensor.shape) != shape or not tensor.is_floating_point():
             self.misshapen.append(f"{key} {tensor.dtype} {tuple(tensor.shape)} instead of {shape}")
         elif not tensor.isfinite().all():

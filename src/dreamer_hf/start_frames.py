@@ -3,6 +3,7 @@
 S starts, C context frames each, A action dimensions, H height, W width.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,16 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from .data import EpisodeWindows
 from .data.files import replacing
 from .data.start_sources import CONTEXT_FRAMES, MAX_STARTS, SOURCES, read_starts, starts_of_dataset
 from .frame_inputs import START_FRAMES_NAME
 from .worlds import resolve_model
+
+DIGEST_KEY = "sha256"
 
 
 @dataclass
@@ -101,7 +104,7 @@ def save_start_frames(folder: str | os.PathLike, starts: StartFrames) -> Path:
     path = Path(folder) / START_FRAMES_NAME
     tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(starts).items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        save_file(tensors, temporary, metadata={"format": "pt", DIGEST_KEY: _digest(tensors)})
     return path
 
 
@@ -116,10 +119,23 @@ def load_start_frames(path_or_repo: str | os.PathLike) -> StartFrames:
     """
     path = _find_start_frames(path_or_repo)
     try:
-        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get(DIGEST_KEY)  # Files from before version 0.2.0 have none.
+        if expected is not None and expected != _digest(tensors):
+            raise ValueError(f"{path} is damaged (its digest differs): write it again, or give other start frames.")
         return StartFrames(*(tensors[name] for name in ("pixel_values_videos", "actions", "action_mask")))
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}): write it again, or give other start frames.") from error
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of tensors: their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def starts_from_dataset(

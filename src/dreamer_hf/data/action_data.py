@@ -4,6 +4,7 @@ A is the number of action dimensions.
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +118,8 @@ def read_action_table(path: Path) -> tuple[np.ndarray, list[str] | None]:
 
 def _read_csv(path: Path) -> tuple[np.ndarray, list[str] | None]:
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    delimiter = ";" if lines and ";" in lines[0] else ","
+    # A separator inside quotes belongs to a name.
+    delimiter = ";" if lines and ";" in re.sub('"[^"]*"', "", lines[0]) else ","
     rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if delimiter == ";":
