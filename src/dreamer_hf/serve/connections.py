@@ -47,12 +47,12 @@ class LimitedHttpProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._waiting_since = time.monotonic()
-        self._await("head")
+        self._set_deadline("head")
         if len(self.connections) > self._max_connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._await(None)
+        self._set_deadline(None)
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -60,7 +60,7 @@ class LimitedHttpProtocol(H11Protocol):
         super().handle_events()
         if len(self.conn.trailing_data[0]) > MAX_PIPELINED_BYTES:
             self.transport.abort()
-        self._await(self._missing())
+        self._set_deadline(self._missing())
 
     def on_response_complete(self) -> None:
         self._waiting_since = time.monotonic()
@@ -68,11 +68,11 @@ class LimitedHttpProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._await(self._missing())
+        self._set_deadline(self._missing())
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._await(self._missing())
+        self._set_deadline(self._missing())
 
     @property
     def is_idle(self) -> bool:
@@ -80,7 +80,7 @@ class LimitedHttpProtocol(H11Protocol):
         return self.conn.their_state is h11.IDLE
 
     def _missing(self) -> str | None:
-        """Return what the client has begun and not completed."""
+        """Return what the client has started and not completed."""
         if self not in self.connections:  # closed, or a WebSocket now
             return None
         if self.flow.write_paused:
@@ -89,7 +89,7 @@ class LimitedHttpProtocol(H11Protocol):
             return "body"
         return "head" if self.is_idle and self.conn.trailing_data[0] else None
 
-    def _await(self, part: str | None) -> None:
+    def _set_deadline(self, part: str | None) -> None:
         """Set the deadline for what is missing; it does not move while the same thing is missing."""
         if part == self._awaited:
             return

@@ -13,7 +13,7 @@ log = logging.getLogger(__package__)
 
 
 class Recording:
-    """An MP4 file of a running dream. Frames are encoded in another thread than they are dreamt in.
+    """An MP4 file of a running dream. Frames are encoded in another thread than they are dreamed in.
 
     Args:
         path: the file to write.
