@@ -37,11 +37,39 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A subcommand whose function parses the arguments itself, because presets and YAML files supply options, too.
+
+    Attributes:
+        help: sentence for `dreamer --help`.
+        run: where the function is, as "module:name" in this package.
+        arguments: positional arguments of the function, before the list of arguments and `prog`, the command's name.
+    """
+
+    help: str
+    run: str
+    arguments: tuple[str, ...] = ()
+
+    def load(self, name: str) -> click.Command:
+        """Return the command; the function is imported when it runs."""
+
+        @click.command(
+            name, add_help_option=False, context_settings={"ignore_unknown_options": True, "help_option_names": []}
+        )
+        @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+        @click.pass_context
+        def run(context, argv):
+            _load(self.run)(*self.arguments, list(argv), prog=context.command_path)
+
+        return run
+
+
+@dataclass(frozen=True)
 class Family:
     """A group of subcommands."""
 
     help: str
-    entries: "dict[str, Entry | Family]"
+    entries: "dict[str, Entry | Passed | Family]"
 
     def load(self, name: str) -> click.Group:
         """Return the group; its subcommands are loaded one by one, when they are asked for."""
@@ -51,7 +79,7 @@ class Family:
 class LazyGroup(click.Group):
     """A click group whose subcommands are imported when they are used."""
 
-    def __init__(self, name: str, entries: dict[str, Entry | Family], help: str, **settings):
+    def __init__(self, name: str, entries: dict[str, Entry | Passed | Family], help: str, **settings):
         settings["context_settings"] = {"help_option_names": ["--help", "-h"]}
         super().__init__(name, help=help, **settings)
         self._entries = entries
@@ -148,6 +176,18 @@ COMMANDS = {
         "data.inspect_dataset:inspect_shards",
         "dreamer inspect data/pusht --preview sheet.png",
     ),
+    "train": Family(
+        "Train a tokenizer, or a dynamics model on its latents.",
+        {
+            "tokenizer": Passed("Train a tokenizer on a folder of shards.", "training.runs:main", ("tokenizer",)),
+            "dynamics": Passed(
+                "Train a dynamics model on the latents of a tokenizer, and save a world.",
+                "training.runs:main",
+                ("dynamics",),
+            ),
+        },
+    ),
+    "encode-latents": Passed("Encode a folder of shards once with a frozen tokenizer.", "training.latents:main"),
     "evaluate": Entry(
         "Measure a world on held-out episodes, against baselines and an upper bound.",
         "evaluation.evaluation_options:EvaluationOptions",
