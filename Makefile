@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train play test test-fast test-gpu test-all fuzz test-system system-packages lint lock clean
+.PHONY: help setup demo demo-train play test test-fast test-gpu test-all fuzz test-system system-packages lint docs release-check lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -39,6 +39,16 @@ lint: $(STAMP)  ## Check the style of every file: format, names, imports and Eng
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -q tests/test_architecture.py tests/test_style.py
+
+docs: $(STAMP)  ## Build the documentation site into outputs/site/
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+# The wheel is tested outside of this folder, in an environment with only the base dependencies.
+release-check: $(STAMP)  ## Build the sdist and the wheel, check them, and run the wheel in a new environment
+	rm -rf dist
+	$(UV) build --quiet --out-dir dist
+	$(PYTHON) -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(PYTEST) -n 0 tests/test_wheel.py
 
 # Two workers of one thread each: tiny models gain nothing from more, and lose much to waiting for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
