@@ -125,8 +125,6 @@ def test_tables_are_read_as_spreadsheets_write_them(rows, named, bom, semicolon,
 @seed(5)
 @few
 @given(text=st.text(alphabet="0123456789.,;\"'\n\r\t -+eEnaif\x00xé", max_size=40))
-@example("1\n2,3")
-@example("nan,1")
 def test_any_text_is_a_table_of_numbers_or_refused(text, tmp_path):
     (tmp_path / "a.csv").write_bytes(text.encode())
     table = refused(read_action_table, tmp_path / "a.csv")
@@ -138,7 +136,9 @@ def test_any_text_is_a_table_of_numbers_or_refused(text, tmp_path):
 @seed(6)
 @few
 @given(
-    actions=st.lists(st.lists(st.floats(-1e30, 1e30, width=32), min_size=2, max_size=2), min_size=1, max_size=8),
+    actions=st.lists(
+        st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=2, max_size=2), min_size=1, max_size=8
+    ),
     cut=st.integers(0, 8),
 )
 def test_statistics_do_not_depend_on_how_the_actions_are_split(actions, cut):
@@ -153,9 +153,11 @@ def test_statistics_do_not_depend_on_how_the_actions_are_split(actions, cut):
 @seed(7)
 @few
 @given(actions=st.lists(st.floats(width=32), min_size=2, max_size=2))
-def test_nearest_valid_actions_are_valid(actions):
-    valid = SPACE.valid(np.float32(actions))
-    assert np.isfinite(valid).all() and (valid >= SPACE.low).all() and (valid <= SPACE.high).all()
+def test_actions_are_clipped_to_the_valid_range_or_refused(actions):
+    valid = refused(SPACE.valid, np.float32(actions))
+    assert (valid is None) == (not np.isfinite(actions).all())
+    if valid is not None:
+        assert (valid >= SPACE.low).all() and (valid <= SPACE.high).all()
 
 
 messages = st.fixed_dictionaries(

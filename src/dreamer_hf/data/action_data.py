@@ -122,9 +122,9 @@ def _read_csv(path: Path) -> tuple[np.ndarray, list[str] | None]:
     delimiter = ";" if lines and ";" in re.sub('"[^"]*"', "", lines[0]) else ","
     rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
-    if delimiter == ";":
-        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
-    names = rows.pop(0) if rows and not any(map(_is_number, rows[0])) else None
+    numbers = [[cell.replace(",", ".") for cell in row] for row in rows] if delimiter == ";" else rows
+    names = rows[0] if rows and not any(map(_is_number, numbers[0])) else None
+    rows = numbers if names is None else numbers[1:]
     if names is not None and rows and len(names) != len(rows[0]):
         raise ValueError(f"{len(names)} names for {len(rows[0])} columns")
     return np.array([[float(cell) for cell in row] for row in rows], np.float64), names

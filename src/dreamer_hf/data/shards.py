@@ -268,7 +268,9 @@ class ShardIndex:
             raise ValueError(
                 f"{path} is damaged ({first_line(error)}): delete it, and the shards are read instead."
             ) from error
-        are_numbers = all(array.ndim == 1 and array.dtype.kind in "iub" for array in loaded)
+        are_numbers = all(
+            isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iub" for array in loaded
+        )
         if not are_numbers or len({len(array) for array in loaded}) > 1:
             raise ValueError(
                 f"{path} does not hold one integer per episode: delete it, and the shards are read instead."
