@@ -14,6 +14,10 @@ from .weight_files import verify_weights
 from .worlds import resolve_model
 
 
+MALFORMED = (TypeError, AttributeError, KeyError, IndexError)
+"""What transformers raises for a `config.json` whose fields have other types than it expects."""
+
+
 def load_world(
     path_or_repo: str,
     device: str | None = None,
@@ -46,7 +50,7 @@ def load_world(
         verify_weights(path_or_repo)
         dtype = dtype or ("float32" if place.type == "cpu" else "auto")
         world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, *MALFORMED) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."

@@ -208,7 +208,13 @@ def _differences(written: dict, taken: dict) -> list[str]:
     for key, value in written.items():
         if isinstance(value, dict) and isinstance(taken.get(key), dict):
             found += _differences(value, taken[key])
-        elif key in taken and key not in free and value is not None and taken[key] != value:
+        elif (
+            key in taken
+            and key not in free
+            and value is not None
+            and taken[key] != value
+            and repr(taken[key]) != repr(value)
+        ):
             found.append(key)
     return found
 

@@ -5,6 +5,8 @@ A is the number of action dimensions.
 
 import csv
 import re
+import tokenize
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from .files import first_line
 
 ROUNDING_STEPS = 4
 """A standard deviation of fewer steps between neighboring float32 values is rounding noise."""
+UNREADABLE = (
+    *(ValueError, AttributeError, EOFError, OSError, MemoryError, csv.Error),
+    *(TypeError, OverflowError, SyntaxError, RecursionError, tokenize.TokenError, zipfile.BadZipFile),
+)
+"""What NumPy and `csv` raise for files that are damaged; NumPy parses the header of a `.npy` file as Python code."""
 
 
 @dataclass
@@ -108,7 +115,7 @@ def read_action_table(path: Path) -> tuple[np.ndarray, list[str] | None]:
         )
         if actions.dtype.kind not in "fiub" or actions.ndim != 2 or not actions.size:
             raise ValueError(f"shape {actions.shape} and type {actions.dtype}")
-    except (ValueError, AttributeError, EOFError, OSError, MemoryError, csv.Error) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} does not hold a table of numbers, one row of actions per frame ({first_line(error)}): repair or "
             "remove it."
