@@ -6,6 +6,9 @@ from transformers.configuration_utils import PreTrainedConfig
 DIGESTS_KEY = "weights_sha256"
 """Where `config.json` holds the digests of the weight files; they belong to the folder, not to the config."""
 
+MAX_REASON = 300
+"""Characters of a message that may quote a whole file."""
+
 LARGEST = 1e30
 """Numbers beyond this are refused: they would overflow in float32."""
 
@@ -81,7 +84,9 @@ class DreamerConfigMixin:
         try:
             return super().from_dict(values, **kwargs)
         except StrictDataclassError as error:
-            raise ValueError(f"invalid {cls.model_type} config: {error.__cause__ or error}") from error
+            reason = str(error.__cause__ or error)
+            reason = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}..."
+            raise ValueError(f"invalid {cls.model_type} config: {reason}") from error
         except (AttributeError, IndexError, KeyError, TypeError, RecursionError) as error:
             # The base class does not check its own fields, such as `id2label`, before it uses them.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

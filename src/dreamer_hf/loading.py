@@ -13,7 +13,6 @@ from .start_frames import StartFrames, load_start_frames, read_start_frames
 from .weight_files import verify_weights
 from .worlds import resolve_model
 
-
 MALFORMED = (TypeError, AttributeError, KeyError, IndexError)
 """What transformers raises for a `config.json` whose fields have other types than it expects."""
 

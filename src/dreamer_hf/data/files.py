@@ -238,5 +238,6 @@ def check_not_lfs_pointer(path: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the name of its type if it has no message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an error's message, at most 500 characters, or the name of its type without a message."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 500 else f"{line[:500]}..."
