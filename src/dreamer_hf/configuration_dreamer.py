@@ -436,6 +436,8 @@ class DreamerWorldConfig(DreamerConfigMixin, PreTrainedConfig):
         Raises:
             ValueError: if the latents of the tokenizer and of the dynamics model differ in number or width.
         """
+        if self.initializer_range is not None and not 0 <= self.initializer_range < LARGEST:
+            raise ValueError(f"expected initializer_range to be at least 0, got {self.initializer_range}.")
         for name, kind in {
             "tokenizer_config": DreamerTokenizerConfig,
             "dynamics_config": DreamerDynamicsConfig,
