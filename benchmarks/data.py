@@ -1,8 +1,9 @@
-"""Measures conversion and reading, as ratios in one run, and prints the tables of README and docs/decisions/0007-shard-codec.md.
+"""Measure conversion and reading, as ratios in one run, for README and docs/decisions/0007-shard-codec.md.
 
-Records play in PushT at 96 pixels, encoded as LeRobot does by default (or takes an existing LeRobotDataset of such video
-by --root), joins it several times to one long dataset, converts that from 10 to 5 frames a second and to 256 pixels, and
-reads windows of 32 frames at random, beside the plain ways to do the same. About three minutes on two quiet cores.
+Prints the tables of these files. Records play in PushT at 96 pixels, encoded with the defaults of LeRobot (or takes an
+existing LeRobotDataset of such video with --root), repeats it to make one long dataset, converts that from 10 to 5
+frames per second and to 256 pixels, and reads windows of 32 frames at random. Times the straightforward ways to do the
+same for comparison. Takes about three minutes on two idle cores.
 
 python benchmarks/data.py --work_dir /tmp/benchmark
 """
@@ -143,7 +144,7 @@ def time_converter(
 
 
 def time_plain_loop(root: Path, count: int = 600) -> tuple[float, float]:
-    """Frames a second, and frames a second of processor time, of the way everybody writes first."""
+    """Return the frames per second, and per second of CPU time, of the straightforward loop."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     dataset = LeRobotDataset(REPO_ID, root=root, video_backend="pyav")
@@ -178,7 +179,7 @@ def measure_codecs(datasets: dict[str, np.ndarray], work_dir: Path) -> dict[str,
 
 
 def measure_codec(frames: np.ndarray, chunk: int, filters: dict, path: Path, cache: int) -> dict[str, float]:
-    """Frames a second of one core's time, read and written, and MB on disk."""
+    """Return the frames per second of CPU time, read and written, and the MB on disk."""
     episodes, length, *shape = frames.shape
     start = time.process_time()
     with h5py.File(path, "w", libver=("v110", "v110")) as file:

@@ -1,4 +1,4 @@
-"""The shape of the package: imports run one way, and every file is small and has a name of its own.
+"""The shape of the package: imports run one way, and every file is small and has a unique name.
 
 The tests read the sources and import nothing, so they also see the imports inside functions.
 """

@@ -55,7 +55,7 @@ def assert_same_frames(ours, theirs):
     assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
 
 
-def test_a_seed_gives_the_plain_rollout_to_the_bit(dreams, world, starts):
+def test_a_seed_gives_the_plain_rollout_bit_for_bit(dreams, world, starts):
     actions = [action_of(0, t) for t in range(6)]
     members = dreams.begin([1], [3])
     frames = [step(dreams, members, [action])[0] for action in actions]

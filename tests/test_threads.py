@@ -19,7 +19,7 @@ def eight_threads():
 
 @pytest.fixture
 def work_that_takes(monkeypatch):
-    """Makes work whose duration depends on the number of threads, on a clock of its own."""
+    """Make work whose duration depends on the number of threads, measured by a fake clock."""
     now = [0.0]
     monkeypatch.setattr(threads, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 

@@ -213,7 +213,7 @@ class DreamerCache(Cache):
     def chunks(self, num_frames: int) -> Iterator[slice]:
         """Yield slices that split a sequence into the passes to give it in.
 
-        A pass attends to the ring and to all of its own frames, so one long pass costs quadratically.
+        A pass attends to the ring and to all of its frames, so the cost of one long pass is quadratic.
         """
         length = max(self.context_length, MIN_CHUNK_FRAMES)
         for start in range(0, num_frames, length):
@@ -221,9 +221,9 @@ class DreamerCache(Cache):
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
-        """Take back what the passes in this block have committed if it fails.
+        """Undo what the passes in this block have committed if the block fails.
 
-        What they wrote into the ring stays there. It is no part of any window, and the next pass overwrites it.
+        What they wrote into the ring stays there. No window includes it, and the next pass overwrites it.
         """
         position = self.next_position.clone()
         try:

@@ -130,7 +130,7 @@ class Dreams:
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
 
     def choose_threads(self, dreams: Sequence[Dream], threads: int | None = None) -> ThreadChoice | None:
-        """Set the number of CPU threads that suits stepping these dreams, which stay as they are.
+        """Set the number of CPU threads that suits stepping these dreams, without changing them.
 
         Args:
             dreams: the dreams that will step together.
@@ -149,7 +149,7 @@ class Dreams:
         return self._put(self.rollout(dreams).clone(), [replace(dream) for dream in dreams])
 
     def rewind(self, dreams: Sequence[Dream], moments: Sequence[Dream]) -> None:
-        """Bring R dreams back to the state of as many clones, in place; the clones stay as they are."""
+        """Bring R dreams back to the state of as many clones, in place; the clones do not change."""
         self.rollout(dreams).copy_(self.rollout(moments))
         for dream, moment in zip(dreams, moments, strict=True):
             dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step

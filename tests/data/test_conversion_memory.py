@@ -13,7 +13,7 @@ from tiny import TINY_REPO_ID
 
 pytestmark = pytest.mark.slow
 
-VIDEO_SIZE, PICTURE_SIZE, STORED_SIZE = 32, 96, 160
+VIDEO_SIZE, IMAGE_SIZE, STORED_SIZE = 32, 96, 160
 SHORT, LONG_VIDEO, LONG_TABLE = 40, 700, 1600
 CONVERT = """
 import sys
@@ -30,22 +30,22 @@ print(int(status["VmHWM"].split()[0]) / 1024)
 
 
 def record(root, num_frames, use_videos):
-    """One episode, in which a picture rolls by: a smooth one as video, noise as pictures."""
+    """One episode, in which an image scrolls: a smooth one as video, noise as PNG images."""
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    size = VIDEO_SIZE if use_videos else PICTURE_SIZE
+    size = VIDEO_SIZE if use_videos else IMAGE_SIZE
     features = {
         "image": {"dtype": "video" if use_videos else "image", "shape": (size, size, 3), "names": None},
         "action": {"dtype": "float32", "shape": (2,), "names": None},
     }
     options = {"streaming_encoding": True, "rgb_encoder": RGBEncoderConfig("h264")} if use_videos else {}
     dataset = LeRobotDataset.create(TINY_REPO_ID, 10, features, root=root, use_videos=use_videos, **options)
-    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
     if use_videos:
-        picture[:] = np.arange(size)[:, None, None]
+        image[:] = np.arange(size)[:, None, None]
     for time in range(num_frames):
-        frame = np.roll(picture, time, axis=0)
+        frame = np.roll(image, time, axis=0)
         dataset.add_frame({"image": frame, "action": np.zeros(2, np.float32), "task": "t"})
     dataset.save_episode()
     dataset.finalize()
@@ -53,7 +53,7 @@ def record(root, num_frames, use_videos):
 
 
 def lengthen(root, destination, times):
-    """The same pictures again and again, in one row group of short pages."""
+    """The same images repeated, in one row group of short pages."""
     shutil.copytree(root, destination)
     (data,) = destination.glob("data/*/*.parquet")
     rows = pa.concat_tables([pq.read_table(data)] * times)
@@ -83,7 +83,7 @@ def test_memory_does_not_grow_with_a_video(tmp_path):
     assert growth(tmp_path, short, long) < 20 < stored
 
 
-def test_memory_does_not_grow_with_pictures_in_a_table(tmp_path):
+def test_memory_does_not_grow_with_images_in_a_table(tmp_path):
     short = record(tmp_path / "short", SHORT, use_videos=False)
-    encoded = LONG_TABLE * PICTURE_SIZE**2 * 3 / 2**20  # Noise is not compressed.
+    encoded = LONG_TABLE * IMAGE_SIZE**2 * 3 / 2**20  # Noise is not compressed.
     assert growth(tmp_path, short, lengthen(short, tmp_path / "long", LONG_TABLE // SHORT)) < 20 < encoded

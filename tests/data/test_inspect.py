@@ -52,7 +52,7 @@ def test_written_index_serves_folders_that_lack_one(tiny_shards, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_is_no_error(tiny_shards):
+def test_a_closed_pipe_causes_no_traceback(tiny_shards):
     command = [sys.executable, "-m", "dreamer_hf", "inspect", str(tiny_shards)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()

@@ -42,7 +42,7 @@ def assert_same_data(first, second):
 
 @pytest.fixture(scope="module")
 def image_lerobot(tmp_path_factory):
-    """The tiny episodes from two cameras, kept as PNG pictures in parquet."""
+    """The tiny episodes from two cameras, kept as PNG images in parquet."""
     root = tmp_path_factory.mktemp("images") / "dataset"
     write_tiny_lerobot(root, use_videos=False, cameras=("front", "back"))
     return root
@@ -65,7 +65,7 @@ def test_frames_and_actions_equal_those_lerobot_reads(tiny_lerobot, tiny_shards)
 @pytest.mark.parametrize("codec", ["libsvtav1", "h264"])
 @pytest.mark.parametrize("step", [2, 5])
 def test_thinning_out_keeps_exactly_every_nth_frame(tmp_path, tiny_lerobot, tiny_shards, step, codec):
-    """Also where skipped pictures are never decoded: key frames at every 2nd (AV1) or 12th frame with B-frames (H.264)."""
+    """Also where skipped frames are never decoded: key frames at every 2nd (AV1) or 12th frame with B-frames (H.264)."""
     root = tiny_lerobot if codec == "libsvtav1" else recode_as_h264(tiny_lerobot, tmp_path / "h264")
     every = whole(convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "all", ConversionOptions()))
     thinned = convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions(target_fps=10 / step))
@@ -117,7 +117,7 @@ def test_rotated_video_files_are_followed(tmp_path):
         assert torch.equal((both * 255).round().to(torch.uint8), frame)
 
 
-def test_pictures_in_parquet_are_exact_and_cameras_stand_side_by_side(image_lerobot, tmp_path):
+def test_images_in_parquet_are_exact_and_cameras_are_side_by_side(image_lerobot, tmp_path):
     source = LeRobotSource(image_lerobot, TINY_REPO_ID, image_key="front,back", episodes="1:4")
     items = whole(convert(source, tmp_path / "out", ConversionOptions(target_fps=5)))
     assert sorted(items) == [1, 2, 3]
@@ -193,7 +193,7 @@ def convert_slowly(source, out, options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["shard_0000.h5", ".shard_0001.h5.*.tmp", ".shard_0002.h5.*.tmp"])
-def test_a_killed_conversion_goes_on_without_a_lost_or_doubled_episode(tiny_lerobot, tiny_shards, tmp_path, moment):
+def test_a_killed_conversion_continues_without_a_lost_or_doubled_episode(tiny_lerobot, tiny_shards, tmp_path, moment):
     out, options = tmp_path / "out", ConversionOptions(episodes_per_shard=2)
     source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)
     process = multiprocessing.get_context("fork").Process(target=convert_slowly, args=(source, out, options))
@@ -411,7 +411,7 @@ def with_a_bad_action(root, destination):
     return destination
 
 
-def test_actions_that_are_no_numbers_are_named(tiny_lerobot, tmp_path):
+def test_actions_that_are_not_numbers_are_named(tiny_lerobot, tmp_path):
     root = with_a_bad_action(tiny_lerobot, tmp_path / "copy")
     with pytest.raises(ValueError, match="episode 1 has an action at frame 11 that is not a number"):
         convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions())

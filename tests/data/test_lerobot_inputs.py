@@ -30,7 +30,7 @@ V2_PATHS = {
 
 
 @pytest.mark.parametrize("version", ["v1.6", "v2.0", "v2.1"])
-def test_older_formats_are_recognized_before_their_file_names_and_told_how_to_migrate(tmp_path, version):
+def test_older_formats_are_recognized_before_their_file_names_and_the_error_says_how_to_migrate(tmp_path, version):
     root = write_lerobot(tmp_path / "old", info={"codebase_version": version, **V2_PATHS})
     with pytest.raises(ValueError, match=f"me/set is a LeRobot dataset of format {version}: ") as caught:
         LeRobotSource(root, "me/set")

@@ -30,7 +30,7 @@ def test_windows_without_conversion_are_those_of_the_shards(tiny_lerobot, tmp_pa
         assert all(torch.equal(value, shards[index][key]) for key, value in direct[index].items())
 
 
-def test_windows_without_conversion_out_of_pictures(tmp_path):
+def test_windows_without_conversion_from_images(tmp_path):
     root = tmp_path / "dataset"
     write_tiny_lerobot(root, use_videos=False, cameras=("front", "back"))
     data = LeRobotWindows(LeRobotSelection(TINY_REPO_ID, root, "front"), 5, split="all")

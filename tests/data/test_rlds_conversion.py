@@ -62,7 +62,7 @@ def test_both_formats_and_split_expressions_agree(tmp_path):
         assert list(map(identity, items(part))) == list(map(identity, items(whole)))[4:]
 
 
-def test_nested_array_pictures_side_by_side_and_short_episodes_dropped(tmp_path):
+def test_nested_array_images_side_by_side_and_short_episodes_dropped(tmp_path):
     source = RldsSource(FIXTURES / "tfrecord", "success", f"{IMAGE},observation/cameras/wrist")
     found = items(convert(source, tmp_path / "out", ConversionOptions(min_episode_length=7)))
     assert sorted(map(identity, found)) == [2, 3] and found[0]["pixel_values_videos"].shape[1:] == (3, 16, 24 + 16)
@@ -94,8 +94,8 @@ def test_corrupt_records_are_named_or_skipped_and_counted(tmp_path, position, lo
     assert len(found) == 6 - lost and f"skipped {lost} corrupt records" in caplog.text
 
 
-def break_picture(tmp_path, step):
-    """A copy in which one picture of record 1 of the first file is broken, under checksums that fit."""
+def break_image(tmp_path, step):
+    """A copy in which one image of record 1 of the first file is broken, under valid checksums."""
     from tensorflow_datasets.proto import tf_example_generated_pb2
 
     folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")
@@ -106,8 +106,8 @@ def break_picture(tmp_path, step):
         records.append(content[12 : 12 + length])
         content = content[16 + length :]
     example = tf_example_generated_pb2.Example.FromString(records[1])
-    pictures = example.features.feature["steps/observation/image"].bytes_list.value
-    pictures[step] = pictures[step][:40]
+    images = example.features.feature["steps/observation/image"].bytes_list.value
+    images[step] = images[step][:40]
     records[1] = example.SerializeToString()
     frames = [(struct.pack("<Q", len(record)), record) for record in records]
     path.write_bytes(b"".join(part + struct.pack("<I", _masked_crc(part)) for frame in frames for part in frame))
@@ -115,7 +115,7 @@ def break_picture(tmp_path, step):
 
 
 def test_images_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_path, caplog, monkeypatch):
-    source = RldsSource(break_picture(tmp_path, step=3), "success", IMAGE)
+    source = RldsSource(break_image(tmp_path, step=3), "success", IMAGE)
     first, second = (next(source.read([number], 1)) for number in (0, 1))
     assert len(list(first.frames)) == len(first.actions())
     assert [next(second.frames).shape for _ in range(3)] == [(16, 24, 3)] * 3  # before the broken one is looked at
@@ -160,7 +160,7 @@ def test_missing_folders_and_files_are_named(tmp_path):
 
 
 def change_records(tmp_path, change):
-    """A copy whose first record of the first file is changed by `change(features)`, under checksums that fit."""
+    """A copy whose first record of the first file is changed by `change(features)`, under valid checksums."""
     from tensorflow_datasets.proto import tf_example_generated_pb2
 
     folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")

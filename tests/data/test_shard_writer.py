@@ -62,7 +62,7 @@ def changes_of(content):
 def test_any_change_of_a_stored_frame_is_noticed(tmp_path, compression):
     """In the frames and in the actions, with chunks whose encoded form holds words 0000 and ffff."""
     path, rng = tmp_path / "shard_0000.h5", np.random.default_rng(0)
-    frames = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)  # is stored as it is
+    frames = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)  # incompressible
     frames.reshape(-1, 2)[::60], frames.reshape(-1, 2)[30::60] = 0, 255
     with write_shard(path, action_dim=64, compression=compression) as writer:
         writer.begin_episode(0)

@@ -63,10 +63,10 @@ def test_videos_with_and_without_actions(videos, tmp_path):
     assert ShardDataset(out, 2).action_names == ["gas", "wheel"]
 
 
-def test_unlabelled_videos_mix_with_labelled_data(videos, tmp_path):
-    labelled = convert(VideoSource(videos, episodes="0"), tmp_path / "labelled", ConversionOptions())
-    unlabelled = convert(VideoSource(videos, episodes="1"), tmp_path / "unlabelled", ConversionOptions())
-    datasets_ = [ShardDataset(folder, 4, split="all") for folder in (labelled, unlabelled)]
+def test_unlabeled_videos_mix_with_labeled_data(videos, tmp_path):
+    labeled = convert(VideoSource(videos, episodes="0"), tmp_path / "labeled", ConversionOptions())
+    unlabeled = convert(VideoSource(videos, episodes="1"), tmp_path / "unlabeled", ConversionOptions())
+    datasets_ = [ShardDataset(folder, 4, split="all") for folder in (labeled, unlabeled)]
     assert datasets_[1].action_dim == 0 and datasets_[1].action_stats is None
     mixture = MixtureDataset(datasets_)
     item = mixture[len(datasets_[0]) + 2]
@@ -97,14 +97,14 @@ def test_bad_videos_and_actions_are_named(videos, tmp_path):
 
 
 def frame_table():
-    rows = {"picture": [], "act": [], "ep": []}
+    rows = {"camera": [], "act": [], "ep": []}
     for episode in range(5):
         for step, frame in enumerate(frames_of(episode, 6 + episode)):
-            rows["picture"].append({"bytes": cv2.imencode(".png", frame[..., ::-1])[1].tobytes(), "path": None})
+            rows["camera"].append({"bytes": cv2.imencode(".png", frame[..., ::-1])[1].tobytes(), "path": None})
             rows["act"].append([float(episode), float(step)])
             rows["ep"].append(f"episode {episode}")
     features = {
-        "picture": datasets.Image(),
+        "camera": datasets.Image(),
         "act": datasets.List(datasets.Value("float32")),
         "ep": datasets.Value("string"),
     }
@@ -123,7 +123,7 @@ def check_frames(folder, numbers):
 @pytest.mark.slow
 def test_image_tables_local_saved_and_streamed(tmp_path):
     table = frame_table()
-    columns = TableColumns("picture", "act", "ep")
+    columns = TableColumns("camera", "act", "ep")
     convert(TableSource(table, columns, episodes="1:4"), tmp_path / "local", ConversionOptions(episodes_per_shard=2))
     check_frames(tmp_path / "local", [1, 2, 3])
     table.save_to_disk(tmp_path / "saved")
@@ -136,8 +136,8 @@ def test_image_tables_local_saved_and_streamed(tmp_path):
     check_frames(tmp_path / "stream", [0, 1, 2, 3, 4])
 
 
-def test_an_interrupted_stream_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    source = TableSource(frame_table().to_iterable_dataset(), TableColumns("picture", "act", "ep"))
+def test_an_interrupted_stream_continues_where_it_stopped(tmp_path, monkeypatch):
+    source = TableSource(frame_table().to_iterable_dataset(), TableColumns("camera", "act", "ep"))
     out = convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=2))
     conversion_plan = (tmp_path / "plan", ConversionOptions(episodes_per_shard=2))
     calls = []
@@ -193,17 +193,17 @@ def test_video_tables(videos, tmp_path):
 def test_unknown_columns_and_scattered_episodes_are_refused(tmp_path):
     table = frame_table()
     for columns, message in [
-        (("frame", "act", "ep"), "no such column as 'frame'; --image_column can be: picture"),
-        (("act", "act", "ep"), "no such column as 'act'; --image_column can be: picture"),
-        (("picture", "picture", "ep"), "no such column as 'picture'; --action_column can be: act"),
-        (("picture", "act", "picture"), "no such column as 'picture'; --episode_column can be: ep"),
+        (("frame", "act", "ep"), "no such column as 'frame'; --image_column can be: camera"),
+        (("act", "act", "ep"), "no such column as 'act'; --image_column can be: camera"),
+        (("camera", "camera", "ep"), "no such column as 'camera'; --action_column can be: act"),
+        (("camera", "act", "camera"), "no such column as 'camera'; --episode_column can be: ep"),
     ]:
         with pytest.raises(ValueError, match=f"{message}\\."):
             TableSource(table, TableColumns(*columns))
     with pytest.raises(ValueError, match="images need --episode_column"):
-        TableSource(table, TableColumns("picture", "act"))
+        TableSource(table, TableColumns("camera", "act"))
     with pytest.raises(ValueError, match="do not follow each other"):
-        TableSource(table.shuffle(seed=0), TableColumns("picture", "act", "ep"))
+        TableSource(table.shuffle(seed=0), TableColumns("camera", "act", "ep"))
     with pytest.raises(FileNotFoundError, match="cannot be loaded"):
         load_table(str(tmp_path / "nowhere"), "train")
 
@@ -259,14 +259,14 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, content):
 @pytest.mark.parametrize(
     "array", [np.array([["a", "b"]] * 12), np.zeros(12), np.zeros((0, 2)), np.array([[None, 1]] * 12)]
 )
-def test_arrays_that_are_no_table_of_numbers_are_refused(tmp_path, array):
+def test_arrays_that_are_not_a_table_of_numbers_are_refused(tmp_path, array):
     folder = clip_with_table(tmp_path / "clips", b"", name="a.npy")
     np.save(folder / "a.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=r"a\.npy does not hold a table of numbers"):
         VideoSource(folder)
 
 
-def test_large_numbers_beside_a_clip_are_differenced_before_rounding(tmp_path):
+def test_large_numbers_next_to_a_clip_are_differenced_before_rounding(tmp_path):
     folder = clip_with_table(tmp_path / "clips", "".join(f"{20_000_001 + k}\n" for k in range(12)))
     (item,) = episodes(convert(VideoSource(folder), tmp_path / "out", ConversionOptions(relative_actions=True)))
     assert item["actions"][:, 0].tolist() == [0, *[1] * 11]

@@ -106,7 +106,7 @@ def test_a_row_with_a_seed_begins_like_a_fresh_one_whatever_its_neighbors_did(wo
         assert_same_frames(env.step(action)[0][1], single.step(action[1])[0])
 
 
-def test_rows_begin_from_frames_of_their_own(world_folder):
+def test_each_row_can_start_from_its_own_frames(world_folder):
     given = np.random.default_rng(2).integers(0, 256, (N, 2, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     env = make_vector(world_folder)
     np.testing.assert_array_equal(env.reset(options={"frames": given})[0], given[:, -1])

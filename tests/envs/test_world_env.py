@@ -196,7 +196,7 @@ def test_images_are_the_observations(world_folder):
     np.testing.assert_array_equal(env.render(), frame)
 
 
-def test_a_loaded_world_takes_given_frames_or_starts(world, tmp_path):
+def test_a_loaded_world_takes_frames_or_starts(world, tmp_path):
     env = make(world)
     with pytest.raises(ValueError, match="there are no start frames"):
         env.reset()
@@ -216,7 +216,7 @@ MIXED = {
 }
 
 
-def test_categorical_components_have_spaces_of_their_own():
+def test_categorical_components_have_separate_spaces():
     world, starts = make_world(**MIXED), make_starts(action_dim=4)
     starts.actions[:] = 0
     env, flat = (make(world, start=starts, flat_actions=flat) for flat in (False, True))

@@ -95,12 +95,12 @@ def test_a_card_shows_the_table_of_the_evaluation_next_to_it(tiny, tmp_path):
     facts = CardFacts(repo_id=None, ema_decay=0.0, preview=None, **run)
     write_model_card(tmp_path, facts)
     first = (tmp_path / "README.md").read_text()
-    assert "| PSNR, dB, at dreamt frame 1 | 20 |" in first
+    assert "| PSNR, dB, at dreamed frame 1 | 20 |" in first
     evaluation = make_report(world, data, PROTOCOL, measured)
     write_report(tmp_path / "evaluation.json", evaluation)
     update_model_card(tmp_path)
     renewed = (tmp_path / "README.md").read_text()
-    assert evaluation_table(evaluation) in renewed and "at dreamt frame 1 | 20 |" not in renewed
+    assert evaluation_table(evaluation) in renewed and "at dreamed frame 1 | 20 |" not in renewed
     assert renewed.endswith("## Training\n\nNot at all.\n"), "the text around the table stays"
     write_model_card(tmp_path, facts)
     assert (tmp_path / "README.md").read_text() == renewed

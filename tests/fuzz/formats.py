@@ -150,7 +150,7 @@ def read_metadata(folder: Path) -> tuple:
 
 
 def edited_metadata_is_right(folder: Path, value: tuple) -> bool:
-    """Return whether metadata without a checksum (for an edited file has none) were taken as they are written."""
+    """Return whether metadata without a checksum (an edited file has none) was read exactly as written."""
     content = json.loads((folder / "metadata.json").read_text())
     metadata = vars(ShardDataset(folder, None, split="all").metadata)
 
@@ -197,7 +197,7 @@ def read_world(folder: Path) -> tuple:
 
 
 def edited_config_is_right(folder: Path, value: tuple) -> bool:
-    """Return whether every value of an edited config was taken as it is written."""
+    """Return whether every value of an edited config was read exactly as written."""
     wrong = _differences(json.loads((folder / "config.json").read_text()), json.loads(value[0]))
     return not wrong and value[1] == _weights_of(folder.parent)
 

@@ -1,4 +1,4 @@
-"""Properties of values from outside, by hypothesis: taken exactly as they are, or refused in one sentence."""
+"""Properties of values from outside, by hypothesis: accepted unchanged, or refused in one sentence."""
 
 import csv
 import io

@@ -20,7 +20,7 @@ def num_graphs():
 
 @pytest.fixture(scope="module")
 def rollouts():
-    """The same dream twice: as it is, and compiled."""
+    """The same dream twice: eager and compiled."""
     graphs_before = num_graphs()
     world = smallest_world()
     start = {"context_noise": randn(2, 2, 3, 5), "num_inference_steps": 2}
@@ -119,7 +119,7 @@ def test_products_without_a_generated_form_are_left_to_the_libraries():
 
 
 @torch.no_grad()
-def test_other_models_and_changed_weights_get_code_of_their_own():
+def test_other_models_and_changed_weights_get_separate_code():
     """Weights are frozen into the code, and hardly anything is checked before a call."""
     first, second = tiny_tokenizer(**SMALLEST), tiny_tokenizer(**SMALLEST)
     shake(second, seed=3)

@@ -87,8 +87,8 @@ def test_plain_flow_matching_dreams_with_euler_steps_along_the_velocity_at_the_f
             v = velocity(frames, levels, torch.zeros_like(levels), actions, mask).latents[:, 2]
         frames[:, 2] += v / steps
     rollout = dynamics.start_rollout(context, num_inference_steps=steps, context_noise=noise[:, :2])
-    dreamt = rollout.step(action[:, 0], start_noise=noise[:, 2]).latents
-    torch.testing.assert_close(dreamt, frames[:, 2], atol=1e-4, rtol=1e-4)
+    dreamed = rollout.step(action[:, 0], start_noise=noise[:, 2]).latents
+    torch.testing.assert_close(dreamed, frames[:, 2], atol=1e-4, rtol=1e-4)
 
 
 def test_two_rollouts_on_one_model_do_not_disturb_each_other():
@@ -107,10 +107,10 @@ def test_clone_branches_the_future():
     dream(rollout, actions[:, :5])
     branch = rollout.clone()
     other = dream(branch, -actions[:, 5:])
-    went_on = dream(rollout, actions[:, 5:])
+    continued = dream(rollout, actions[:, 5:])
     straight = dream(world.start_rollout(rand(1, 4, 3, 16, 16), generator=seeded()), actions)
-    assert torch.equal(went_on, straight[:, 5:])
-    assert not torch.allclose(other, went_on, atol=1e-3)
+    assert torch.equal(continued, straight[:, 5:])
+    assert not torch.allclose(other, continued, atol=1e-3)
     assert branch.frame_index == rollout.frame_index == 16
 
 
@@ -120,8 +120,8 @@ def memory_of(rollout):
     return [tensor.data_ptr() for layer in layers for tensor in (layer.keys, layer.values)]
 
 
-def test_a_rollout_goes_back_to_a_clone_and_begins_anew_in_the_same_memory():
-    """Compiled on a GPU, it would else be recorded anew each time."""
+def test_a_rollout_returns_to_a_clone_and_restarts_in_the_same_memory():
+    """Otherwise a compiled rollout would be recorded again each time on a GPU."""
     world, actions = tiny_world(), randn(2, 6, 2)
     rollout = world.start_rollout(rand(2, 4, 3, 16, 16), generator=seeded())
     memory = memory_of(rollout)
@@ -137,7 +137,7 @@ def test_a_rollout_goes_back_to_a_clone_and_begins_anew_in_the_same_memory():
 
 
 def test_rows_are_cloned_as_often_as_named():
-    """A dream in many copies: each copy goes on as a clone of the one row would."""
+    """A dream in many copies: each copy continues like a clone of the single row."""
     world, actions = tiny_world(), randn(2, 9, 2)
     rollout = world.start_rollout(rand(2, 4, 3, 16, 16), generator=[seeded(1), seeded(2)])
     dream(rollout, actions[:, :5])
@@ -188,7 +188,7 @@ def test_reset_starts_over():
 @pytest.mark.parametrize("context_frames", [1, 9])
 @pytest.mark.parametrize("steps_before", [0, 1, 7])
 def test_one_row_restarts_alone(context_frames, steps_before):
-    """The restarted row equals a fresh rollout, and the other rows go on as if nothing had happened."""
+    """The restarted row equals a fresh rollout, and the other rows continue undisturbed."""
     world, frames = tiny_world(), rand(3, 5, 3, 16, 16)
     new_start, new_actions = rand(1, context_frames, 3, 16, 16, seed=9), randn(1, context_frames, 2, seed=8)
     context_noise = randn(1, context_frames, 3, 5, seed=7)

@@ -95,7 +95,7 @@ def test_windowed_play_in_every_way(run_here, world_folder):
         ("metadata.json is missing", ("--start", "{tmp}")),
         ("power of two", ("--num_inference_steps", 3)),
         ("a mouse needs a window", ("--input", "mouse")),
-        ("exclude each other", ("--input", "keyboard", "--script", "circle")),
+        ("cannot be combined", ("--input", "keyboard", "--script", "circle")),
         ("--invert", ("--input", "keyboard", "--invert", 2)),
         ("expected a positive int for --steps, got 0", ("--steps", 0)),
         ("expected a positive int for --scale, got 0", ("--scale", 0)),
@@ -118,7 +118,7 @@ def test_headless_play_needs_an_end(run_here):
     assert_refused(run_here("--headless"), "add --steps")
 
 
-def test_what_is_no_world_is_refused(run_here, world, tmp_path):
+def test_a_folder_without_a_world_is_refused(run_here, world, tmp_path):
     assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "nowhere"), "there is no such folder")
     (tmp_path / "empty").mkdir()
     assert_refused(run_here("--headless", "--steps", 1, model=tmp_path / "empty"), "cannot load a world")

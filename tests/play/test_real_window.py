@@ -58,7 +58,7 @@ def wait_for(process, condition, what):
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
         time.sleep(0.2)
     return value
 

@@ -22,7 +22,7 @@ def read_video(path) -> tuple[np.ndarray, float]:
         return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)]), float(stream.average_rate)
 
 
-def test_a_recording_shows_what_was_dreamt(tmp_path):
+def test_a_recording_shows_the_dream(tmp_path):
     recorder = VideoRecorder(tmp_path / "new" / "dream.mp4", fps=10)
     for time in range(12):
         recorder.add(moving_square(time), ACTION, moving_square(time + 1))

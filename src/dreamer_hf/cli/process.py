@@ -59,6 +59,6 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     from huggingface_hub.errors import StrictDataclassError  # takes too long to import for `dreamer --help`
 
-    if isinstance(error, StrictDataclassError):  # Its own message repeats ours between lines of its own.
+    if isinstance(error, StrictDataclassError):  # Its message wraps ours in extra lines.
         return str(error.__cause__ or error)
     return None

@@ -24,7 +24,7 @@ class ConversionOptions:
         transform: size of the stored frames.
         min_episode_length: number of stored frames below which an episode is dropped.
         relative_actions: whether to store each action minus the one of the kept frame before.
-        absolute_action_dims: dimensions to leave as they are with `relative_actions`.
+        absolute_action_dims: dimensions to leave absolute with `relative_actions`.
         displacement_action_dims: dimensions that the source records as displacements (from each frame to the next), or
             "all": those of frames that are left out are added to the kept frame before them.
         compression: "zstd", or "gzip" for readers without hdf5plugin.

@@ -446,7 +446,7 @@ def _warn_of_values(stats: dict | None, names: list[str] | None) -> None:
         if distance > OUTLIER_DEVIATIONS * std > 0:
             logger.warning(
                 f"actions of {label} reach {size:.4g}, {distance / std:.0f} standard deviations from their mean: look "
-                "for outliers in the recordings, which training takes as they are."
+                "for outliers in the recordings, which training does not remove."
             )
 
 

@@ -75,7 +75,7 @@ def action_labels(data: ShardDataset) -> list[str]:
 def contact_sheet(
     folder: str | Path, episodes: int = 6, frames: int = 8, color_order: str | None = None
 ) -> np.ndarray:
-    """A picture (H, W, 3) uint8 RGB: rows of episodes, columns of frames from first to last.
+    """Return an image (H, W, 3) uint8 RGB: rows of episodes, columns of frames from first to last.
 
     Under each frame one gauge per action dimension shows the action that led to it between the least and the greatest
     value in the data; a frame without an action has empty gauges.

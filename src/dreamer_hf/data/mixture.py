@@ -28,10 +28,10 @@ class MixtureDataset(Dataset):
         self.datasets = list(datasets)
         for name in ("image_size", "fps", "action_offset"):
             self._agreed(name, [getattr(dataset, name) for dataset in datasets])
-        labelled = [dataset for dataset in datasets if dataset.action_dim]
-        self.action_dim = self._agreed("action_dim", [dataset.action_dim for dataset in labelled]) or 0
-        self.action_names = labelled[0].action_names if labelled else None
-        self.action_units = labelled[0].action_units if labelled else None
+        labeled = [dataset for dataset in datasets if dataset.action_dim]
+        self.action_dim = self._agreed("action_dim", [dataset.action_dim for dataset in labeled]) or 0
+        self.action_names = labeled[0].action_names if labeled else None
+        self.action_units = labeled[0].action_units if labeled else None
         first = self.datasets[0]
         self.image_size, self.num_channels = first.image_size, first.num_channels
         self.fps, self.action_offset = first.fps, first.action_offset

@@ -16,7 +16,7 @@ from .shards import (
     ACTIONS,
     CONVERSION_ID,
     IMAGES,
-    LABELLED,
+    LABELED,
     LATENTS,
     LENGTHS,
     MAX_FRAME_BYTES,
@@ -153,7 +153,7 @@ class ShardDataset(EpisodeWindows):
         return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
-        if not self._index.labelled[episode]:
+        if not self._index.labeled[episode]:
             return None
         with np.errstate(over="ignore"):  # What does not fit becomes infinite, which is refused.
             return self._read(ACTIONS, episode, start, stop).astype(np.float32, copy=False)
@@ -190,7 +190,10 @@ class ShardDataset(EpisodeWindows):
             metadata.image_shape = frame_shape
 
     def _open(self, shard: int) -> dict[str, tuple[h5py.Dataset, bool]]:
-        """Return the arrays of a shard, each with whether it has checksums of its own; handles belong to one process and only the latest ones stay open."""
+        """Return the arrays of a shard, each with whether it has its own checksums.
+
+        Handles belong to one process, and only the latest ones stay open.
+        """
         if self._handles_pid != os.getpid():
             self._handles, self._handles_pid = OrderedDict(), os.getpid()
         if shard not in self._handles:
@@ -220,7 +223,7 @@ class ShardDataset(EpisodeWindows):
                 f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[1]}, which "
                 f"contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
             )
-        for key, expected in ((SOURCE_EPISODES, self._index.source_episodes), (LABELLED, self._index.labelled)):
+        for key, expected in ((SOURCE_EPISODES, self._index.source_episodes), (LABELED, self._index.labeled)):
             if key in file and not np.array_equal(read_episode_values(file, key, path), expected[first:last]):
                 raise ValueError(
                     f"{path} holds other episodes than the index of {self.data_dir} says: its files were exchanged or "

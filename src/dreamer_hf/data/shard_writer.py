@@ -12,7 +12,7 @@ import pyarrow as pa
 from . import chunk_encoding
 from .action_data import ActionStatistics
 from .files import preparing, publish
-from .shards import ACTIONS, CONVERSION_ID, FORMAT_VERSION, IMAGES, LABELLED, LATENTS, LENGTHS, SOURCE_EPISODES
+from .shards import ACTIONS, CONVERSION_ID, FORMAT_VERSION, IMAGES, LABELED, LATENTS, LENGTHS, SOURCE_EPISODES
 
 FILTERS: Mapping[str, Mapping] = {
     "zstd": chunk_encoding.FILTERS,
@@ -260,8 +260,8 @@ class ShardWriter:
         file = self._file
         file.create_dataset(LENGTHS, data=np.array(self._lengths, np.int32), **self._small_filters())
         file.create_dataset(SOURCE_EPISODES, data=np.array(self._source_episodes, np.int64), **self._small_filters())
-        labelled = np.array([actions is not None for actions in self._actions], np.uint8)
-        file.create_dataset(LABELLED, data=labelled, **self._small_filters())
+        labeled = np.array([actions is not None for actions in self._actions], np.uint8)
+        file.create_dataset(LABELED, data=labeled, **self._small_filters())
         file.attrs.update(
             num_episodes=len(self._lengths),
             max_length=longest,

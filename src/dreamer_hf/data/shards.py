@@ -1,7 +1,7 @@
 """A folder of HDF5 shards, on this machine or on the Hub: file names, metadata, and the index of all episodes.
 
     metadata.json     shapes, rate, action names and statistics, source and arguments of the conversion
-    index.npz         per episode: shard, length, source episode, labelled or not
+    index.npz         per episode: shard, length, source episode, labeled or not
     shard_0000.h5     images (episodes, max_len, H, W, 3) uint8 RGB | latents (episodes, max_len, N_z, d_z) float16
                       actions (episodes, max_len, action_dim) float32
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
@@ -34,7 +34,9 @@ FORMAT_VERSION = 1
 METADATA_NAME = "metadata.json"
 INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
-SOURCE_EPISODES, LABELLED = "source_episodes", "labelled"
+SOURCE_EPISODES, LABELED = "source_episodes", "labelled"
+INDEX_KEYS = ("shards", "lengths", SOURCE_EPISODES, LABELED)
+"""Arrays of the index, in the order of the fields of `ShardIndex`."""
 CONVERSION_ID = "conversion_id"
 """Attribute of a shard: `json_checksum` of the `conversion` in the metadata of its folder."""
 UNKNOWN_EPISODE = -1
@@ -81,7 +83,7 @@ class ShardMetadata:
     """(N_z, d_z) in latent shards."""
     tokenizer_fingerprint: str | None = None
     extra: dict = field(default_factory=dict)
-    """Keys of other writers, kept as they are."""
+    """Keys of other writers, kept unchanged."""
 
     @classmethod
     def read(cls, folder: Path) -> "ShardMetadata":
@@ -232,7 +234,7 @@ class ShardIndex:
     shards: np.ndarray
     lengths: np.ndarray
     source_episodes: np.ndarray
-    labelled: np.ndarray
+    labeled: np.ndarray
     """False for episodes without actions."""
 
     @property
@@ -251,7 +253,7 @@ class ShardIndex:
     def write(self, folder: Path) -> None:
         """Write `folder/index.npz` (a zip: every member carries a CRC)."""
         with replacing(folder / INDEX_NAME) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **asdict(self))
+            np.savez_compressed(file, **dict(zip(INDEX_KEYS, vars(self).values(), strict=True)))
 
     @classmethod
     def read(cls, path: Path) -> "ShardIndex":
@@ -260,10 +262,9 @@ class ShardIndex:
         Raises:
             ValueError: the file is damaged, or holds values that cannot be right.
         """
-        names = [item.name for item in fields(cls)]
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                loaded = [arrays[name] for name in names]
+                loaded = [arrays[key] for key in INDEX_KEYS]
         except (*UNREADABLE, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{path} is damaged ({first_line(error)}): delete it, and the shards are read instead."
@@ -296,13 +297,13 @@ def read_shard_index(path: Path, shard: int) -> ShardIndex:
         source = np.full(len(lengths), UNKNOWN_EPISODE)
         if SOURCE_EPISODES in file:
             source = read_episode_values(file, SOURCE_EPISODES, path)
-        labelled = np.full(len(lengths), True)
-        if LABELLED in file:
-            labelled = read_episode_values(file, LABELLED, path).astype(bool)
-    if not len(lengths) == len(source) == len(labelled):
+        labeled = np.full(len(lengths), True)
+        if LABELED in file:
+            labeled = read_episode_values(file, LABELED, path).astype(bool)
+    if not len(lengths) == len(source) == len(labeled):
         raise damaged_shard(path, "its arrays differ in length")
     return ShardIndex(
-        np.full(len(lengths), shard, np.int32), lengths.astype(np.int32), source.astype(np.int64), labelled
+        np.full(len(lengths), shard, np.int32), lengths.astype(np.int32), source.astype(np.int64), labeled
     )
 
 

@@ -350,7 +350,7 @@ class _WantedFrames:
             if min(packet.pts for packet in group) * self._tick > end:
                 return
             wanted = [index for index, packet in enumerate(group) if self._is_wanted(packet)]
-            # An open group starts with pictures shown before its key frame, which refer to the group before it.
+            # An open group starts with frames shown before its key frame, which refer to the previous group.
             leads = next_group is not None and any(
                 packet.pts < next_group[0].pts and self._is_wanted(packet) for packet in next_group
             )

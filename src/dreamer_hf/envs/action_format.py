@@ -67,7 +67,9 @@ class ActionFormat:
             flat = np.array(batch, dtype=np.float32)
             return flat[:, None] if isinstance(self.space, spaces.Discrete) and flat.ndim == 1 else flat
         if not isinstance(batch, dict) or batch.keys() != self.space.keys():
-            raise ValueError(f"the action is no dict of {', '.join(self.space)}: give an element of {self.space}.")
+            raise ValueError(
+                f"expected a dict of {', '.join(self.space)} as the action: pass an element of {self.space}."
+            )
         parts = {name: np.asarray(part, dtype=np.float32) for name, part in batch.items()}
         widths = {"continuous": self.size - self.categorical.sum(), "categorical": self.categorical.sum()}
         for name, part in parts.items():

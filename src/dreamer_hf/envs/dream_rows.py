@@ -193,7 +193,7 @@ def _open_world(model: str | os.PathLike | DreamerWorldModel, options: DreamOpti
 
 
 def _open_starts(model, options: DreamOptions, config) -> StartFrames | None:
-    """Return the start frames; None for a loaded world without a `start`, which can only start from given frames."""
+    """Return the start frames, or None for a loaded world without a `start`: then `reset` needs frames."""
     if isinstance(options.start, StartFrames):
         return options.start
     if options.start is not None:

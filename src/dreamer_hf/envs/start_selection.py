@@ -1,4 +1,4 @@
-"""Where the dreams of an environment start: the world's start frames or given frames, by the options of `reset`.
+"""Where the dreams of an environment start: at the world's start frames or at frames passed to `reset`.
 
 Shapes: R rows that start, C context frames, H, W pixels, A action components.
 """
@@ -16,7 +16,7 @@ OPTIONS = ("start_index", "frames", "actions", "action_mask")
 def select_starts(
     starts: StartFrames | None, fractions: Sequence[float], options: dict, config
 ) -> list[int] | StartFrames:
-    """Return where each of R rows starts: the indices of start frames, or given frames.
+    """Return where each of R rows starts: the indices of start frames, or the frames passed to `reset`.
 
     Args:
         starts: the start frames to choose from; None if there are none.

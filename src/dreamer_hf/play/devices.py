@@ -178,7 +178,7 @@ class Joystick:
         return JOYSTICK_COMMANDS.get(event.button) if event.type == pygame.JOYBUTTONDOWN else None
 
     def axes(self) -> np.ndarray:
-        """Return the axes (A,) float32 as they are now; all at rest while the joystick is unplugged."""
+        """Return the current axes (A,) float32; all at rest while the joystick is unplugged."""
         if self._stick is None:
             return np.zeros(self.size, dtype=np.float32)
         return fit_axes([read() for _, read in self._sources], self.size)

@@ -61,19 +61,19 @@ class PlayOptions(WorldOptions):
     steps: int | None = option(None, group="run", help="Number of frames to play. Defaults to playing until you quit.")
     seed: int = option(0, group="run", help="Seed of the noise, and of the simulator with --compare.")
     scale: int | None = option(
-        None, group="run", help="Screen pixels per dreamt pixel. Defaults to a image of about 576 pixels."
+        None, group="run", help="Screen pixels per dreamed pixel. Defaults to an image of about 576 pixels."
     )
 
     def check(self) -> None:
-        """Raise a ValueError for values that are out of range and for options that exclude each other."""
+        """Raise a ValueError for values that are out of range and for options that cannot be combined."""
         for name in ("steps", "scale"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"expected a positive int for --{name}, got {value}.")
         if self.script and self.input not in (None, "script"):
-            raise ValueError(f"--script and --input {self.input} exclude each other: choose one.")
+            raise ValueError(f"--script and --input {self.input} cannot be combined: choose one.")
         if self.compare and self.start:
-            raise ValueError("--compare begins where the simulator does: leave out --start.")
+            raise ValueError("--compare starts where the simulator does: leave out --start.")
         if self.actions != "auto" and not self.compare:
             raise ValueError("--actions is for the simulator: add --compare, or leave out --actions.")
         if self.headless and self.input == "mouse":

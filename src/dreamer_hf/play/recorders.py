@@ -10,7 +10,7 @@ from ..media import VideoWriter
 from .session import SideBySide
 
 IMAGE_KEY = "observation.image"
-TASK = "Play in a dreamt world."
+TASK = "Play in a dreamed world."
 
 
 class VideoRecorder(VideoWriter):

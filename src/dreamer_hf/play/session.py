@@ -40,8 +40,8 @@ class SideBySide(Protocol):
     def begin(self, start_index: int) -> None:
         """Follow a dream that begins from these start frames."""
 
-    def advance(self, action: np.ndarray, dreamt: np.ndarray) -> None:
-        """Follow a step of the dream: a raw action (A,) and the dreamt frame."""
+    def advance(self, action: np.ndarray, dreamed: np.ndarray) -> None:
+        """Follow a step of the dream: a raw action (A,) and the dreamed frame."""
 
     def rewind(self, step: int) -> None:
         """Follow the dream back to the state after this number of steps."""
@@ -68,7 +68,7 @@ class PlaySession:
         recorders: take every step; closed by `close`, which a `with` block calls in any case.
         seed: of the noise of the first dream; each reset takes the next number.
         side_by_side: goes through the same steps, resets and rewinds as the dream.
-        dream: a dream to restart instead of beginning one, for example because its rollout is compiled.
+        dream: a dream to restart instead of starting one, for example because its rollout is compiled.
 
     Attributes:
         dream: the current dream: its frame, step, start, and last action.
@@ -118,7 +118,7 @@ class PlaySession:
     def rewind(self) -> None:
         """Go back ten frames, or as far as possible.
 
-        There is a snapshot for every tenth frame only. The frames between it and the goal are dreamt again, with the
+        There is a snapshot for every tenth frame only. The frames between it and the goal are generated again, with the
         same actions and the same noise, so they are the same.
         """
         goal = max(self.dream.step - REWIND_FRAMES, self._snapshots[0].dream.step)

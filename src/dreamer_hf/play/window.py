@@ -81,7 +81,7 @@ def lay_out(
 ) -> Layout:
     """Lay out a window for frames of `frame_size` (height, width), enlarged `scale` times.
 
-    The layout is as small as possible, except that bars take what is left of the width of `room` (width, height). It
+    The layout is as small as possible, except that bars take the rest of the width of `room` (width, height). It
     may be larger than `room`: then choose a smaller scale.
     """
     height, width = (max(1, round(side * scale)) for side in frame_size)
@@ -134,9 +134,9 @@ class PlayWindow:
     """One pygame window for images, action bars and keys. It can be resized; images keep their aspect ratio.
 
     Args:
-        frame_size: height and width of a dreamt frame in pixels.
+        frame_size: height and width of a dreamed frame in pixels.
         space: the actions that the bars show.
-        scale: screen pixels per dreamt pixel. Defaults to images of about 576 pixels, or to what the desktop fits.
+        scale: screen pixels per dreamed pixel. Defaults to images of about 576 pixels, or to what the desktop fits.
         title: of the window.
         help_lines: what the keys do, shown at the bottom.
         captions: of the images, from left to right; a single image shows none.

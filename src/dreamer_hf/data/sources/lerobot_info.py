@@ -118,7 +118,7 @@ def _leaves(names) -> Iterator:
 def find_units(feature: dict, action_dim: int) -> list[str] | None:
     """Return the unit of each dimension if the recording names them in the feature, or None.
 
-    LeRobot has no field of its own for units, but keeps further keys of a feature: "units" (or "unit"), next to "names"
+    LeRobot has no field for units, but keeps additional keys of a feature: "units" (or "unit"), next to "names"
     or within "info", as one text for all dimensions or a list of one each.
     """
     info = feature.get("info") or {}

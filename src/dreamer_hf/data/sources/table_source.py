@@ -23,7 +23,7 @@ class TableColumns:
 
     Args:
         image: images (encoded or arrays) or videos.
-        action: numbers, or lists or arrays of them; several, separated by commas, are joined; None: unlabelled.
+        action: numbers, or lists or arrays of them; several, separated by commas, are joined; None: unlabeled.
         episode: what tells episodes apart; not needed for videos.
     """
 
