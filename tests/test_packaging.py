@@ -9,7 +9,16 @@ from pathlib import Path
 import dreamer_hf
 
 ROOT = Path(__file__).parents[1]
-OURS = {"dreamer_hf", "elementwise_dreamer4", "plain_dreamer4", "measuring", "tiny", "hub_stand_in", "without_package"}
+OURS = {
+    "dreamer_hf",
+    "fuzz",
+    "elementwise_dreamer4",
+    "plain_dreamer4",
+    "measuring",
+    "tiny",
+    "hub_stand_in",
+    "without_package",
+}
 """Modules of this repository that its own files import by their name."""
 
 

@@ -51,7 +51,9 @@ def run(wheel, tmp_path_factory):
     pins = ["--constraint", ROOT / "requirements.txt"]
     uv = shutil.which("uv") or ROOT / ".uv" / "bin" / "uv"
     if Path(uv).exists():
-        subprocess.run([uv, "--quiet", "venv", "--allow-existing", "--python", sys.executable, environment], check=True)
+        subprocess.run(
+            [uv, "--quiet", "venv", "--allow-existing", "--python", sys.executable, environment], check=True
+        )
         install = [uv, "--quiet", "pip", "install", "--python", environment / "bin" / "python", *pins, wheel]
         # What `make setup` installed is in the cache: only without it are the packages downloaded.
         if subprocess.run([*install, "--offline"], cwd=elsewhere, env=variables, capture_output=True).returncode:
@@ -65,7 +67,9 @@ def run(wheel, tmp_path_factory):
 
 def test_the_wheel_is_small_and_holds_every_file_of_the_package(wheel):
     assert wheel.stat().st_size < MAX_BYTES
-    files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/dreamer_hf").rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/dreamer_hf").rglob("*") if path.is_file()
+    }
     shipped = {name for name in files if "__pycache__" not in name}
     assert shipped - set(zipfile.ZipFile(wheel).namelist()) == set()
 

@@ -65,7 +65,7 @@ def test_a_model_type_that_is_a_list_is_refused(tmp_path):
         load_world(str(tmp_path), "cpu")
 
 
-def test_a_member_of_the_index_that_is_no_array_is_refused(tmp_path):
+def test_a_member_of_the_index_that_is_not_an_array_is_refused(tmp_path):
     index = ShardIndex(np.zeros(1, np.int32), np.ones(1, np.int32), np.zeros(1, np.int64), np.ones(1, bool))
     index.write(tmp_path)
     path = tmp_path / "index.npz"
