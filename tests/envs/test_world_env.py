@@ -230,7 +230,7 @@ def test_categorical_components_have_separate_spaces():
     np.testing.assert_array_equal(frames_of(env, samples, seed=0), frames_of(flat, np.float32(raw), seed=0))
     with pytest.raises(ValueError, match="class that does not exist"):
         flat.step(np.float32([0, 0, 0, 3]))
-    with pytest.raises(ValueError, match="no dict of"):
+    with pytest.raises(ValueError, match="a dict of"):
         make(world, start=starts, disable_env_checker=True).unwrapped.step(np.zeros(4))
 
 
