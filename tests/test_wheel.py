@@ -19,8 +19,9 @@ for module in pkgutil.walk_packages(dreamer_hf.__path__, "dreamer_hf."):
     if not module.name.endswith("__main__"):
         try:
             importlib.import_module(module.name)
-        except ImportError as error:  # Some packages name their extra in a separate error.
+        except (ImportError, ValueError) as error:  # Some modules name their extra in a separate error.
             missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+            assert isinstance(missing, ModuleNotFoundError), module.name
             assert missing.name.partition(".")[0] in EXTRAS, (module.name, missing.name)
 """
 
