@@ -27,6 +27,7 @@ FLOORS = (
         "threads",
         "rollout_noise",
         "rotary",
+        "seeded_noise",
         "video_processing_dreamer",
         "weight_files",
         "worlds",

@@ -31,6 +31,7 @@ from .frame_inputs import action_limits, prepare_actions
 from .media import to_uint8
 from .modeling_dreamer_world import DreamerWorldModel
 from .rollout import DreamerRollout
+from .seeded_noise import SeededNoise
 from .start_frames import StartFrames
 from .threads import ThreadChoice, choose_threads
 
@@ -196,9 +197,9 @@ class Dreams:
             dream.action = actions[row] if known[row] else self.space.rest
 
 
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One generator for each seed, on the CPU: a seed then gives the same noise on every device."""
-    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+def _generators(seeds: Sequence[int]) -> list[SeededNoise]:
+    """Return one source of noise for each seed: a seed gives the same dream on every device and in every engine."""
+    return [SeededNoise(int(seed)) for seed in seeds]
 
 
 def _take(rollout: DreamerRollout, rows: list[int]) -> DreamerRollout:
