@@ -66,7 +66,7 @@ A room imports from its own floor and from the floors below it. In addition, `da
 DATA_IMPORTS = {"data", "frame_inputs", "options", ""}
 
 LONG_FILES = {"configuration_dreamer.py", "plain_dreamer4.py"}
-"""Files of more than `MAX_LINES` lines: three configs with their documentation, and the one file that explains everything."""
+"""Files of more than `MAX_LINES` lines: three configs with their documentation, and the file that explains all."""
 
 
 @cache

@@ -31,7 +31,8 @@ def readable_loading_errors(path: str | os.PathLike, keep_report: bool = False) 
     logger.addFilter(is_wanted)
     try:
         with warnings.catch_warnings():
-            # A device map also names parameters that are in no submodule, such as learned tokens; they are placed, too.
+            # A device map also names parameters that are in no submodule, such as learned tokens; they are placed,
+            # too.
             warnings.filterwarnings("ignore", message="The following device_map keys do not match any submodules")
             yield
     except SafetensorError as error:

@@ -140,7 +140,11 @@ def test_images_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_pa
     ("arguments", "message"),
     [
         ({"split": "test"}, "has no split 'test'; it has: failure, success"),
-        ({"split": "success"}, "choose images with --image_key, one or several of: observation/cameras/wrist, observation/image"),
+        (
+            {"split": "success"},
+            "choose images with --image_key, one or several of: "
+            "observation/cameras/wrist, observation/image",
+        ),
         ({"split": "success", "image_key": "image"}, "steps have no images 'image'"),
         ({"split": "success", "image_key": IMAGE, "action_key": "act"}, "--action_key can be: action, "),
     ],

@@ -29,7 +29,7 @@ def world_folder(tmp_path_factory, world):
 
 @contextlib.contextmanager
 def running_command(world_folder, open_files=None):
-    """Run the command; gives the process and the URL that it prints. open_files: limit of the system on the process."""
+    """Run the command; gives the process and the URL that it prints. open_files: limit of its open files."""
 
     def before_start():
         # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.

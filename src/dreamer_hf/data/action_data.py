@@ -64,7 +64,8 @@ class ActionStatistics:
         )
 
     def to_dict(self) -> dict[str, list[float]] | None:
-        """Return `{"mean", "std", "min", "max", "count"}` as metadata and model configs hold them; None without actions.
+        """Return `{"mean", "std", "min", "max", "count"}` as metadata and model configs hold them; None without
+        actions.
 
         The std of a dimension that only varies by the rounding of its values to float32 is 0, like that of a constant
         one: divided by such a std, noise would be as large as any signal.
@@ -86,7 +87,8 @@ class ActionStatistics:
 
 
 def vary_around_zero(stats: dict | None) -> np.ndarray:
-    """Return, for each dimension (A,) bool, whether zero lies inside its range and close to its mean, as in displacements.
+    """Return, for each dimension (A,) bool, whether zero lies inside its range and close to its mean, as in
+    displacements.
 
     Args:
         stats: as `ActionStatistics.to_dict` returns them.
