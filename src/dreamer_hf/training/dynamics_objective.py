@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from ..adapters import save_adapter
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
+from ..data.action_data import without_rounding_noise
 from ..image_metrics import load_lpips
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
@@ -98,7 +99,8 @@ class DynamicsObjective:
             **self.arguments.model_values(),
         }
         # The statistics of the data also hold the number of actions that they were computed from.
-        stats = data.action_stats and {name: data.action_stats[name] for name in ("mean", "std", "min", "max")}
+        stats = data.action_stats and without_rounding_noise(data.action_stats)
+        stats = stats and {name: stats[name] for name in ("mean", "std", "min", "max") if name in stats}
         labels = {name: getattr(data, name) for name in ("action_names", "action_units", "relative_actions")}
         described = {"action_stats": stats, **labels} | values
         if self.arguments.run.pretrained:
