@@ -104,8 +104,8 @@ class DreamerConfigMixin:
     def to_dict(self) -> dict:
         """Return the values as a dictionary; see the base class.
 
-        The path that the config was loaded from is left out (transformers would write those of a world's parts), and so
-        is `auto_map` unless code is saved, because the files that it names stayed behind.
+        The path that the config was loaded from is left out (transformers would write those of a world's parts), and
+        so is `auto_map` unless code is saved, because the files that it names stayed behind.
         """
         values = super().to_dict()
         values.pop("_name_or_path", None)

@@ -45,8 +45,8 @@ class Dream:
         seed: seed of its noise.
         step: number of frames since its start frames.
         frame: uint8 (H, W, 3) RGB, the current frame.
-        action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the last action of the start frames, or
-            `ActionSpace.rest` if they have none.
+        action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the
+            last action of the start frames, or `ActionSpace.rest` if they have none.
         latents: (N_z, d_z), the clean latents of `frame`, on the world's device.
         rollout, row: where its state is.
     """

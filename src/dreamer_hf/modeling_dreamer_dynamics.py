@@ -98,9 +98,9 @@ class DreamerActionEncoder(nn.Module):
 class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
     """Model that predicts the clean latents of every frame from noisy ones, the frames before it and its action.
 
-    The tokens of a frame are [N_z latents | R registers | 1 control token (step size, signal level) | A action tokens],
-    and every one sees every other. Signal levels and step sizes are indices on the grid of `scheduling_shortcut`. The
-    model accepts any pair of valid indices.
+    The tokens of a frame are [N_z latents | R registers | 1 control token (step size, signal level) | A action
+    tokens], and every one sees every other. Signal levels and step sizes are indices on the grid of
+    `scheduling_shortcut`. The model accepts any pair of valid indices.
 
     ```python
     dynamics = DreamerDynamicsModel.from_pretrained("path-or-repo")
@@ -143,7 +143,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         return self.latent_embed
 
     def new_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
-        """Return an empty cache of `batch_size` rows for `past_key_values`, whose first frame is at `start_position`."""
+        """Return an empty cache of `batch_size` rows for `past_key_values`; its first frame is at `start_position`."""
         return self.transformer.new_cache(batch_size, self.device, start_position)
 
     @capture_outputs
@@ -172,12 +172,13 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
             past_key_values (`DreamerCache`, *optional*): cache of the frames before these; updated in place.
             num_commit_frames (`int`, *optional*): number of leading frames that the cache keeps. Defaults to all; with
                 0 the cache is only read.
-            num_copied_frames (`int`, *optional*): number of leading frames that are a context; the others are copies of
-                it, one after another, and frame t of a copy sees frames 0..t-1 of the context and itself. Trains every
-                frame on what a rollout shows it, in one pass; not possible with a cache.
+            num_copied_frames (`int`, *optional*): number of leading frames that are a context; the others are copies
+                of it, one after another, and frame t of a copy sees frames 0..t-1 of the context and itself. Trains
+                every frame on what a rollout shows it, in one pass; not possible with a cache.
 
         Raises:
-            ValueError: if a shape does not fit the config, or `num_copied_frames` does not divide T or comes with a cache.
+            ValueError: if a shape does not fit the config, or `num_copied_frames` does not divide T or comes with a
+                cache.
         """
         self._check_inputs(latents, signal_level_ids, step_size_ids, actions, action_mask)
         if num_copied_frames is not None and (

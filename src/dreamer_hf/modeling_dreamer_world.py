@@ -125,7 +125,7 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
 
     @classmethod
     def from_tokenizer_dynamics_pretrained(cls, tokenizer_path, dynamics_path, **kwargs) -> "DreamerWorldModel":
-        """Join two saved models into a world.
+        """Join two saved models into a world, in eval mode.
 
         ```python
         world = DreamerWorldModel.from_tokenizer_dynamics_pretrained("outputs/tokenizer", "outputs/dynamics")
@@ -142,7 +142,7 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         """
         tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_path, **kwargs)
         dynamics = DreamerDynamicsModel.from_pretrained(dynamics_path, **kwargs)
-        return cls(tokenizer=tokenizer, dynamics=dynamics)
+        return cls(tokenizer=tokenizer, dynamics=dynamics).eval()
 
     @can_return_tuple
     def forward(

@@ -134,8 +134,8 @@ class JobOptions:
     Args:
         num_workers: number of processes; 1 works in this one.
         resume: whether to continue an interrupted conversion.
-        num_jobs, job_index: do only every `num_jobs`-th shard, starting with number `job_index`, and leave the metadata
-            to a last call with `merge`.
+        num_jobs, job_index: do only every `num_jobs`-th shard, starting with number `job_index`, and leave the
+            metadata to a last call with `merge`.
         merge: whether to write the metadata of shards that jobs have finished.
 
     Raises:
@@ -155,7 +155,8 @@ class JobOptions:
             )
         if not 0 <= self.job_index < self.num_jobs:
             raise ValueError(
-                f"--job_index {self.job_index} does not exist: --num_jobs {self.num_jobs} makes 0 to {self.num_jobs - 1}."
+                f"--job_index {self.job_index} does not exist: "
+                f"--num_jobs {self.num_jobs} makes 0 to {self.num_jobs - 1}."
             )
 
 

@@ -1,8 +1,8 @@
 """Converts any `EpisodeSource` into a folder of shards: in parallel, resumable, one shard at a time.
 
-A shard is the unit of work. Its episodes follow from the plan alone, so a shard that exists under its final name needs no
-second look after a kill, workers and cluster jobs share only the folder, and the files of a shard are decoded once, in
-order.
+A shard is the unit of work. Its episodes follow from the plan alone, so a shard that exists under its final name needs
+no second look after a kill, workers and cluster jobs share only the folder, and the files of a shard are decoded once,
+in order.
 """
 
 import logging
@@ -275,7 +275,8 @@ def _submit(pool: ProcessPoolExecutor, tasks: list[ShardTask]) -> dict[Future, S
     """Start the workers and queue all tasks.
 
     Raises:
-        OSError: a worker died while it started, which surfaces as a broken pool or pipe, or there is no memory for one.
+        OSError: a worker died while it started, which surfaces as a broken pool or pipe, or there is no memory for
+            one.
     """
     try:
         return {pool.submit(_convert_shard_in_worker, task): task for task in tasks}
@@ -292,8 +293,8 @@ def _set_up_worker(counters, log_level: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker with its parent, however that dies: otherwise it would wait for work forever, and write next to a
-    conversion that was started again."""
+    """End this worker with its parent, however that dies: otherwise it would wait for work forever, and write next to
+    a conversion that was started again."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -440,8 +441,8 @@ def _warn_of_values(stats: dict | None, names: list[str] | None) -> None:
         label = names[dim] if names else f"dimension {dim}"
         if size > LARGEST_EXACT_FLOAT:
             logger.warning(
-                f"actions of {label} reach {size:.9g}, and float32 keeps only 7 digits: differences of such values are "
-                "exact if they are converted with --relative_actions."
+                f"actions of {label} reach {size:.9g}, and float32 keeps only 7 digits: differences of such values "
+                "are exact if they are converted with --relative_actions."
             )
         if distance > OUTLIER_DEVIATIONS * std > 0:
             logger.warning(

@@ -15,9 +15,9 @@ class DamagedEpisode(ValueError):
 class Episode:
     """One episode of a source.
 
-    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once. `actions()`,
-    called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in the numeric type
-    of the source, or None if the episode has no actions.
+    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once.
+    `actions()`, called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in
+    the numeric type of the source, or None if the episode has no actions.
 
     If the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.
     """

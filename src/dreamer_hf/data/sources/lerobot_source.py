@@ -89,8 +89,8 @@ class LeRobotSource:
         image_key, action_key, episodes, revision: see `LeRobotSelection`.
 
     Raises:
-        FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names those
-            that exist).
+        FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names
+            those that exist).
     """
 
     root: Path
@@ -189,13 +189,13 @@ class LeRobotSource:
             return
         if not self._is_video(camera):
             raise ValueError(
-                f"{camera} of {self.repo_id} is a depth map, whose values do not fit into frames of 8 bits per channel: "
-                "choose another camera."
+                f"{camera} of {self.repo_id} is a depth map, whose values do not fit into frames of 8 bits per "
+                "channel: choose another camera."
             )
         logger.warning(f"{camera} of {self.repo_id} is a depth map: its video is stored as gray frames of 8 bits")
 
     def _describe_actions(self, features: list[dict]) -> tuple[list[str] | None, list[str] | None]:
-        """Return the names and units of all action dimensions; joined features without names are named by their key."""
+        """Return the names and units of all action dimensions; joined features without names get their key as name."""
         names = [flatten_names(item.get("names"), width) for item, width in zip(features, self._widths, strict=True)]
         units = [find_units(item, width) for item, width in zip(features, self._widths, strict=True)]
         if len(features) == 1:
@@ -225,8 +225,8 @@ class LeRobotSource:
         promised, numbers = self.info.get("total_episodes"), arrays["episode_index"]
         if len(table) != (len(table) if promised is None else promised) or len(np.unique(numbers)) < len(table):
             raise ValueError(
-                f"{self.root}/{INFO_PATH} promises {promised} episodes, but meta/episodes lists {len(table)}, or lists "
-                "some twice: finalize or download the dataset again."
+                f"{self.root}/{INFO_PATH} promises {promised} episodes, but meta/episodes lists {len(table)}, or "
+                "lists some twice: finalize or download the dataset again."
             )
         if np.any(arrays["length"] < 1) or not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError(f"{folder} lists an episode without frames, or an impossible time: {AGAIN}.")
@@ -302,8 +302,8 @@ class LeRobotSource:
         length = self._length(number)
         if len(frames) != length:
             raise ValueError(
-                f"{path} holds {len(frames)} frames of episode {number}, but the dataset's metadata promises {length}: "
-                f"{AGAIN}."
+                f"{path} holds {len(frames)} frames of episode {number}, but the dataset's metadata promises "
+                f"{length}: {AGAIN}."
             )
         expected = np.arange(length)
         if frames[0] < 0 or np.array_equal(frames, expected):

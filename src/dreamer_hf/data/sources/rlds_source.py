@@ -117,7 +117,7 @@ class RldsSource:
             ]
 
     def _records(self, numbers: Sequence[int]):
-        """Yield, for each episode, its number and a function that reads its record; files are opened once, in order."""
+        """Yield the number of each episode and a function that reads its record; files are opened once, in order."""
         start = 0
         for part in self._ranges:
             wanted = [number for number in numbers if start <= number < start + part.count]

@@ -45,8 +45,8 @@ class TableColumns:
 class TableSource:
     """Rows of a `datasets` dataset as episodes; an `EpisodeSource`.
 
-    With an image column, a row is a frame, and successive rows with the same value in the episode column are an episode.
-    With a video column, a row is a whole episode, and its action column holds a list of actions.
+    With an image column, a row is a frame, and successive rows with the same value in the episode column are an
+    episode. With a video column, a row is a whole episode, and its action column holds a list of actions.
 
     Args:
         dataset: a `Dataset`, or an `IterableDataset` (read once, from its start).
@@ -126,8 +126,8 @@ class TableSource:
         action = np.concatenate([part.ravel() for part in parts])
         if len(action) != (self.action_dim or len(action)):
             raise ValueError(
-                f"{where}: the action has {len(action)} values, earlier ones have {self.action_dim}: repair it, or leave "
-                "the episode out with --episodes."
+                f"{where}: the action has {len(action)} values, earlier ones have {self.action_dim}: repair it, or "
+                "leave the episode out with --episodes."
             )
         return action
 

@@ -43,7 +43,7 @@ class ConverterOptions:
         (),
         group=STORAGE,
         metavar="DIM",
-        help="Treat these dimensions (or `all`) as displacements: with --target_fps, add up those between kept frames.",
+        help="Treat these dimensions (or `all`) as displacements: --target_fps adds up those between kept frames.",
     )
     compression: str = option(
         "zstd",
