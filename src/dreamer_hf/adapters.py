@@ -9,9 +9,11 @@ import warnings
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers.utils import cached_file
 
-from .data.files import read_json, write_json
+from .data.files import first_line, read_json, write_json
 from .modeling_dreamer_dynamics import DreamerActionEncoder, DreamerDynamicsModel
 from .modeling_dreamer_world import DreamerWorldModel
 
@@ -21,6 +23,11 @@ ACTION_KEYS = (
     *("relative_actions", "fps"),
 )
 """The config values that describe the actions of an action encoder."""
+UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError),
+    *(TypeError, AttributeError, KeyError, IndexError, ZeroDivisionError, OverflowError, RecursionError),
+)
+"""What PEFT, safetensors and the config raise for damaged files; PEFT does not check the types of its fields."""
 ADAPTED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 """The modules that LoRA changes: every matrix of every transformer layer."""
 
@@ -118,8 +125,8 @@ def load_adapter(world: DreamerWorldModel, path_or_repo: str | Path) -> None:
         if actions is not None:
             replace_action_encoder(world.dynamics, read_json(actions))
         loaded = world.dynamics.load_adapter(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except UNREADABLE as error:
+        reason = first_line(error.__cause__ or error) if isinstance(error, StrictDataclassError) else first_line(error)
         raise ValueError(f"cannot load an adapter from {path!r} onto this world: {reason}") from error
     if loaded.missing_keys or loaded.unexpected_keys:
         raise ValueError(
