@@ -1,4 +1,4 @@
-"""Kills conversions and training runs at random moments, resumes them, and compares them with runs that were not killed.
+"""Kills conversions and training runs at random moments, resumes them, and compares them with uninterrupted ones.
 
 `python tests/fuzz/kills.py 20 SEED` kills each kind of run 20 times. Shards must be equal to the byte; weights, their
 average, the optimizer's state and the losses to the bit.
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
-from dreamer_hf.data.convert import convert
+from dreamer_hf.data.convert import PLAN_NAME, convert
 from dreamer_hf.data.sources.lerobot_source import LeRobotSource
 from tiny import (
     TINY_DYNAMICS,
@@ -56,16 +57,20 @@ class Work:
 
 def conversion(inputs: Path) -> Work:
     """Six episodes of video into six shards."""
-    write_tiny_lerobot(inputs / "lerobot")
+    _in_child(lambda: write_tiny_lerobot(inputs / "lerobot")).join()
 
     def run(folder: Path) -> None:
         source, options = LeRobotSource(inputs / "lerobot", TINY_REPO_ID), ConversionOptions(episodes_per_shard=1)
-        convert(source, folder, options, JobOptions(resume=True))
+        with suppress(FileExistsError):  # It was killed when all was written, and only had to be tidied up.
+            convert(source, folder, options, JobOptions(resume=True))
 
     def result(folder: Path) -> dict:
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
-    return Work("conversion", run, lambda folder: (folder / "metadata.json").exists(), result)
+    def is_done(folder: Path) -> bool:
+        return (folder / "metadata.json").exists() and not (folder / PLAN_NAME).exists()
+
+    return Work("conversion", run, is_done, result)
 
 
 def training(kind: str, inputs: Path) -> Work:
@@ -96,19 +101,24 @@ def training(kind: str, inputs: Path) -> Work:
     return Work(f"{kind} training", run, lambda folder: (folder / "model.safetensors").exists(), result)
 
 
-def start(work: Work, folder: Path) -> multiprocessing.Process:
-    """Start the work in a process of its own, without output."""
+def _in_child(call: Callable[[], object]) -> multiprocessing.Process:
+    """Start a call in a process of its own, without output: threads here could block a fork."""
 
     def quiet() -> None:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         torch.set_num_threads(1)
-        work.run(folder)
+        call()
 
     process = FORK.Process(target=quiet)
     process.start()
     return process
+
+
+def start(work: Work, folder: Path) -> multiprocessing.Process:
+    """Start or continue the work in a folder."""
+    return _in_child(lambda: work.run(folder))
 
 
 def finish(work: Work, folder: Path) -> float:
