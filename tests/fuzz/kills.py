@@ -1,7 +1,7 @@
 """Kills conversions and training runs at random moments, resumes them, and compares them with uninterrupted ones.
 
-`python tests/fuzz/kills.py 20 SEED` kills each kind of run 20 times. Shards must be equal to the byte; weights, their
-average, the optimizer's state and the losses to the bit.
+`python tests/fuzz/kills.py 20 SEED` kills each kind of run 20 times. Shards must be equal byte for byte, and
+weights, their average, the optimizer's state and the losses bit for bit.
 """
 
 import multiprocessing
@@ -102,7 +102,7 @@ def training(kind: str, inputs: Path) -> Work:
 
 
 def _in_child(call: Callable[[], object]) -> multiprocessing.Process:
-    """Start a call in a process of its own, without output: threads here could block a fork."""
+    """Start a call in a separate process, without output: threads here could block a fork."""
 
     def quiet() -> None:
         sink = os.open(os.devnull, os.O_WRONLY)

@@ -11,7 +11,7 @@ KILLS = Path(__file__).with_name("kills.py")
 
 @pytest.mark.slow
 def test_killed_conversions_and_runs_end_as_if_nothing_had_happened():
-    """In a process of its own, which forks before PyTorch has computed anything."""
+    """In a separate process, which forks before PyTorch has computed anything."""
     done = subprocess.run([sys.executable, KILLS, "2", "17"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1:5] for line in done.stdout.splitlines() if line.startswith("| ")][2:]
