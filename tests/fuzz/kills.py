@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -87,9 +88,12 @@ def training(kind: str, inputs: Path) -> Work:
 
     def result(folder: Path) -> dict:
         last = folder / f"checkpoint-{loss_curve(folder)[-1]['step']}"
-        names = [path.name for path in sorted(last.glob("*.safetensors"))]
-        files = {f"{last.name}/{name}": (last / name).read_bytes() for name in names}
-        files |= {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+        # Tensors, not files: safetensors writes the entries of a header's metadata in any order.
+        files = {
+            f"{path.relative_to(folder)}: {name}": tensor.contiguous().view(torch.uint8).numpy().tobytes()
+            for path in sorted([*folder.glob("*.safetensors"), *last.glob("*.safetensors")])
+            for name, tensor in load_file(path).items()
+        }
         optimizer = torch.load(last / "optimizer.bin", weights_only=True)["state"]
         state = {
             f"optimizer {index} {name}": value.numpy().tobytes()
