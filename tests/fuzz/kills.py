@@ -90,7 +90,7 @@ def training(kind: str, inputs: Path) -> Work:
         last = folder / f"checkpoint-{loss_curve(folder)[-1]['step']}"
         # Tensors, not files: safetensors writes the entries of a header's metadata in any order.
         files = {
-            f"{path.relative_to(folder)}: {name}": tensor.contiguous().view(torch.uint8).numpy().tobytes()
+            f"{path.relative_to(folder)}: {name}": tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
             for path in sorted([*folder.glob("*.safetensors"), *last.glob("*.safetensors")])
             for name, tensor in load_file(path).items()
         }
