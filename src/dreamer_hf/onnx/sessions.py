@@ -5,14 +5,13 @@ Only NumPy and onnxruntime are needed here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .manifest import GraphEntry
+from .manifest import GraphEntry, file_sha256
 
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
@@ -87,11 +86,7 @@ class Graph:
 def _check_digest(path: Path, expected: str) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: copy or download the folder again.")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
+    if file_sha256(path) != expected:
         raise ValueError(f"{path} is not the file that was exported: copy or download the folder again.")
 
 
@@ -115,7 +110,6 @@ def _open_session(path: Path, provider: str, threads: int | None):
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 
 
 __all__ = ["PROVIDERS", "Graph", "available_cores", "check_provider"]
