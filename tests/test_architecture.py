@@ -52,6 +52,7 @@ FLOORS = (
         "image_metrics",
     },
     {"loading"},
+    {"engines"},
     {"dreams", "planning"},
     {"pusht"},
     {"evaluation"},

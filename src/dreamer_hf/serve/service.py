@@ -10,9 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..dreams import Dreams
-from ..modeling_dreamer_world import DreamerWorldModel
 from ..play.controls import KEY_PAIRS
-from ..start_frames import StartFrames
 from ..threads import ThreadChoice
 from .auth import HttpError
 from .engine import Engine
@@ -28,7 +26,7 @@ class Service:
     """Everything behind the routes.
 
     Args:
-        world: the world to serve, in eval mode.
+        world: the world to serve, a `DreamerWorldModel` in eval mode or an `OnnxWorld`.
         starts: start frames of its dreams.
         options: of the server.
 
@@ -40,7 +38,7 @@ class Service:
         ValueError: the options, the world and the start frames do not fit each other.
     """
 
-    def __init__(self, world: DreamerWorldModel, starts: StartFrames, options: ServeOptions):
+    def __init__(self, world, starts, options: ServeOptions):
         options.check()
         self.options = options
         self.metrics = ServerMetrics()
@@ -127,7 +125,7 @@ def describe(dreams: Dreams, model: str) -> dict:
     return {
         # Visitors need a name, and should not see where it lies on this machine.
         "model": Path(model).resolve().name if Path(model).exists() else model,
-        "frame_size": dreams.world.config.tokenizer_config.frame_size,
+        "frame_size": dreams.engine.frame_size,
         "fps": dreams.fps,
         "num_starts": len(dreams.starts),
         "actions": {
