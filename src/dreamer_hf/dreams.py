@@ -98,6 +98,31 @@ class Dreams:
         self.num_inference_steps = num_inference_steps
         self.space, self.fps = self.engine.space, self.engine.fps
         self._all: WeakSet[Dream] = WeakSet()
+        self._reserved: dict[int, DreamerRollout] = {}  # by number of rows
+
+    def reserve(self, sizes: Sequence[int], compile: bool = True) -> None:
+        """Keep a rollout for each of these numbers of rows, and step every set of dreams in the smallest that holds it.
+
+        Rows without a dream are padding: they dream along and nobody sees them. So nothing is compiled again while the
+        set changes, as players of a server come and go. On a GPU, call this in the thread that steps the dreams: CUDA
+        graphs belong to it.
+
+        Args:
+            sizes: numbers of rows. A set that is larger than all of them gets a rollout of its own, not compiled.
+            compile: compile the rollouts, which takes minutes for each size (`DreamerRollout.compile`).
+
+        Raises:
+            ValueError: there are no start frames, or rollouts of this world cannot be compiled.
+            RuntimeError: this machine cannot compile.
+        """
+        if self.starts is None or (compile and not self.engine.can_compile):
+            raise ValueError("only PyTorch worlds with start frames are compiled: choose --engine torch.")
+        for size in sorted(set(sizes)):
+            frames = self.starts.select([0] * size)
+            rollout, _ = self.engine.start_rollout(frames, self.num_inference_steps, _generators([0] * size))
+            if compile:
+                rollout.compile()
+            self._reserved[size] = rollout
 
     def begin(self, starts: Sequence[int] | StartFrames | OnnxStarts, seeds: Sequence[int]) -> list[Dream]:
         """Start R dreams as the rows of one new rollout.
@@ -136,7 +161,9 @@ class Dreams:
             ValueError: actions of another shape, or not finite.
         """
         raw = clip_actions(np.stack(actions), len(dreams), self.engine.limits)
-        output = self.rollout(dreams).step(raw)
+        rollout = self.rollout(dreams)
+        padding = rollout.batch_size - len(dreams)
+        output = rollout.step(np.pad(raw, ((0, padding), (0, 0)), mode="edge"))
         for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw, output.latents):
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
 
@@ -160,26 +187,38 @@ class Dreams:
 
     def rewind(self, dreams: Sequence[Dream], moments: Sequence[Dream]) -> None:
         """Bring R dreams back to the state of as many clones, in place; the clones do not change."""
-        self.rollout(dreams).copy_(self.rollout(moments))
+        past = self.rollout(moments)
+        past = past.clone() if self._reserved else past  # the reserved rollout may have to hold the dreams
+        self.rollout(dreams).copy_(past)
         for dream, moment in zip(dreams, moments, strict=True):
             dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step
             dream.frame, dream.action, dream.latents = moment.frame, moment.action, moment.latents
 
     def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout | OnnxRollout:
-        """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed."""
-        rollouts = {id(dream.rollout): dream.rollout for dream in dreams}
-        first = dreams[0].rollout
-        if len(rollouts) == 1 and [dream.row for dream in dreams] == list(range(first.batch_size)):
+        """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed.
+
+        After `reserve`, rows of padding may follow.
+        """
+        size = min((size for size in self._reserved if size >= len(dreams)), default=len(dreams))
+        reserved, first = self._reserved.get(size), dreams[0].rollout
+        in_place = all(dream.rollout is first and dream.row == row for row, dream in enumerate(dreams))
+        if in_place and first.batch_size == size and reserved in (None, first):
             return first
         # What stays behind gets a rollout of one row, so that the old rollout can be freed.
-        left = [dream for dream in self._all if id(dream.rollout) in rollouts and dream not in dreams]
+        moved = {id(reserved), *(id(dream.rollout) for dream in dreams)}
+        left = [dream for dream in self._all if id(dream.rollout) in moved and dream not in dreams]
         for dream in left:
             self._put(dream.rollout.clone(rows=[dream.row]), [dream])
         parts = [
             (rollout, [dream.row for dream in group])
             for rollout, group in groupby(dreams, lambda dream: dream.rollout)
         ]
+        if size > len(dreams):
+            parts.append((first, [dreams[0].row] * (size - len(dreams))))
         joined = self.engine.join([_take(rollout, rows) for rollout, rows in parts])
+        if reserved is not None:
+            reserved.copy_(joined)
+            joined = reserved
         self._put(joined, dreams)
         return joined
 

@@ -35,7 +35,7 @@ class PlaySetup:
 
     options: PlayOptions
     dreams: Dreams
-    simulator: RealPushT | None
+    simulator: "RealPushT | None"
     recorders: list[Recorder]
     dream: Dream | None = None
 
@@ -184,7 +184,7 @@ def _paced_poll(device, clock: PacingClock) -> Callable[[], bool]:
     return poll
 
 
-def _recorders(options: PlayOptions, dreams: Dreams, simulator: RealPushT | None) -> list[Recorder]:
+def _recorders(options: PlayOptions, dreams: Dreams, simulator: "RealPushT | None") -> list[Recorder]:
     recorders: list[Recorder] = []
     if options.record:
         recorders.append(VideoRecorder(options.record, dreams.fps, simulator))

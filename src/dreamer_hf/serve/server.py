@@ -53,6 +53,8 @@ def run_server(options: ServeOptions) -> None:
         world, starts, note = open_world(options.model, options)
         service = Service(world, starts, options)
         threads = service.choose_threads()
+        if options.compile:
+            service.compile()
         server = make_server(service)
         limit_logs()
         print(note, flush=True)

@@ -54,6 +54,15 @@ class Service:
         rows = range(min(TYPICAL_PLAYERS, self.options.max_sessions))
         return self.dreams.choose_threads(self.dreams.begin([0 for _ in rows], rows), self.options.threads)
 
+    def compile(self) -> None:
+        """Compile rollouts of 1, 2, 4, ... rows, as many as there are places.
+
+        Raises:
+            ValueError: this world or this machine cannot do that.
+        """
+        largest = (self.options.max_sessions - 1).bit_length()
+        self.engine.compile([2**power for power in range(largest + 1)])
+
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Dream while the block runs. The recordings are deleted at its end."""
