@@ -108,7 +108,7 @@ class Dreams:
         graphs belong to it.
 
         Args:
-            sizes: numbers of rows. A set that is larger than all of them gets a rollout of its own, not compiled.
+            sizes: numbers of rows. A set that is larger than all of them gets another rollout, not compiled.
             compile: compile the rollouts, which takes minutes for each size (`DreamerRollout.compile`).
 
         Raises:
@@ -175,8 +175,7 @@ class Dreams:
             threads: a number to set without measuring.
 
         Returns:
-            The choice, to be printed; None on a GPU, unless `threads` is given, and for an `OnnxWorld`, which is opened
-            with its number of threads.
+            The choice, to be printed; None on a GPU, unless `threads` is given.
         """
         copies, actions = self.clone(dreams), [self.space.rest] * len(dreams)
         return self.engine.choose_threads(lambda: self.step(copies, actions), threads)

@@ -61,6 +61,8 @@ class DreamOptions:
             with the adapter or the model.
         image_key: camera to use if `start` is a LeRobot dataset with several.
         action_key: feature that holds the actions if `start` is a LeRobot dataset.
+        engine: "torch"; "onnx": ONNX Runtime, which is faster on a CPU and needs no PyTorch; or "auto": ONNX Runtime on a
+            CPU if it is installed. A loaded world has its engine.
         adapter: folder or Hub repository of an adapter for the world.
         device: "cpu", "cuda", ... Defaults to the GPU if there is one. A loaded world stays where it is.
         num_inference_steps: denoising passes per frame, a power of two. Defaults to what is saved with the world.
@@ -77,6 +79,7 @@ class DreamOptions:
     start: str | os.PathLike | StartFrames | None = None
     image_key: str | None = None
     action_key: str = "action"
+    engine: str = "torch"
     adapter: str | None = None
     device: str | None = None
     num_inference_steps: int | None = None
