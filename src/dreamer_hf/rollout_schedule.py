@@ -82,4 +82,5 @@ class RolloutSchedule:
         """Return the index of the signal level `step / K` at which denoising pass `step` starts."""
         return step * (self.num_signal_levels // self.num_inference_steps)
 
+
 __all__ = ["CONTEXT_SIGNAL_LEVEL", "RolloutSchedule", "num_step_sizes", "signal_level_id", "step_size_id"]

@@ -5,7 +5,7 @@ from .world_engine import WorldEngine
 
 def engine_for(world) -> WorldEngine:
     """Return the engine of a loaded world, a `DreamerWorldModel` or an `OnnxWorld`."""
-    if hasattr(world, "manifest"):
+    if hasattr(world, "manifest"):  # asked without importing either
         from .onnx_engine import OnnxEngine
 
         return OnnxEngine(world)

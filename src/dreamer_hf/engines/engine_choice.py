@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +30,13 @@ class EngineChoice(NamedTuple):
     is_certain: bool = True
 
 
-def choose_engine(options, is_export: bool, has_export: bool) -> EngineChoice:
+def choose_engine(options, is_export: bool, has_export: Callable[[], bool]) -> EngineChoice:
     """Choose the engine for a world.
 
     Args:
         options: `WorldOptions`, or the `DreamOptions` of an environment.
         is_export: whether the world is an export for ONNX Runtime, without the model itself.
-        has_export: whether there is an export already.
+        has_export: tells whether there is an export already, which takes a moment.
 
     Raises:
         ValueError: an unknown engine, or one that does not go with the other options or with the world.
@@ -44,7 +45,9 @@ def choose_engine(options, is_export: bool, has_export: bool) -> EngineChoice:
     if wanted not in ENGINES:
         raise ValueError(f"unknown engine {wanted!r}: choose one of {', '.join(ENGINES)}.")
     if torch_option and (wanted == "onnx" or is_export):
-        raise ValueError(f"{torch_option} needs the engine torch: leave it out, or open the model itself with PyTorch.")
+        raise ValueError(
+            f"{torch_option} needs the engine torch: leave it out, or open the model itself with PyTorch."
+        )
     if wanted == "torch" and is_export:
         raise ValueError("this world is an export for ONNX Runtime: leave out --engine torch, or give its model.")
     if wanted != "auto":
@@ -56,14 +59,14 @@ def choose_engine(options, is_export: bool, has_export: bool) -> EngineChoice:
     return _suits_this_machine(has_export)
 
 
-def _suits_this_machine(has_export: bool) -> EngineChoice:
+def _suits_this_machine(has_export: Callable[[], bool]) -> EngineChoice:
     if not is_installed("torch"):
         return EngineChoice("onnx", "as PyTorch is not installed")
     if has_gpu():
         return EngineChoice("torch", "on the GPU")
     if not is_installed("onnxruntime"):
         return EngineChoice("torch", "as ONNX Runtime, faster on a CPU, is not installed: the extra onnx")
-    if not has_export and not all(map(is_installed, EXPORTERS)):
+    if not all(map(is_installed, EXPORTERS)) and not has_export():
         return EngineChoice("torch", "as exporting to ONNX, faster on a CPU, needs the extra export")
     return EngineChoice("onnx", "as this machine has no GPU", is_certain=False)
 
@@ -93,4 +96,4 @@ def _torch_option(options) -> str | None:
     return f"--device {options.device}" if options.device not in (None, "cpu") else None
 
 
-__all__ = ["ENGINES", "EngineChoice", "choose_engine", "has_gpu", "is_installed"]
+__all__ = ["ENGINES", "EXPORTERS", "EngineChoice", "choose_engine", "has_gpu", "is_installed"]

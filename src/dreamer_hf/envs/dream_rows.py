@@ -195,7 +195,7 @@ class DreamRows:
 def _open(model: str | os.PathLike | DreamerWorldModel | OnnxWorld, options: DreamOptions) -> tuple:
     """Return the world, and its start frames; None for a loaded world without a `start`: then `reset` needs frames."""
     if isinstance(model, str | os.PathLike):
-        world, starts, note = open_world(str(model), options)
+        world, starts, note = open_world(str(model), options, announce=log.info)
         log.info(note)
         return world, starts
     if options.adapter is not None or options.device is not None or options.int8:

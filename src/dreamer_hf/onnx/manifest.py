@@ -106,7 +106,9 @@ class Manifest:
             raise
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{path} is not the manifest of an exported world ({reason}): export it again.") from error
+            raise ValueError(
+                f"{path} is not the manifest of an exported world ({reason}): export it again."
+            ) from error
 
     def check_values(self) -> None:
         """Raise a ValueError, TypeError or KeyError for values that no export writes."""
