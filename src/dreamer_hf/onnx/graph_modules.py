@@ -107,15 +107,18 @@ class GraphModule(nn.Module):
 
     Args:
         transformer: its transformer, which has the time layers.
+        num_tokens: N, the tokens of a frame.
 
     Attributes:
         has_past: whether a frame sees others, so that there are inputs and outputs for keys and values.
+        tokens_in_time: number of tokens that each time layer sees; the last one sees only those that are output.
     """
 
-    def __init__(self, transformer: DreamerTransformer):
+    def __init__(self, transformer: DreamerTransformer, num_tokens: int):
         super().__init__()
         config = transformer.config
-        self.num_time_layers = len(transformer.layers) // config.time_every
+        num_outputs = len(range(num_tokens)[transformer.output_tokens])
+        self.tokens_in_time = [num_tokens] * (len(transformer.layers) // config.time_every - 1) + [num_outputs]
         self.head_dim, self.has_past = config.head_dim, config.context_length > 1
 
     def run(self, compute, past: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -136,7 +139,9 @@ class DynamicsGraph(GraphModule):
     """Noisy latents, conditions and the past -> clean latents, and new keys and values."""
 
     def __init__(self, dynamics):
-        super().__init__(dynamics.transformer)
+        config = dynamics.config
+        own_tokens = config.num_register_tokens + 1 + config.num_action_tokens
+        super().__init__(dynamics.transformer, config.num_latent_tokens + own_tokens)
         self.dynamics = dynamics
 
     def forward(self, latents, signal_level_ids, step_size_ids, actions, action_mask, *past):
@@ -158,7 +163,7 @@ class DecoderGraph(GraphModule):
     """Latents and the past -> frames in [0, 1], and new keys and values."""
 
     def __init__(self, tokenizer):
-        super().__init__(tokenizer.decoder.transformer)
+        super().__init__(tokenizer.decoder.transformer, _tokenizer_tokens(tokenizer.config))
         self.tokenizer = tokenizer
 
     def forward(self, latents, *past):
@@ -172,7 +177,7 @@ class EncoderGraph(GraphModule):
     """Frames in [0, 1] and the past -> latents, and new keys and values."""
 
     def __init__(self, tokenizer):
-        super().__init__(tokenizer.encoder.transformer)
+        super().__init__(tokenizer.encoder.transformer, _tokenizer_tokens(tokenizer.config))
         self.tokenizer = tokenizer
 
     def forward(self, frames, *past):
@@ -180,6 +185,10 @@ class EncoderGraph(GraphModule):
             return self.tokenizer.encode(frames, cache, attention_function=graph_attention).latents
 
         return self.run(compute, past)
+
+
+def _tokenizer_tokens(config) -> int:
+    return config.num_patches + config.bottleneck_shape[0]
 
 
 __all__ = ["DecoderGraph", "DynamicsGraph", "EncoderGraph", "GraphModule"]

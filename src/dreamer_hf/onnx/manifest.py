@@ -5,6 +5,7 @@ Everything that a host needs besides the graphs: sizes, schedule, the meaning of
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -185,6 +186,15 @@ def action_space(entry: dict[str, Any]) -> ActionSpace:
     return space
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _numbers(values: np.ndarray) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
@@ -193,4 +203,4 @@ def _limits(values: list[float | None], unlimited: float) -> np.ndarray:
     return np.array([unlimited if value is None else value for value in values], np.float32)
 
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "GraphEntry", "Manifest", "action_space", "actions_entry"]
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "GraphEntry", "Manifest", "action_space", "actions_entry", "file_sha256"]

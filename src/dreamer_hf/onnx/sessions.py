@@ -5,14 +5,13 @@ Only NumPy and onnxruntime are needed here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .manifest import GraphEntry
+from .manifest import GraphEntry, file_sha256
 
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
@@ -93,11 +92,7 @@ class Graph:
 def _check_digest(path: Path, expected: str) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: copy or download the folder again.")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
+    if file_sha256(path) != expected:
         raise ValueError(f"{path} is not the file that was exported: copy or download the folder again.")
 
 
