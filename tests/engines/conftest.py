@@ -7,7 +7,9 @@ import torch
 
 from dreamer_hf.onnx.export_world import export_onnx
 from dreamer_hf.start_frames import save_start_frames
-from tiny import build_once, make_starts, make_world
+from tiny import build_once, make_starts, tiny_world
+
+STATISTICS = {"mean": [250.0, 260.0], "std": [100.0, 90.0], "min": [0.0, 10.0], "max": [512.0, 500.0]}
 
 os.environ["SDL_VIDEODRIVER"] = "dummy"  # windows are drawn, but not shown
 torch.set_num_threads(1)  # at this size several threads only wait for each other
@@ -15,7 +17,7 @@ torch.set_num_threads(1)  # at this size several threads only wait for each othe
 
 @pytest.fixture(scope="session")
 def world():
-    return make_world()
+    return tiny_world(dynamics_changes={"action_stats": STATISTICS, "fps": 20})
 
 
 @pytest.fixture(scope="session")

@@ -120,5 +120,5 @@ def test_environment_rows_reward_arrays_of_latents(export_folder):
     rows = DreamRows(export_folder, options, num_rows=2)
     rows.restart([0, 1], [np.random.default_rng(seed) for seed in (0, 1)], None)
     rewards, _ = rows.evaluate(rows.step(np.full((2, 2), 250, np.float32)))
-    assert isinstance(seen[0], np.ndarray) and seen[0].shape == (2, 4, 8)
+    assert isinstance(seen[0], np.ndarray) and seen[0].shape == (2, 3, 5)
     np.testing.assert_allclose(rewards, [rows.info(row)["latents"].mean() for row in range(2)], rtol=1e-5)

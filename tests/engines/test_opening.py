@@ -8,11 +8,9 @@ import pytest
 from dreamer_hf import DreamerWorldModel
 from dreamer_hf.engines import engine_choice
 from dreamer_hf.engines.engine_choice import choose_engine
-from dreamer_hf.engines.export_cache import is_export, kept_folder, ready_export
-from dreamer_hf.engines.opening import open_world
+from dreamer_hf.engines.opening import is_export, open_world, ready_export
 from dreamer_hf.onnx import OnnxWorld
 from dreamer_hf.play import PlayOptions
-from dreamer_hf.worlds import shipped_world
 
 
 def options(**changes):
@@ -92,12 +90,11 @@ def test_a_world_is_exported_once_and_again_when_it_changes(world_folder, world,
     for expected in (1, 1):
         opened = open_world(str(world_folder), options(engine="onnx"), announce=said.append)
         assert isinstance(opened.world, OnnxWorld) and len(said) == expected and len(opened.starts) == 2
-    assert "Exporting" in said[0] and str(kept_folder(str(world_folder))) in said[0]
-    assert ready_export(str(world_folder)) == kept_folder(str(world_folder))
+    assert "Exporting" in said[0] and str(ready_export(str(world_folder)).parent) in said[0]
     changed = DreamerWorldModel.from_pretrained(world_folder)
     changed.dynamics.state_dict()[next(iter(changed.dynamics.state_dict()))].add_(1)
     changed.save_pretrained(tmp_path)
-    assert ready_export(str(tmp_path)) is None and kept_folder(str(tmp_path)) != kept_folder(str(world_folder))
+    assert ready_export(str(tmp_path)) is None
     given = open_world(str(world_folder), options(engine="onnx", start=str(world_folder)), announce=said.append)
     assert len(given.starts) == 2 and len(said) == 1
 
@@ -109,7 +106,7 @@ def test_auto_falls_back_to_pytorch_if_a_world_cannot_be_exported(world_folder, 
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "file"))
     world, _, note = open_world(str(world_folder), options(device="cpu"), announce=print)
     assert isinstance(world, DreamerWorldModel)
-    assert note.startswith("Engine: PyTorch, as the export to ONNX failed (") and note.count("\n") == 0
+    assert note.startswith("Engine: PyTorch, as ONNX Runtime cannot be used (") and note.count("\n") == 0
     with pytest.raises(ValueError):
         open_world(str(world_folder), options(engine="onnx"), announce=print)
 
@@ -186,8 +183,3 @@ def test_play_without_pytorch_says_what_it_needs(export_folder, world_folder):
         done = run_without_torch(PLAY, *arguments)
         assert done.returncode == 2 and expected in done.stderr, done.stderr
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-
-
-def test_the_shipped_world_is_an_ordinary_world():
-    assert not is_export("pusht-tiny") and kept_folder("pusht-tiny").parts[-2:-1] == ("onnx",)
-    assert kept_folder("pusht-tiny") == kept_folder(str(shipped_world("pusht-tiny")))

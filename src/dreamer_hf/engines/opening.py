@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..onnx.export_cache import cache_folder, export_key, load_or_export
+from ..onnx.manifest import MANIFEST_NAME
+from ..worlds import resolve_model, shipped_worlds
 from .engine_choice import EXPORTERS, EngineChoice, choose_engine, is_installed
-from .export_cache import is_export, kept_folder, ready_export
 from .world_engine import is_start
 
+SHIPPED_EXPORT = "onnx"
+"""Subfolder of a shipped world that holds its export."""
 NO_EXPORT = (
     "{model} is not exported for ONNX Runtime, and exporting needs more packages: pip install 'dreamer_hf[export]', or give "
     "a folder that `dreamer export onnx` wrote."
@@ -45,10 +49,7 @@ def open_world(model: str, options, announce: Callable[[str], object] = print) -
     choice = choose_engine(options, is_export(model), lambda: ready_export(model) is not None)
     if choice.name == "onnx":
         return _open_onnx(model, options, choice, announce)
-    from ..loading import load_world
-
-    world = load_world(model, options.device, options.adapter, options.int8)
-    return OpenedWorld(world, _torch_starts(model, world, options), f"Engine: PyTorch, {choice.reason}.")
+    return _open_torch(model, options, choice.reason)
 
 
 def read_starts_for(world, options):
@@ -60,59 +61,57 @@ def read_starts_for(world, options):
     return options.start if is_start(options.start) else _read_starts(options, world.config)
 
 
-def _torch_starts(model: str, world, options):
-    from ..start_frames import load_start_frames
-
-    return read_starts_for(world, options) if options.start else load_start_frames(options.adapter or model)
-
-
 def _open_onnx(model: str, options, choice: EngineChoice, announce: Callable[[str], object]) -> OpenedWorld:
     folder = ready_export(model)
+    if folder is None and not all(map(is_installed, EXPORTERS)):
+        raise ValueError(NO_EXPORT.format(model=model))
     if folder is None:
-        try:
-            folder = _export(model, announce)
-        except _ExportFailed as failure:
-            if choice.is_certain:
-                raise ValueError(str(failure)) from failure
-            note = f"Engine: PyTorch, as the export to ONNX failed ({failure})."
-            return OpenedWorld(failure.world, _torch_starts(model, failure.world, options), note)
-    from ..onnx import OnnxWorld
-
-    world = OnnxWorld.from_pretrained(folder, options.threads)
+        announce(f"Exporting {model} for ONNX Runtime. This happens once, and the export is kept in {cache_folder()}.")
+    try:
+        world = load_or_export(folder or model, threads=options.threads)
+    except Exception as error:  # those of PyTorch's exporter have no common class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if choice.is_certain and isinstance(error, (ValueError, OSError)):
+            raise
+        if choice.is_certain:
+            raise ValueError(f"{model} cannot be exported ({reason}): choose --engine torch.") from error
+        return _open_torch(model, options, f"as ONNX Runtime cannot be used ({reason})")
     return OpenedWorld(
         world, _onnx_starts(model, world, options), f"Engine: ONNX Runtime on the CPU, {choice.reason}."
     )
 
 
-class _ExportFailed(Exception):
-    def __init__(self, reason: str, world):
-        super().__init__(reason)
-        self.world = world
-
-
-def _export(model: str, announce: Callable[[str], object]) -> Path:
-    """Export a world into the cache and return the folder.
-
-    Raises:
-        ValueError: there is no such world, or packages are missing.
-        _ExportFailed: it cannot be exported.
-    """
-    if not all(map(is_installed, EXPORTERS)):
-        raise ValueError(NO_EXPORT.format(model=model))
+def _open_torch(model: str, options, reason: str) -> OpenedWorld:
     from ..loading import load_world
-    from ..onnx.export_world import export_onnx
+    from ..start_frames import load_start_frames
 
-    world, folder = load_world(model, "cpu"), kept_folder(model)
-    announce(f"Exporting {model} to ONNX once, into {folder} ...")
+    world = load_world(model, options.device, options.adapter, options.int8)
+    starts = read_starts_for(world, options) if options.start else load_start_frames(options.adapter or model)
+    return OpenedWorld(world, starts, f"Engine: PyTorch, {reason}.")
+
+
+def is_export(model: str) -> bool:
+    """Return whether a folder holds an export and no model."""
+    folder = Path(model)
+    return (folder / MANIFEST_NAME).is_file() and not (folder / "config.json").is_file()
+
+
+def ready_export(model: str) -> Path | None:
+    """Return the folder of an export of a world that is there already: the world itself, shipped with it, or kept.
+
+    Args:
+        model: name of a shipped world, folder, or Hub repository.
+    """
+    if is_export(model):
+        return Path(model)
+    shipped = Path(resolve_model(model)) / SHIPPED_EXPORT
+    if model in shipped_worlds() and (shipped / MANIFEST_NAME).is_file():
+        return shipped
     try:
-        export_onnx(world, folder, name=Path(model).name)
-    except FileExistsError:
-        if ready_export(model) is None:  # otherwise another process has just made it
-            raise
-    except Exception as error:  # those of PyTorch's exporter have no common class
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise _ExportFailed(reason, world) from error
-    return folder
+        kept = cache_folder() / export_key(model)
+    except ValueError:  # there is no such world, as opening it will say
+        return None
+    return kept if (kept / MANIFEST_NAME).is_file() else None
 
 
 def _onnx_starts(model: str, world, options):
@@ -124,8 +123,6 @@ def _onnx_starts(model: str, world, options):
                 "--start needs PyTorch and the model itself: leave it out, or give the model that was exported."
             )
         from transformers import AutoConfig
-
-        from ..worlds import resolve_model
 
         return _read_starts(options, AutoConfig.from_pretrained(resolve_model(model)))
     if world.starts is None:
@@ -139,4 +136,4 @@ def _read_starts(options, config):
     return read_start_frames(options.start, config, options.image_key, options.action_key)
 
 
-__all__ = ["OpenedWorld", "open_world", "read_starts_for"]
+__all__ = ["OpenedWorld", "is_export", "open_world", "read_starts_for", "ready_export"]

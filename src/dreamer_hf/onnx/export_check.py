@@ -14,7 +14,7 @@ import torch
 from ..seeded_noise import SeededNoise
 from .manifest import Manifest
 from .onnx_world import OnnxWorld
-from .sessions import Graph
+from .graph_session import Graph
 
 FRAMES = 32
 """F, generated frames that are compared."""

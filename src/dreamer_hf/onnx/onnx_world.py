@@ -19,7 +19,7 @@ from .manifest import Manifest, action_space
 from .onnx_rollout import OnnxContext, OnnxRollout, run_tokenizer
 from .onnx_starts import OnnxStarts, load_onnx_starts
 from .ring import Ring, chunks
-from .sessions import Graph, check_provider
+from .graph_session import Graph, check_provider
 
 ROUNDING = 1e-4
 """How far rounding may bring a float frame outside [0, 1]."""
