@@ -15,6 +15,7 @@ OURS = {
     "elementwise_dreamer4",
     "plain_dreamer4",
     "measuring",
+    "serve",
     "tiny",
     "hub_stand_in",
     "without_package",

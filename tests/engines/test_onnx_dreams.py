@@ -9,6 +9,7 @@ from dreamer_hf.envs.dream_rows import DreamOptions, DreamRows
 from dreamer_hf.onnx import OnnxStarts, OnnxWorld
 from tiny import make_starts
 
+pytestmark = pytest.mark.slow  # exporting takes seconds
 STARTS, SEEDS = [0, 1, 0], [5, 6, 7]
 
 

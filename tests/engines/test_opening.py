@@ -72,6 +72,7 @@ def test_auto_takes_what_suits_the_machine(without, monkeypatch):
     assert choose() == ("torch", "on the GPU", True)
 
 
+@pytest.mark.slow
 def test_an_export_is_no_model(export_folder, world_folder):
     assert is_export(str(export_folder)) and not is_export(str(world_folder)) and not is_export("me/anything")
     assert choose(is_export=True).name == "onnx"
@@ -84,6 +85,7 @@ def test_an_export_is_no_model(export_folder, world_folder):
         open_world(str(export_folder), options(start=str(world_folder)))
 
 
+@pytest.mark.slow
 def test_a_world_is_exported_once_and_again_when_it_changes(world_folder, world, starts, tmp_path, without):
     without()
     said = []
@@ -107,7 +109,7 @@ def test_auto_falls_back_to_pytorch_if_a_world_cannot_be_exported(world_folder, 
     world, _, note = open_world(str(world_folder), options(device="cpu"), announce=print)
     assert isinstance(world, DreamerWorldModel)
     assert note.startswith("Engine: PyTorch, as ONNX Runtime cannot be used (") and note.count("\n") == 0
-    with pytest.raises(ValueError):
+    with pytest.raises(NotADirectoryError):
         open_world(str(world_folder), options(engine="onnx"), announce=print)
 
 
@@ -161,11 +163,13 @@ def run_without_torch(code, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_environments_run_without_pytorch(export_folder, world_folder):
     done = run_without_torch(ENVIRONMENTS, export_folder, world_folder)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "auto"])
 def test_play_runs_without_pytorch(export_folder, engine):
     done = run_without_torch(PLAY, export_folder, "--engine", engine)
@@ -173,6 +177,7 @@ def test_play_runs_without_pytorch(export_folder, engine):
     assert done.stdout.startswith("Engine: ONNX Runtime on the CPU, ")
 
 
+@pytest.mark.slow
 def test_play_without_pytorch_says_what_it_needs(export_folder, world_folder):
     for arguments, expected in (
         ([world_folder], "dreamer_hf[export]"),
