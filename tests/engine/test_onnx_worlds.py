@@ -54,9 +54,7 @@ def test_an_export_dreams_what_pytorch_dreams(kind, tmp_path):
     theirs = world.start_rollout(
         frames, torch.from_numpy(actions), torch.from_numpy(mask), generator=[SeededNoise(seed) for seed in seeds]
     )
-    ours = engine.start_rollout(
-        frames.numpy(), actions, mask, generator=[SeededNoise(seed) for seed in seeds]
-    )
+    ours = engine.start_rollout(frames.numpy(), actions, mask, generator=[SeededNoise(seed) for seed in seeds])
     for index in range(8):
         action, has_action = draw(2), np.array([index % 3 > 0, True])
         expected = theirs.step(torch.from_numpy(action), torch.from_numpy(has_action))

@@ -19,8 +19,8 @@ import numpy as np
 
 from ..rollout_schedule import RolloutSchedule
 from ..seeded_noise import SeededNoise, draw_normal
-from .ring import Ring, chunks
 from .graph_session import Graph
+from .ring import Ring, chunks
 
 if TYPE_CHECKING:
     from .onnx_world import OnnxWorld
