@@ -60,7 +60,7 @@ def test_options_that_only_pytorch_has(flag, changes, without):
 def test_auto_takes_what_suits_the_machine(without, monkeypatch):
     without()
     assert choose().name == choose(device="cpu").name == "onnx"
-    without("onnxscript")
+    without("onnx")
     assert choose().name == "torch" and "extra export" in choose().reason
     assert choose(has_export=True).name == "onnx"
     without("onnxruntime")

@@ -21,7 +21,6 @@ EXTRAS = {
     "matplotlib": "evaluate",
     "onnx": "export",
     "onnxruntime": "onnx",
-    "onnxscript": "export",
     "peft": "lora",
     "prometheus_client": "serve",
     "pyarrow": "torch",

@@ -13,7 +13,7 @@ TORCH_OPTIONS = ("adapter", "int8", "compile", "compare")
 """Options that only PyTorch has."""
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Files of the drivers of NVIDIA, AMD and Windows' Linux; without any of them, Linux has no GPU that PyTorch can use."""
-EXPORTERS = ("torch", "transformers", "onnx", "onnxscript")
+EXPORTERS = ("torch", "transformers", "onnx")
 
 
 class EngineChoice(NamedTuple):
