@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[1]
 NOT_FOR_USERS = {"all", "dev", "docs", "release"}
 
 
-def extras() -> list[str]:
+def extras() -> dict[str, str]:
+    """Return the requirements of each extra for users, as setup.cfg lists them."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
-    return [name for name in config["options.extras_require"] if name not in NOT_FOR_USERS]
+    return {name: text for name, text in config["options.extras_require"].items() if name not in NOT_FOR_USERS}
 
 
 def installed_files(wheel: Path, extra: str | None, index: Path) -> dict[str, int]:
@@ -47,17 +48,20 @@ def main() -> None:
     wheel = parser.parse_args().wheel
     with tempfile.TemporaryDirectory(prefix="dreamer_hf_sizes_") as folder:
         base = installed_files(wheel, None, Path(folder) / "base")
-        gpu = {name: size for name, size in base.items() if "/nvidia/" in name or "/triton/" in name}
-        torch = {name: size for name, size in base.items() if "/torch/" in name}
-        rest = megabytes(base) - megabytes(gpu) - megabytes(torch)
-        print("| `pip install` | adds, MB |\n| --- | ---: |")
-        print(f"| `dreamer_hf` | {megabytes(base):,.0f} |")
-        print(f"| of that, GPU libraries that PyTorch asks for on Linux | {megabytes(gpu):,.0f} |")
-        print(f"| of that, PyTorch itself | {megabytes(torch):,.0f} |")
-        print(f"| of that, everything else | {rest:,.0f} |")
-        for extra in extras():
+        models = installed_files(wheel, "torch", Path(folder) / "torch")
+        gpu = {name: size for name, size in models.items() if "/nvidia/" in name or "/triton/" in name}
+        torch = {name: size for name, size in models.items() if "/torch/" in name}
+        print("| `pip install` | adds to | MB |\n| --- | --- | ---: |")
+        print(f"| `dreamer_hf` | | {megabytes(base):,.0f} |")
+        print(f"| `dreamer_hf[torch]` | the base | {megabytes(models) - megabytes(base):,.0f} |")
+        print(f"| of that, GPU libraries that PyTorch asks for on Linux | | {megabytes(gpu):,.0f} |")
+        print(f"| of that, PyTorch itself | | {megabytes(torch):,.0f} |", flush=True)
+        for extra, requirements in extras().items():
+            if extra == "torch":
+                continue
+            below, before = ("`torch`", models) if "dreamer_hf[torch]" in requirements else ("the base", base)
             files = installed_files(wheel, extra, Path(folder) / extra)
-            print(f"| `dreamer_hf[{extra}]` | {megabytes(files) - megabytes(base):,.0f} |", flush=True)
+            print(f"| `dreamer_hf[{extra}]` | {below} | {megabytes(files) - megabytes(before):,.0f} |", flush=True)
             shutil.rmtree(Path(folder) / extra)
 
 

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tiny import TINY_REPO_ID, build_once, write_tiny_lerobot
+HOME = tempfile.mkdtemp(prefix="dreamer_hf_tests_")
+# Every Hugging Face library stays off the network and out of the user's cache. They read this when they are imported.
+os.environ.update(HF_HOME=HOME, HF_LEROBOT_HOME=f"{HOME}/lerobot", HF_HUB_OFFLINE="1", SVT_LOG="1")
 
-
-def pytest_configure(config):
-    """Keep every Hugging Face library off the network and out of the user's cache."""
-    home = tempfile.mkdtemp(prefix="dreamer_hf_tests_")
-    config.stash["hf_home"] = home
-    os.environ.update(HF_HOME=home, HF_LEROBOT_HOME=f"{home}/lerobot", HF_HUB_OFFLINE="1", SVT_LOG="1")
+from tiny import TINY_REPO_ID, build_once, write_tiny_lerobot  # noqa: E402
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config.stash["hf_home"], ignore_errors=True)
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 LEFT_OUT = pytest.StashKey[list]()

@@ -54,6 +54,7 @@ FLOORS = (
     },
     {"loading"},
     {"onnx"},
+    {"engines"},
     {"dreams", "planning"},
     {"pusht"},
     {"evaluation"},

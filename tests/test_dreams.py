@@ -175,3 +175,47 @@ def test_what_does_not_fit_is_refused(world, starts, dreams):
     for index in (2, -1):
         with pytest.raises(ValueError, match="choose from 0 to 1"):
             dreams.begin([index], [0])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_reserved_rollouts_hold_every_set_of_dreams_without_changing_a_frame(dreams, world, starts, together):
+    """Sets of one to three dreams, in rollouts of one, two and four rows that stay the same objects."""
+    dreams.reserve([1, 2, 4], compile=False)
+    reserved = list(dreams._reserved.values())
+    if together:
+        members = dreams.begin(STARTS, SEEDS)
+    else:
+        members = [dreams.begin([start], [seed])[0] for start, seed in zip(STARTS, SEEDS)]
+    rollouts = [alone(world, starts, *each) for each in zip(STARTS, SEEDS)]
+    for turn in TURNS:
+        chosen = [members[index] for index in turn]
+        actions = [action_of(index, members[index].step) for index in turn]
+        frames = step(dreams, chosen, actions)
+        for index, action, frame in zip(turn, actions, frames):
+            pixels = rollouts[index].step(torch.from_numpy(action)[None]).pixel_values[0].permute(1, 2, 0)
+            assert np.abs(frame - 255 * pixels.numpy()).max() <= 0.51
+        used = chosen[0].rollout
+        assert any(used is rollout for rollout in reserved) and used.batch_size in (1, 2, 4)
+        assert len(chosen) <= used.batch_size < 2 * len(chosen) + 1
+
+
+def test_rewinding_and_restarting_in_reserved_rollouts(dreams, starts):
+    dreams.reserve([2, 4], compile=False)
+    members = dreams.begin(STARTS, SEEDS)
+    actions = [action_of(index, 0) for index in range(3)]
+    dreams.step(members, actions)
+    moments = dreams.clone(members)
+    first = step(dreams, members, actions)
+    dreams.rewind(members, moments)
+    assert [member.step for member in members] == [1, 1, 1]
+    assert_same_frames(step(dreams, members, actions), first)
+    dreams.restart([members[1]], [0], [9])
+    (fresh,) = dreams.begin([0], [9])
+    assert_same_frames(step(dreams, members, actions)[1], step(dreams, [fresh], [actions[1]])[0])
+
+
+def test_a_set_larger_than_every_reserved_rollout_still_steps(dreams):
+    dreams.reserve([2], compile=False)
+    members = dreams.begin(STARTS, SEEDS)
+    dreams.step(members, [action_of(index, 0) for index in range(3)])
+    assert members[0].rollout.batch_size == 3 and [member.step for member in members] == [1, 1, 1]

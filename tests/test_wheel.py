@@ -1,4 +1,4 @@
-"""The wheel alone, with only its base dependencies, in a fresh environment outside the clone."""
+"""The wheel alone, in fresh environments outside the clone: with the extra `torch`, and the small one with `onnx`."""
 
 import os
 import shutil
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAX_BYTES = 25_000_000
+MAX_BYTES = 40_000_000
+MAX_SMALL_BYTES = 250_000_000
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 IMPORT_ALL = """
 import importlib, pkgutil, dreamer_hf
@@ -22,7 +23,7 @@ for module in pkgutil.walk_packages(dreamer_hf.__path__, "dreamer_hf."):
         except (ImportError, ValueError) as error:  # Some modules name their extra in a separate error.
             missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
             assert isinstance(missing, ModuleNotFoundError), module.name
-            assert missing.name.partition(".")[0] in EXTRAS, (module.name, missing.name)
+            assert EXTRAS[missing.name.partition(".")[0]] != "torch", (module.name, missing.name)
 """
 
 pytestmark = pytest.mark.slow
@@ -40,10 +41,10 @@ def wheel(tmp_path_factory) -> Path:
     return next(target.glob("*.whl"))
 
 
-@pytest.fixture(scope="module")
-def run(wheel, tmp_path_factory):
+def install(wheel: Path, extra: str, tmp_path_factory):
     """Install the wheel into a new environment; return a function that runs one of its programs in an empty folder."""
     environment, elsewhere = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("elsewhere")
+    wheel = f"{wheel}[{extra}]"
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
     def call(program, *arguments) -> subprocess.CompletedProcess:
@@ -56,15 +57,25 @@ def run(wheel, tmp_path_factory):
         subprocess.run(
             [uv, "--quiet", "venv", "--allow-existing", "--python", sys.executable, environment], check=True
         )
-        install = [uv, "--quiet", "pip", "install", "--python", environment / "bin" / "python", *pins, wheel]
+        command = [uv, "--quiet", "pip", "install", "--python", environment / "bin" / "python", *pins, wheel]
         # What `make setup` installed is in the cache: only without it are the packages downloaded.
-        if subprocess.run([*install, "--offline"], cwd=elsewhere, env=variables, capture_output=True).returncode:
-            subprocess.run(install, cwd=elsewhere, env=variables, check=True)
+        if subprocess.run([*command, "--offline"], cwd=elsewhere, env=variables, capture_output=True).returncode:
+            subprocess.run(command, cwd=elsewhere, env=variables, check=True)
     else:
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         subprocess.run([environment / "bin" / "pip", "install", "--quiet", *pins, wheel], cwd=elsewhere, check=True)
-    call.folder = elsewhere
+    call.folder, call.environment = elsewhere, environment
     return call
+
+
+@pytest.fixture(scope="module")
+def run(wheel, tmp_path_factory):
+    return install(wheel, "torch", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def run_small(wheel, tmp_path_factory):
+    return install(wheel, "onnx", tmp_path_factory)
 
 
 def test_the_wheel_is_small_and_holds_every_file_of_the_package(wheel):
@@ -76,7 +87,7 @@ def test_the_wheel_is_small_and_holds_every_file_of_the_package(wheel):
     assert shipped - set(zipfile.ZipFile(wheel).namelist()) == set()
 
 
-def test_base_dependencies_suffice_for_every_module_that_needs_no_extra(run):
+def test_the_extra_torch_suffices_for_every_module_that_needs_no_other(run):
     done = run("python", "-c", IMPORT_ALL)
     assert done.returncode == 0, done.stderr
 
@@ -103,3 +114,46 @@ def test_a_command_without_its_extra_says_what_to_install(run, command, extra):
     done = run("dreamer", command)
     assert done.returncode == 2 and f"dreamer_hf[{extra}]" in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1
+
+
+STEP_WITHOUT_TORCH = """
+import sys, gymnasium, dreamer_hf.envs
+env = gymnasium.make("dreamer_hf/DreamerWorld-v0", model="pusht-tiny", engine="onnx", max_episode_steps=3)
+frame, info = env.reset(seed=0)
+frames = [env.step(env.action_space.sample())[0] for _ in range(3)]
+assert frame.shape == (64, 64, 3) and (frames[-1] != frame).any()
+assert not {"torch", "transformers", "cv2", "av"} & set(sys.modules)
+"""
+
+
+def test_environments_and_play_fit_into_a_small_installation(run_small):
+    """The size is that of the files that pip installs, without bytecode."""
+    files = [path for path in (run_small.environment / "lib").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum(path.stat().st_size for path in files if path.suffix != ".pyc") < MAX_SMALL_BYTES
+    assert not any((path / "torch").exists() for path in (run_small.environment / "lib").glob("*/site-packages"))
+    done = run_small("python", "-c", STEP_WITHOUT_TORCH)
+    assert done.returncode == 0, done.stderr
+    for engine in ("onnx", "auto"):
+        done = run_small("dreamer", "play", "--headless", "--steps", "3", "--engine", engine)
+        assert done.returncode == 0 and "3 frames in" in done.stdout and "ONNX Runtime" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["play", "--headless", "--steps", "3", "--engine", "torch"], "torch"),
+        (["play", "--headless", "--steps", "3", "--record", "dream.mp4"], "video"),
+        (["demo"], "torch"),
+        (["serve"], "serve"),
+        (["train", "tokenizer", "--preset", "pusht-tiny"], "torch"),
+    ],
+)
+def test_the_small_installation_says_what_else_to_install(run_small, arguments, extra):
+    done = run_small("dreamer", *arguments)
+    assert done.returncode == 2 and f"dreamer_hf[{extra}]" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_without_pytorch_names_the_extra(run_small):
+    done = run_small("python", "-c", "from dreamer_hf import DreamerWorldModel")
+    assert "DreamerWorldModel needs torch, which is not installed: pip install 'dreamer_hf[torch]'." in done.stderr

@@ -3,10 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from dreamer_hf.loading import load_world
+from dreamer_hf.onnx import OnnxWorld
+from dreamer_hf.onnx.export_world import fingerprint
+from dreamer_hf.seeded_noise import SeededNoise
 from dreamer_hf.start_frames import load_start_frames
 from dreamer_hf.weight_files import verify_weights
 from dreamer_hf.worlds import resolve_model, shipped_world, shipped_worlds
@@ -42,3 +46,16 @@ def test_finding_a_world_imports_no_torch():
         "import sys; from dreamer_hf.worlds import shipped_world; shipped_world(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_shipped_export_is_of_the_shipped_world():
+    """After a change to the world: dreamer export onnx --dtype float16, into this folder."""
+    export = OnnxWorld.from_pretrained(shipped_world("pusht-tiny") / "onnx", threads=1)
+    world, starts = load_world("pusht-tiny", device="cpu"), load_start_frames("pusht-tiny")
+    assert export.manifest.fingerprint == fingerprint(world)
+    np.testing.assert_array_equal(export.starts.pixel_values_videos, starts.pixel_values_videos)
+    theirs = world.start_rollout(starts[2], generator=[SeededNoise(1)])
+    ours = export.start_rollout(export.starts[2], generator=[SeededNoise(1)])
+    for _ in range(4):
+        expected = theirs.step([[5.0, -5.0]]).pixel_values.numpy()
+        np.testing.assert_allclose(ours.step([[5.0, -5.0]]).pixel_values, expected, atol=0.02)

@@ -37,7 +37,13 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str):
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        message = f"{name} needs {error.name}, which is not installed: pip install 'dreamer_hf[torch]'."
+        raise ModuleNotFoundError(message, name=error.name) from error
     globals()[name] = value
     return value
 

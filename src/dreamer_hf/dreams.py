@@ -9,6 +9,9 @@
     dreams.rewind([first], [branch])                     # back to the state of `branch`, in place
     dreams.rollout([first, second]).compile()            # the rollout whose rows are these dreams, in this order
 
+The world is a `DreamerWorldModel` (PyTorch) or an `OnnxWorld` (ONNX Runtime, without PyTorch). Latents are tensors of the
+one, and NumPy arrays of the other.
+
 Any set of dreams can be stepped. A set that stays the same keeps its rollout; when it changes, rows are taken out of
 their rollouts and joined. To end a dream, drop it. Every row draws noise from its own generator, so a dream does not
 depend on the others (except for rounding), and a seed determines its frames.
@@ -21,19 +24,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import numpy as np
-import torch
 
-from .action_space import ActionSpace
-from .frame_inputs import action_limits, prepare_actions
+from .engines import engine_for
+from .engines.world_engine import as_numpy, clip_actions, is_start
 from .media import to_uint8
-from .modeling_dreamer_world import DreamerWorldModel
-from .rollout import DreamerRollout
 from .seeded_noise import SeededNoise
-from .start_frames import StartFrames
-from .threads import ThreadChoice, choose_threads
+from .threads import ThreadChoice
+
+if TYPE_CHECKING:
+    import torch
+
+    from .modeling_dreamer_world import DreamerWorldModel
+    from .onnx import OnnxRollout, OnnxStarts, OnnxWorld
+    from .rollout import DreamerRollout
+    from .start_frames import StartFrames
 
 
 @dataclass(eq=False)
@@ -47,29 +55,30 @@ class Dream:
         frame: uint8 (H, W, 3) RGB, the current frame.
         action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the
             last action of the start frames, or `ActionSpace.rest` if they have none.
-        latents: (N_z, d_z), the clean latents of `frame`, on the world's device.
+        latents: (N_z, d_z), the clean latents of `frame`: a tensor on the world's device, or a NumPy array.
         rollout, row: where its state is.
     """
 
-    rollout: DreamerRollout
+    rollout: DreamerRollout | OnnxRollout
     row: int
     start: int | None = None
     seed: int = 0
     step: int = 0
     frame: np.ndarray | None = None
     action: np.ndarray | None = None
-    latents: torch.Tensor | None = None
+    latents: torch.Tensor | np.ndarray | None = None
 
 
 class Dreams:
     """Starts dreams of a world and steps any set of them as one batch.
 
     Args:
-        world: the model, in eval mode.
+        world: a `DreamerWorldModel` in eval mode, or an `OnnxWorld`.
         starts: start frames that dreams can begin from; None if all dreams begin from frames that are given.
         num_inference_steps: denoising passes per frame, a power of two; None: as in `world.generation_config`.
 
     Attributes:
+        engine: the world's `WorldEngine`.
         space: the world's actions.
         fps: the world's frame rate.
 
@@ -78,18 +87,44 @@ class Dreams:
     """
 
     def __init__(
-        self, world: DreamerWorldModel, starts: StartFrames | None = None, num_inference_steps: int | None = None
+        self,
+        world: DreamerWorldModel | OnnxWorld,
+        starts: StartFrames | OnnxStarts | None = None,
+        num_inference_steps: int | None = None,
     ):
-        if starts is not None:
-            starts.check_fits(world.config)
-        config = world.config.dynamics_config
-        world.rollout_schedule(num_inference_steps)  # raises if it is impossible
-        self.world, self.starts, self.num_inference_steps = world, starts, num_inference_steps
-        self.space, self.fps = ActionSpace.from_config(config), config.fps
-        self._limits = action_limits(config)
+        self.world, self.engine = world, engine_for(world)
+        self.starts = None if starts is None else self.engine.own_starts(starts)
+        self.engine.check_num_inference_steps(num_inference_steps)
+        self.num_inference_steps = num_inference_steps
+        self.space, self.fps = self.engine.space, self.engine.fps
         self._all: WeakSet[Dream] = WeakSet()
+        self._reserved: dict[int, DreamerRollout] = {}  # by number of rows
 
-    def begin(self, starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> list[Dream]:
+    def reserve(self, sizes: Sequence[int], compile: bool = True) -> None:
+        """Keep a rollout for each of these numbers of rows, and step every set of dreams in the smallest that holds it.
+
+        Rows without a dream are padding: they dream along and nobody sees them. So nothing is compiled again while the
+        set changes, as players of a server come and go. On a GPU, call this in the thread that steps the dreams: CUDA
+        graphs belong to it.
+
+        Args:
+            sizes: numbers of rows. A set that is larger than all of them gets another rollout, not compiled.
+            compile: compile the rollouts, which takes minutes for each size (`DreamerRollout.compile`).
+
+        Raises:
+            ValueError: there are no start frames, or rollouts of this world cannot be compiled.
+            RuntimeError: this machine cannot compile.
+        """
+        if self.starts is None or (compile and not self.engine.can_compile):
+            raise ValueError("only PyTorch worlds with start frames are compiled: choose --engine torch.")
+        for size in sorted(set(sizes)):
+            frames = self.starts.select([0] * size)
+            rollout, _ = self.engine.start_rollout(frames, self.num_inference_steps, _generators([0] * size))
+            if compile:
+                rollout.compile()
+            self._reserved[size] = rollout
+
+    def begin(self, starts: Sequence[int] | StartFrames | OnnxStarts, seeds: Sequence[int]) -> list[Dream]:
         """Start R dreams as the rows of one new rollout.
 
         Args:
@@ -100,14 +135,14 @@ class Dreams:
             ValueError: start frames that do not fit the world, or an index out of range.
         """
         frames = self._start_frames(starts)
-        rollout = self.world.start_rollout(
-            frames, num_inference_steps=self.num_inference_steps, generator=_generators(seeds)
-        )
+        rollout, latents = self.engine.start_rollout(frames, self.num_inference_steps, _generators(seeds))
         dreams = self._put(rollout, [Dream(rollout, row) for row in range(len(seeds))])
-        self._show_start(dreams, starts, seeds, frames, rollout.latent_rollout.context.latents)
+        self._show_start(dreams, starts, seeds, frames, latents)
         return dreams
 
-    def restart(self, dreams: Sequence[Dream], starts: Sequence[int] | StartFrames, seeds: Sequence[int]) -> None:
+    def restart(
+        self, dreams: Sequence[Dream], starts: Sequence[int] | StartFrames | OnnxStarts, seeds: Sequence[int]
+    ) -> None:
         """Start R dreams again, in place; arguments and errors as in `begin`.
 
         The dreams must be rows of one rollout, as after stepping together; its other rows continue undisturbed.
@@ -125,9 +160,11 @@ class Dreams:
         Raises:
             ValueError: actions of another shape, or not finite.
         """
-        raw, _ = prepare_actions(np.stack(actions), None, (len(dreams),), self._limits)
-        output = self.rollout(dreams).step(raw)
-        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw.numpy(), output.latents):
+        raw = clip_actions(np.stack(actions), len(dreams), self.engine.limits)
+        rollout = self.rollout(dreams)
+        padding = rollout.batch_size - len(dreams)
+        output = rollout.step(np.pad(raw, ((0, padding), (0, 0)), mode="edge"))
+        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw, output.latents):
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
 
     def choose_threads(self, dreams: Sequence[Dream], threads: int | None = None) -> ThreadChoice | None:
@@ -140,10 +177,8 @@ class Dreams:
         Returns:
             The choice, to be printed; None on a GPU, unless `threads` is given.
         """
-        if threads is None and self.world.device.type != "cpu":
-            return None
         copies, actions = self.clone(dreams), [self.space.rest] * len(dreams)
-        return choose_threads(lambda: self.step(copies, actions), threads)
+        return self.engine.choose_threads(lambda: self.step(copies, actions), threads)
 
     def clone(self, dreams: Sequence[Dream]) -> list[Dream]:
         """Copy R dreams: the copies have the same future, and are the rows of one new rollout."""
@@ -151,48 +186,56 @@ class Dreams:
 
     def rewind(self, dreams: Sequence[Dream], moments: Sequence[Dream]) -> None:
         """Bring R dreams back to the state of as many clones, in place; the clones do not change."""
-        self.rollout(dreams).copy_(self.rollout(moments))
+        past = self.rollout(moments)
+        past = past.clone() if self._reserved else past  # the reserved rollout may have to hold the dreams
+        self.rollout(dreams).copy_(past)
         for dream, moment in zip(dreams, moments, strict=True):
             dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step
             dream.frame, dream.action, dream.latents = moment.frame, moment.action, moment.latents
 
-    def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout:
-        """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed."""
-        rollouts = {id(dream.rollout): dream.rollout for dream in dreams}
-        first = dreams[0].rollout
-        if len(rollouts) == 1 and [dream.row for dream in dreams] == list(range(first.batch_size)):
+    def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout | OnnxRollout:
+        """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed.
+
+        After `reserve`, rows of padding may follow.
+        """
+        size = min((size for size in self._reserved if size >= len(dreams)), default=len(dreams))
+        reserved, first = self._reserved.get(size), dreams[0].rollout
+        in_place = all(dream.rollout is first and dream.row == row for row, dream in enumerate(dreams))
+        if in_place and first.batch_size == size and reserved in (None, first):
             return first
         # What stays behind gets a rollout of one row, so that the old rollout can be freed.
-        left = [dream for dream in self._all if id(dream.rollout) in rollouts and dream not in dreams]
+        moved = {id(reserved), *(id(dream.rollout) for dream in dreams)}
+        left = [dream for dream in self._all if id(dream.rollout) in moved and dream not in dreams]
         for dream in left:
             self._put(dream.rollout.clone(rows=[dream.row]), [dream])
         parts = [
             (rollout, [dream.row for dream in group])
             for rollout, group in groupby(dreams, lambda dream: dream.rollout)
         ]
-        joined = DreamerRollout.join([_take(rollout, rows) for rollout, rows in parts])
+        if size > len(dreams):
+            parts.append((first, [dreams[0].row] * (size - len(dreams))))
+        joined = self.engine.join([_take(rollout, rows) for rollout, rows in parts])
+        if reserved is not None:
+            reserved.copy_(joined)
+            joined = reserved
         self._put(joined, dreams)
         return joined
 
-    def _put(self, rollout: DreamerRollout, dreams: Sequence[Dream]) -> Sequence[Dream]:
+    def _put(self, rollout, dreams: Sequence[Dream]) -> Sequence[Dream]:
         """Make the dreams the rows of a rollout."""
         for row, dream in enumerate(dreams):
             dream.rollout, dream.row = rollout, row
         self._all.update(dreams)
         return dreams
 
-    def _start_frames(self, starts: Sequence[int] | StartFrames) -> StartFrames:
-        if isinstance(starts, StartFrames):
-            starts.check_fits(self.world.config)
-        else:
-            starts = self.starts.select(starts)
-        return starts
+    def _start_frames(self, starts: Sequence[int] | StartFrames | OnnxStarts):
+        return self.engine.own_starts(starts) if is_start(starts) else self.starts.select(starts)
 
-    def _show_start(self, dreams: Sequence[Dream], starts, seeds, frames: StartFrames, latents: torch.Tensor) -> None:
-        shown = frames.pixel_values_videos[:, -1].permute(0, 2, 3, 1).cpu().numpy()
-        actions, known = frames.actions[:, -1].cpu().numpy(), frames.action_mask[:, -1].tolist()
+    def _show_start(self, dreams: Sequence[Dream], starts, seeds, frames, latents) -> None:
+        shown = np.moveaxis(as_numpy(frames.pixel_values_videos[:, -1]), 1, -1)
+        actions, known = as_numpy(frames.actions[:, -1]), as_numpy(frames.action_mask[:, -1])
         for row, dream in enumerate(dreams):
-            dream.start = None if isinstance(starts, StartFrames) else int(starts[row])
+            dream.start = None if is_start(starts) else int(starts[row])
             dream.seed, dream.step, dream.frame, dream.latents = int(seeds[row]), 0, shown[row], latents[row, -1]
             dream.action = actions[row] if known[row] else self.space.rest
 
@@ -202,7 +245,7 @@ def _generators(seeds: Sequence[int]) -> list[SeededNoise]:
     return [SeededNoise(int(seed)) for seed in seeds]
 
 
-def _take(rollout: DreamerRollout, rows: list[int]) -> DreamerRollout:
+def _take(rollout, rows: list[int]):
     """Return some rows of a rollout; no copy is made of a rollout that is taken as a whole."""
     return rollout if rows == list(range(rollout.batch_size)) else rollout.clone(rows=rows)
 

@@ -1,17 +1,23 @@
 """Frames for people to look at: images, GIFs and MP4 videos.
 
+Importing it loads neither PyTorch nor a codec: these are imported when something is encoded.
+
 Shapes: T frames, H, W pixels. An image is uint8 RGB (H, W, 3); frames of a model are float (..., 3, H, W) in [0, 1].
 """
 
+from __future__ import annotations
+
+import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
-import cv2
 import numpy as np
-import torch
-from PIL import Image
+
+if TYPE_CHECKING:
+    import av
+    import torch
 
 MIN_VIDEO_SIDE = 256
 """Smaller videos are enlarged by a whole factor, without smoothing: video players would blur them."""
@@ -20,8 +26,11 @@ PALETTE_SAMPLES = 12
 """Number of images from which the palette of a GIF is computed."""
 
 
-def to_uint8(frames: torch.Tensor) -> np.ndarray:
+def to_uint8(frames: torch.Tensor | np.ndarray) -> np.ndarray:
     """Convert float frames (..., 3, H, W) in [0, 1], clipped to that range, to uint8 images (..., H, W, 3)."""
+    if isinstance(frames, np.ndarray):
+        values = np.rint(frames.astype(np.float32, copy=False).clip(0, 1) * 255).astype(np.uint8)
+        return np.ascontiguousarray(np.moveaxis(values, -3, -1))
     return frames.detach().float().clamp(0, 1).mul(255).round().byte().movedim(-3, -1).contiguous().cpu().numpy()
 
 
@@ -34,13 +43,12 @@ def encode_image(image: np.ndarray, format: str = "png", quality: int = 90, comp
         quality: quality of a JPEG, 0 to 100.
         compression: effort for a PNG, from 0 (fast) to 9 (small).
     """
-    options = {
-        "png": [cv2.IMWRITE_PNG_COMPRESSION, compression],
-        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality],
-    }
-    encoded, data = cv2.imencode(f".{format}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options[format])
-    assert encoded
-    return data.tobytes()
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    options = {"png": {"compress_level": compression}, "jpeg": {"quality": quality}}
+    Image.fromarray(image).save(buffer, format, **options[format])
+    return buffer.getvalue()
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
@@ -64,6 +72,8 @@ def save_gif(path: str | Path, frames: Sequence[np.ndarray] | torch.Tensor, fps:
         frames: uint8 images (H, W, 3), or a float tensor (T, 3, H, W) in [0, 1].
         fps: frames per second.
     """
+    from PIL import Image
+
     images = _as_images(frames)
     sample = np.concatenate(images[:: max(1, len(images) // PALETTE_SAMPLES)])
     palette = Image.fromarray(sample).quantize(PALETTE_COLORS, method=Image.Quantize.FASTOCTREE)
@@ -101,10 +111,11 @@ class VideoWriter:
 
     Raises:
         FileExistsError: the file exists already.
-        ValueError: the name does not end in `.mp4`.
+        ValueError: the name does not end in `.mp4`, or PyAV is missing.
     """
 
     def __init__(self, path: str | Path, fps: float):
+        self._av = _import_av()
         self.path = Path(path)
         self.fps = fps
         if self.path.suffix != ".mp4":
@@ -121,8 +132,8 @@ class VideoWriter:
         """Append a frame: a uint8 RGB image (H, W, 3)."""
         if self._container is None:
             self._open(*image.shape[:2])
-        enlarged = cv2.resize(image, (self._stream.width, self._stream.height), interpolation=cv2.INTER_NEAREST)
-        self._mux(av.VideoFrame.from_ndarray(enlarged, format="rgb24"))
+        enlarged = image.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+        self._mux(self._av.VideoFrame.from_ndarray(enlarged, format="rgb24"))
         self.num_frames += 1
 
     def close(self) -> None:
@@ -138,8 +149,9 @@ class VideoWriter:
         scale = max(1, -(-MIN_VIDEO_SIDE // min(height, width)))
         if scale % 2 and (height % 2 or width % 2):  # The chroma planes of yuv420p need even sides.
             scale += 1
+        self._scale = scale
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-        self._container = av.open(str(self.partial_path), "w", options=options)
+        self._container = self._av.open(str(self.partial_path), "w", options=options)
         self._stream = self._container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
         self._stream.width, self._stream.height, self._stream.pix_fmt = width * scale, height * scale, "yuv420p"
         # A key frame every second bounds what a killed process loses; one thread leaves the others to the model.
@@ -153,8 +165,16 @@ class VideoWriter:
             self._container.mux(packet)
 
 
+def _import_av():
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError("recording a video needs PyAV: pip install 'dreamer_hf[video]'.") from error
+    return av
+
+
 def _as_images(frames: Sequence[np.ndarray] | torch.Tensor) -> Sequence[np.ndarray]:
-    return to_uint8(frames) if isinstance(frames, torch.Tensor) else frames
+    return to_uint8(frames) if hasattr(frames, "detach") else frames
 
 
 __all__ = ["VideoWriter", "encode_image", "save_gif", "save_image", "save_video", "to_uint8"]

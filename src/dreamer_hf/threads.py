@@ -1,6 +1,6 @@
-"""How many CPU threads PyTorch should use for a model, found by a short measurement.
+"""How many CPU threads a model should use, found by a short measurement.
 
-PyTorch starts as many threads as there are cores. Small models spend most of a pass between operations, so that
+PyTorch, and ONNX Runtime like it, starts as many threads as there are cores. Small models spend most of a pass between operations, so that
 further threads gain little; and while another program keeps a core busy, they lose nearly everything, because every
 operation waits for the thread that shares that core. `docs/speed.md` has the figures.
 
@@ -27,8 +27,8 @@ class ThreadChoice:
     """A number of threads, and why it was chosen.
 
     Attributes:
-        threads: the number of threads that PyTorch now uses.
-        available: the number that it used before, by default that of the cores.
+        threads: the number of threads that are now used.
+        available: the number that was used before, by default that of the cores.
         seconds: median seconds per call for the numbers that were measured; empty if nothing was.
     """
 
@@ -61,21 +61,34 @@ def choose_threads(work: Callable[[], object], threads: int | None = None) -> Th
     """
     import torch
 
-    available = torch.get_num_threads()
+    return choose_threads_for(work, torch.get_num_threads(), torch.set_num_threads, threads)
+
+
+def choose_threads_for(
+    work: Callable[[], object], available: int, set_threads: Callable[[int], None], threads: int | None = None
+) -> ThreadChoice:
+    """Do what `choose_threads` does, for any library.
+
+    Args:
+        work: as in `choose_threads`.
+        available: the most threads to try.
+        set_threads: sets the number of threads of the library.
+        threads: as in `choose_threads`.
+    """
     if threads is not None:
         if threads < 1:
             raise ValueError(f"expected a positive int for --threads, got {threads}.")
-        torch.set_num_threads(threads)
+        set_threads(threads)
         return ThreadChoice(threads, max(threads, available))
     counts = [2**n for n in range(available.bit_length()) if 2**n < available] + [available]
     chosen, seconds = counts[0], {}
     for count in counts if available > 1 else ():
-        torch.set_num_threads(count)
+        set_threads(count)
         seconds[count] = _seconds_per_call(work)
         if seconds[chosen] < WORTHWHILE ** math.log2(count / chosen) * seconds[count]:
             break
         chosen = count
-    torch.set_num_threads(chosen)
+    set_threads(chosen)
     return ThreadChoice(chosen, available, seconds)
 
 
@@ -98,4 +111,4 @@ def _seconds_per_call(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-__all__ = ["ThreadChoice", "choose_threads", "wait_without_spinning"]
+__all__ = ["ThreadChoice", "choose_threads", "choose_threads_for", "wait_without_spinning"]

@@ -10,18 +10,24 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from ..dreams import Dream, Dreams
-from ..loading import load_world
-from ..modeling_dreamer_world import DreamerWorldModel
-from ..rollout import DreamerRollout
-from ..start_frames import StartFrames, load_start_frames, read_start_frames
+from ..engines.opening import open_world, read_starts_for
+from ..engines.world_engine import as_numpy
 from .action_format import ActionFormat
 from .start_selection import select_starts
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..modeling_dreamer_world import DreamerWorldModel
+    from ..onnx import OnnxRollout, OnnxWorld
+    from ..rollout import DreamerRollout
+    from ..start_frames import StartFrames
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +40,15 @@ class DreamTransition:
         previous_frames: uint8 (N, H, W, 3), the frames before the step.
         actions: float32 (N, A), the raw actions, clipped to the range of the data.
         frames: uint8 (N, H, W, 3), the frames after it.
-        latents: (N, N_z, d_z) float32 on the world's device, their clean latents.
+        latents: (N, N_z, d_z), their clean latents: a tensor on the world's device, or with the engine "onnx" a float32
+            NumPy array.
         steps: int64 (N,), steps since each dream's start, including this one.
     """
 
     previous_frames: np.ndarray
     actions: np.ndarray
     frames: np.ndarray
-    latents: torch.Tensor
+    latents: torch.Tensor | np.ndarray
     steps: np.ndarray
 
 
@@ -54,6 +61,8 @@ class DreamOptions:
             with the adapter or the model.
         image_key: camera to use if `start` is a LeRobot dataset with several.
         action_key: feature that holds the actions if `start` is a LeRobot dataset.
+        engine: "torch"; "onnx": ONNX Runtime, which is faster on a CPU and needs no PyTorch; or "auto": ONNX Runtime on a
+            CPU if it is installed. A loaded world has its engine.
         adapter: folder or Hub repository of an adapter for the world.
         device: "cpu", "cuda", ... Defaults to the GPU if there is one. A loaded world stays where it is.
         num_inference_steps: denoising passes per frame, a power of two. Defaults to what is saved with the world.
@@ -70,6 +79,7 @@ class DreamOptions:
     start: str | os.PathLike | StartFrames | None = None
     image_key: str | None = None
     action_key: str = "action"
+    engine: str = "torch"
     adapter: str | None = None
     device: str | None = None
     num_inference_steps: int | None = None
@@ -100,16 +110,16 @@ class DreamRows:
         ValueError: the world, adapter or start frames do not exist, or do not fit each other.
     """
 
-    def __init__(self, model: str | os.PathLike | DreamerWorldModel, options: DreamOptions, num_rows: int):
+    def __init__(self, model: str | os.PathLike | DreamerWorldModel | OnnxWorld, options: DreamOptions, num_rows: int):
         self.options, self.num_rows = options, num_rows
-        world = _open_world(model, options)
-        self.dreams = Dreams(world, _open_starts(model, options, world.config), options.num_inference_steps)
+        world, starts = _open(model, options)
+        self.dreams = Dreams(world, starts, options.num_inference_steps)
         self.format = ActionFormat(self.dreams.space, options.flat_actions)
-        self.frame_shape = (*world.config.tokenizer_config.frame_size, 3)
+        self.frame_shape = (*self.dreams.engine.frame_size, 3)
         self.rows: list[Dream] = []
 
     @property
-    def rollout(self) -> DreamerRollout | None:
+    def rollout(self) -> DreamerRollout | OnnxRollout | None:
         """The rollout of all rows; None before the first restart."""
         return self.dreams.rollout(self.rows) if self.rows else None
 
@@ -133,7 +143,7 @@ class DreamRows:
         """
         # The options do not change what is drawn, so they do not change the noise.
         fractions, seeds = zip(*((rng.random(), int(rng.integers(2**63))) for rng in rngs))
-        starts = select_starts(self.dreams.starts, fractions, reset_options or {}, self.dreams.world.config)
+        starts = select_starts(self.dreams.starts, fractions, reset_options or {}, self.dreams.engine)
         if self.rows:
             self.dreams.restart([self.rows[row] for row in rows], starts, seeds)
             return
@@ -150,7 +160,7 @@ class DreamRows:
             previous,
             np.stack([dream.action for dream in self.rows]),
             self.frames,
-            torch.stack([dream.latents for dream in self.rows]),
+            self.dreams.engine.stack([dream.latents for dream in self.rows]),
             np.array([dream.step for dream in self.rows]),
         )
 
@@ -173,7 +183,7 @@ class DreamRows:
 
     def info(self, row: int) -> dict[str, np.ndarray]:
         """Return the info of a row about its current frame."""
-        return {"latents": self.rows[row].latents.float().cpu().numpy()} if self.options.latents_in_info else {}
+        return {"latents": as_numpy(self.rows[row].latents)} if self.options.latents_in_info else {}
 
     def clone(self) -> DreamRows:
         """Return an independent copy that shares the model."""
@@ -182,20 +192,17 @@ class DreamRows:
         return twin
 
 
-def _open_world(model: str | os.PathLike | DreamerWorldModel, options: DreamOptions) -> DreamerWorldModel:
-    if not isinstance(model, DreamerWorldModel):
-        return load_world(model, options.device, options.adapter, options.int8)
+def _open(model: str | os.PathLike | DreamerWorldModel | OnnxWorld, options: DreamOptions) -> tuple:
+    """Return the world, and its start frames; None for a loaded world without a `start`: then `reset` needs frames."""
+    if isinstance(model, str | os.PathLike):
+        world, starts, note = open_world(str(model), options, announce=log.info)
+        log.info(note)
+        return world, starts
     if options.adapter is not None or options.device is not None or options.int8:
         raise ValueError(
             "a loaded world comes with its device, adapter and weights: give these options with a path only."
         )
-    return model
-
-
-def _open_starts(model, options: DreamOptions, config) -> StartFrames | None:
-    """Return the start frames, or None for a loaded world without a `start`: then `reset` needs frames."""
-    if isinstance(options.start, StartFrames):
-        return options.start
-    if options.start is not None:
-        return read_start_frames(options.start, config, options.image_key, options.action_key)
-    return None if isinstance(model, DreamerWorldModel) else load_start_frames(options.adapter or model)
+    starts = options.start
+    if isinstance(starts, str | os.PathLike):
+        starts = read_starts_for(model, options)
+    return model, starts

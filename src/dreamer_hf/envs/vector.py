@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import gymnasium
 import numpy as np
@@ -11,9 +12,12 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from ..modeling_dreamer_world import DreamerWorldModel
-from ..rollout import DreamerRollout
 from .dream_rows import DreamOptions, DreamRows
+
+if TYPE_CHECKING:
+    from ..modeling_dreamer_world import DreamerWorldModel
+    from ..onnx import OnnxRollout, OnnxWorld
+    from ..rollout import DreamerRollout
 
 
 class DreamerWorldVectorEnv(VectorEnv):
@@ -42,7 +46,7 @@ class DreamerWorldVectorEnv(VectorEnv):
 
     def __init__(
         self,
-        model: str | os.PathLike | DreamerWorldModel,
+        model: str | os.PathLike | DreamerWorldModel | OnnxWorld,
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -67,12 +71,12 @@ class DreamerWorldVectorEnv(VectorEnv):
         self._ended = np.zeros(num_envs, dtype=bool)
 
     @property
-    def world(self) -> DreamerWorldModel:
+    def world(self) -> DreamerWorldModel | OnnxWorld:
         """The model."""
         return self._rows.dreams.world
 
     @property
-    def rollout(self) -> DreamerRollout | None:
+    def rollout(self) -> DreamerRollout | OnnxRollout | None:
         """The rollout of the N dreams; None before the first reset."""
         return self._rows.rollout
 

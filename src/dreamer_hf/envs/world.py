@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import os
+from typing import TYPE_CHECKING
 
 import gymnasium
 import numpy as np
 
-from ..modeling_dreamer_world import DreamerWorldModel
-from ..rollout import DreamerRollout
 from .action_format import add_row_axis
 from .dream_rows import DreamOptions, DreamRows
+
+if TYPE_CHECKING:
+    from ..modeling_dreamer_world import DreamerWorldModel
+    from ..onnx import OnnxRollout, OnnxWorld
+    from ..rollout import DreamerRollout
 
 
 class DreamerWorldEnv(gymnasium.Env):
@@ -36,7 +40,9 @@ class DreamerWorldEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
 
-    def __init__(self, model: str | os.PathLike | DreamerWorldModel, render_mode: str | None = None, **options):
+    def __init__(
+        self, model: str | os.PathLike | DreamerWorldModel | OnnxWorld, render_mode: str | None = None, **options
+    ):
         self._rows = DreamRows(model, DreamOptions(**options), num_rows=1)
         dreams = self._rows.dreams
         self.render_mode = render_mode
@@ -47,12 +53,12 @@ class DreamerWorldEnv(gymnasium.Env):
         self._viewer = self._open_viewer() if render_mode == "human" else None
 
     @property
-    def world(self) -> DreamerWorldModel:
+    def world(self) -> DreamerWorldModel | OnnxWorld:
         """The model; clones share it."""
         return self._rows.dreams.world
 
     @property
-    def rollout(self) -> DreamerRollout | None:
+    def rollout(self) -> DreamerRollout | OnnxRollout | None:
         """The rollout of the dream (one row); `rollout.clone(rows=[0] * 64)` is where a planner tries futures."""
         return self._rows.rollout
 

@@ -56,6 +56,7 @@ class Graph:
     Attributes:
         entry: as given.
         inputs: names of the inputs that the graph uses.
+        threads: number of CPU threads.
 
     Raises:
         ValueError: a file is missing, differs from the one that was exported, or cannot be read.
@@ -65,8 +66,13 @@ class Graph:
         self.entry = entry
         for file, digest in ({entry.file: entry.sha256} | entry.data_files).items():
             _check_digest(folder / file, digest)
-        self._session = _open_session(folder / entry.file, check_provider(provider), threads)
+        self._path, self._provider = folder / entry.file, check_provider(provider)
+        self.set_threads(threads or available_cores())
         self.inputs = frozenset(each.name for each in self._session.get_inputs())
+
+    def set_threads(self, threads: int) -> None:
+        """Use another number of CPU threads, which opens the file again."""
+        self.threads, self._session = threads, _open_session(self._path, self._provider, threads)
 
     @property
     def ring_frames(self) -> int:
@@ -90,11 +96,11 @@ def _check_digest(path: Path, expected: str) -> None:
         raise ValueError(f"{path} is not the file that was exported: copy or download the folder again.")
 
 
-def _open_session(path: Path, provider: str, threads: int | None):
+def _open_session(path: Path, provider: str, threads: int):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or available_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: warnings are about choices of the optimizer
     # Threads that wait in a loop take the time of other processes, and of the game itself.

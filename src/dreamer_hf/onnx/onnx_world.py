@@ -72,6 +72,16 @@ class OnnxWorld:
         graphs = {name: Graph(folder, entry, provider, threads) for name, entry in manifest.graphs.items()}
         return cls(manifest, graphs, load_onnx_starts(folder, manifest))
 
+    @property
+    def threads(self) -> int:
+        """Number of CPU threads."""
+        return self.graphs["dynamics"].threads
+
+    def set_threads(self, threads: int) -> None:
+        """Use another number of CPU threads. Rollouts of this world continue with it."""
+        for graph in self.graphs.values():
+            graph.set_threads(threads)
+
     def schedule(self, num_inference_steps: int | None = None) -> RolloutSchedule:
         """Return the passes of a frame.
 

@@ -103,7 +103,7 @@ class Game:
         shown_rate = "--" if rate is None or self.paused else f"{rate:.1f}"
         status = (
             f"frame {dream.step}    {shown_rate} of {session.dreams.fps:g} frames/s    "
-            f"start {dream.start + 1} of {len(session.dreams.starts)}"
+            f"start {dream.start + 1} of {len(session.dreams.starts)}    seed {dream.seed}"
         )
         frames = (dream.frame,)
         if session.side_by_side is not None:

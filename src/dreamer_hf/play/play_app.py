@@ -4,18 +4,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from ..dreams import Dream, Dreams
-from ..loading import load_world, load_world_and_starts
+from ..engines.opening import open_world
 from ..pacing import PacingClock
-from ..pusht.compare import RealPushT
 from .action_sources import ActionSource, DeviceActions, load_script
 from .controls import make_control
 from .play_options import PlayOptions
 from .recorders import DatasetRecorder, VideoRecorder
 from .session import PlaySession, Recorder
+
+if TYPE_CHECKING:
+    from ..pusht.compare import RealPushT
 
 
 @dataclass
@@ -32,7 +35,7 @@ class PlaySetup:
 
     options: PlayOptions
     dreams: Dreams
-    simulator: RealPushT | None
+    simulator: "RealPushT | None"
     recorders: list[Recorder]
     dream: Dream | None = None
 
@@ -44,13 +47,10 @@ class PlaySetup:
             ValueError, OSError: it does not exist, or does not fit together.
         """
         if options.compare:
-            # A dream that is compared with the simulator begins from the simulator's frames.
-            world = load_world(options.model, options.device, options.adapter, options.int8)
-            relative = None if options.actions == "auto" else options.actions == "relative"
-            simulator = RealPushT(world.config, relative, options.seed)
-            starts = simulator.starts
+            world, starts, simulator = _load_with_simulator(options)
         else:
-            (world, starts), simulator = load_world_and_starts(options), None
+            (world, starts, note), simulator = open_world(options.model, options), None
+            print(note)
         dreams = Dreams(world, starts, options.num_inference_steps)
         size = dreams.space.size
         if any(index not in range(size) for index in options.invert):
@@ -96,6 +96,17 @@ class PlaySetup:
         """Return the actions of a person who plays with an `InputDevice`."""
         control = make_control(self.dreams.space, self.dreams.fps, self.options.control, device.pointer)
         return DeviceActions(device, control, self.options.invert)
+
+
+def _load_with_simulator(options: PlayOptions) -> tuple:
+    """Return a world, and the simulator and its frames, from which the compared dreams begin."""
+    from ..loading import load_world
+    from ..pusht.compare import RealPushT
+
+    world = load_world(options.model, options.device, options.adapter, options.int8)
+    relative = None if options.actions == "auto" else options.actions == "relative"
+    simulator = RealPushT(world.config, relative, options.seed)
+    return world, simulator.starts, simulator
 
 
 def play_headless(setup: PlaySetup) -> None:
@@ -145,7 +156,7 @@ def play_in_window(setup: PlaySetup) -> None:
     source = load_script(options.script, dreams.space) if scripted else None
     setup.prepare()  # before there is a window, which would not react meanwhile
     window = PlayWindow(
-        dreams.world.config.tokenizer_config.frame_size,
+        dreams.engine.frame_size,
         dreams.space,
         options.scale,
         title=f"Dream of {options.model}",
@@ -173,11 +184,11 @@ def _paced_poll(device, clock: PacingClock) -> Callable[[], bool]:
     return poll
 
 
-def _recorders(options: PlayOptions, dreams: Dreams, simulator: RealPushT | None) -> list[Recorder]:
+def _recorders(options: PlayOptions, dreams: Dreams, simulator: "RealPushT | None") -> list[Recorder]:
     recorders: list[Recorder] = []
     if options.record:
         recorders.append(VideoRecorder(options.record, dreams.fps, simulator))
     if options.record_dataset:
-        offset = dreams.world.config.dynamics_config.action_offset
+        offset = dreams.engine.action_offset
         recorders.append(DatasetRecorder(options.record_dataset, dreams.space, dreams.fps, offset))
     return recorders

@@ -5,6 +5,8 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future
 
 from ..dreams import Dreams
 from ..pacing import PacingClock
@@ -33,12 +35,35 @@ class Engine:
         self._stopping = False
         self._next_start = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._compiling: Future | None = None
+        self._sizes: Sequence[int] = ()
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dreamer-engine", daemon=True)
+
+    def compile(self, sizes: Sequence[int]) -> None:
+        """Compile rollouts of these numbers of rows, before `start`: minutes for each.
+
+        It happens in the engine's thread, to which CUDA graphs belong.
+
+        Raises:
+            ValueError: rollouts of this world cannot be compiled, or this machine cannot compile.
+        """
+        self._sizes, self._compiling = sizes, Future()
+        self._thread.start()
+        try:
+            self._compiling.result()
+        except RuntimeError as error:  # PyTorch's messages vary, and the first line says most
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"--compile does not work here ({reason}): install a C++ compiler such as g++, or leave it out."
+            ) from error
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread; sessions are notified in the given loop."""
         self._loop = loop
-        self._thread.start()
+        if self._compiling is None:
+            self._thread.start()
+        self._started.set()
 
     def stop(self) -> None:
         """End the thread after the current frame."""
@@ -67,6 +92,14 @@ class Engine:
         self._wake_up.set()
 
     def _run(self) -> None:
+        if self._compiling is not None:
+            try:
+                self.dreams.reserve(self._sizes)
+            except BaseException as error:
+                self._compiling.set_exception(error)
+                return
+            self._compiling.set_result(None)
+        self._started.wait()
         while not self._stopping:
             self._turn(self._wait())
 

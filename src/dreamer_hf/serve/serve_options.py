@@ -35,6 +35,11 @@ class ServeOptions(WorldOptions):
         help="How the input becomes an action; direct: the stick is the action; target: the stick moves the action; "
         "auto: what suits the world.",
     )
+    compile: bool = option(
+        False,
+        help="Compile the model before the first player: minutes for each of 1, 2, 4, ... rows up to --max_sessions. Then "
+        "nothing is compiled while players come and go. For GPUs; on a CPU, ONNX Runtime needs no compiling.",
+    )
     host: str = option("127.0.0.1", group=ACCESS, help="Address to listen on; the default reaches this machine only.")
     port: int = option(8000, group=ACCESS, help="Port to listen on; 0 takes any that is free.")
     token: str | None = option(

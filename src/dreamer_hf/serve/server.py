@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from ..loading import load_world_and_starts
+from ..engines.opening import open_world
 from .auth import HttpError, RequestFilter, allowed_hosts, check_access, is_loopback
 from .connections import (
     BACKLOG,
@@ -50,10 +50,14 @@ def run_server(options: ServeOptions) -> None:
     """
     raise_file_limit()
     with _listen(options) as listener:
-        service = Service(*load_world_and_starts(options), options)
+        world, starts, note = open_world(options.model, options)
+        service = Service(world, starts, options)
         threads = service.choose_threads()
+        if options.compile:
+            service.compile()
         server = make_server(service)
         limit_logs()
+        print(note, flush=True)
         if threads is not None and threads.available > 1:
             print(f"Using {threads}; --threads N sets another number.", flush=True)
         if not is_loopback(options.host) and options.token is None:

@@ -10,9 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..dreams import Dreams
-from ..modeling_dreamer_world import DreamerWorldModel
 from ..play.controls import KEY_PAIRS
-from ..start_frames import StartFrames
 from ..threads import ThreadChoice
 from .auth import HttpError
 from .engine import Engine
@@ -28,7 +26,7 @@ class Service:
     """Everything behind the routes.
 
     Args:
-        world: the world to serve, in eval mode.
+        world: the world to serve, a `DreamerWorldModel` in eval mode or an `OnnxWorld`.
         starts: start frames of its dreams.
         options: of the server.
 
@@ -40,7 +38,7 @@ class Service:
         ValueError: the options, the world and the start frames do not fit each other.
     """
 
-    def __init__(self, world: DreamerWorldModel, starts: StartFrames, options: ServeOptions):
+    def __init__(self, world, starts, options: ServeOptions):
         options.check()
         self.options = options
         self.metrics = ServerMetrics()
@@ -55,6 +53,15 @@ class Service:
         """Set the number of CPU threads to what the options say, or to what suits a few players of this world."""
         rows = range(min(TYPICAL_PLAYERS, self.options.max_sessions))
         return self.dreams.choose_threads(self.dreams.begin([0 for _ in rows], rows), self.options.threads)
+
+    def compile(self) -> None:
+        """Compile rollouts of 1, 2, 4, ... rows, as many as there are places.
+
+        Raises:
+            ValueError: this world or this machine cannot do that.
+        """
+        largest = (self.options.max_sessions - 1).bit_length()
+        self.engine.compile([2**power for power in range(largest + 1)])
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -127,7 +134,7 @@ def describe(dreams: Dreams, model: str) -> dict:
     return {
         # Visitors need a name, and should not see where it lies on this machine.
         "model": Path(model).resolve().name if Path(model).exists() else model,
-        "frame_size": dreams.world.config.tokenizer_config.frame_size,
+        "frame_size": dreams.engine.frame_size,
         "fps": dreams.fps,
         "num_starts": len(dreams.starts),
         "actions": {

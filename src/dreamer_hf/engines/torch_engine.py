@@ -1,0 +1,76 @@
+"""A `DreamerWorldModel` as dreams use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..action_space import ActionSpace
+from ..frame_inputs import action_limits
+from ..modeling_dreamer_world import DreamerWorldModel
+from ..rollout import DreamerRollout
+from ..seeded_noise import SeededNoise
+from ..start_frames import StartFrames
+from ..threads import ThreadChoice, choose_threads
+
+
+class TorchEngine:
+    """PyTorch's form of `WorldEngine`.
+
+    Args:
+        world: the model, in eval mode.
+    """
+
+    name, can_compile = "torch", True
+
+    def __init__(self, world: DreamerWorldModel):
+        self.world = world
+        config = world.config.dynamics_config
+        self.fps, self.action_offset = config.fps, config.action_offset
+        self.frame_size = world.config.tokenizer_config.frame_size
+        self.space, self.limits = ActionSpace.from_config(config), action_limits(config).numpy()
+
+    def check_num_inference_steps(self, number: int | None) -> None:
+        """See `WorldEngine`."""
+        self.world.rollout_schedule(number)
+
+    def own_starts(self, starts) -> StartFrames:
+        """See `WorldEngine`."""
+        if not isinstance(starts, StartFrames):
+            starts = _from_numpy(starts.pixel_values_videos, starts.actions, starts.action_mask)
+        starts.check_fits(self.world.config)
+        return starts
+
+    def make_starts(self, frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray) -> StartFrames:
+        """See `WorldEngine`."""
+        return self.own_starts(_from_numpy(frames, actions, action_mask))
+
+    def start_rollout(
+        self, starts: StartFrames, num_inference_steps: int | None, generator: Sequence[SeededNoise]
+    ) -> tuple[DreamerRollout, torch.Tensor]:
+        """See `WorldEngine`."""
+        rollout = self.world.start_rollout(starts, num_inference_steps=num_inference_steps, generator=generator)
+        return rollout, rollout.latent_rollout.context.latents
+
+    def join(self, rollouts: Sequence[DreamerRollout]) -> DreamerRollout:
+        """See `WorldEngine`."""
+        return DreamerRollout.join(rollouts)
+
+    def stack(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
+        """See `WorldEngine`."""
+        return torch.stack(list(latents))
+
+    def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
+        """See `WorldEngine`. On a GPU nothing is measured."""
+        if threads is None and self.world.device.type != "cpu":
+            return None
+        return choose_threads(work, threads)
+
+
+def _from_numpy(frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray) -> StartFrames:
+    return StartFrames(*(torch.from_numpy(np.array(values)) for values in (frames, actions, action_mask)))
+
+
+__all__ = ["TorchEngine"]
