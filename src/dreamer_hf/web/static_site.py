@@ -24,7 +24,7 @@ SERVER_FILES = ("index.html", "server_connection.js")
 HEAD_MARK = "<!-- site -->"
 
 
-def write_site(export_dir: Path, output_dir: Path, keys: list[list[str]], title: str | None = None) -> None:
+def write_site(export_dir: Path, output_dir: Path, keys: list[list[str]]) -> None:
     """Fill an empty folder with a page that plays an exported world.
 
     Args:
@@ -32,7 +32,6 @@ def write_site(export_dir: Path, output_dir: Path, keys: list[list[str]], title:
             graphs of the dynamics model and the decoder.
         output_dir: existing folder.
         keys: for each action component the keys of its low and its high end.
-        title: of the page. Default: the name in the manifest.
 
     Raises:
         ValueError: the export has no start frames, or weights in separate files, which a browser cannot load.
@@ -59,7 +58,7 @@ def write_site(export_dir: Path, output_dir: Path, keys: list[list[str]], title:
         "files": files.entries,
     }
     (output_dir / SITE_NAME).write_text(json.dumps(site, indent=2) + "\n")
-    (output_dir / "index.html").write_text(_page(title or manifest["name"]))
+    (output_dir / "index.html").write_text(_page(manifest["name"]))
 
 
 def _check_fits_a_browser(manifest: dict) -> None:

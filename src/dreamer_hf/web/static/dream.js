@@ -4,6 +4,7 @@ import { SeededNoise } from "./noise.js";
 import { Ring } from "./ring.js";
 
 const MAX_HISTORY_BYTES = 64 * 2 ** 20;
+const DEFAULT_FPS = 10; // for a world that does not know its rate
 const MIN_CHUNK_FRAMES = 32; // of the passes that a long context is split into
 
 export class World {
@@ -26,6 +27,11 @@ export class World {
     };
     const limit = (values, missing) => values.map((value) => value ?? missing);
     this.limits = [limit(manifest.actions.clip_low, -Infinity), limit(manifest.actions.clip_high, Infinity)];
+  }
+
+  // Frames per second.
+  get fps() {
+    return this.manifest.fps ?? DEFAULT_FPS;
   }
 
   get numStarts() {

@@ -4,26 +4,18 @@ import { ActionSpace, Controls } from "./control.js";
 import { Dream } from "./dream.js";
 
 const REWIND_FRAMES = 10;
-const NUM_TIMES = 20; // that the time of a step is measured over
 
 export class Player {
   // world: World. post(message, transfers): sends to the page.
   constructor(world, post) {
     Object.assign(this, { world, post });
-    const { fps, actions } = world.manifest;
-    this.space = new ActionSpace(actions);
-    this.controls = new Controls(this.space, fps);
-    this.framePeriod = 1000 / fps;
+    this.space = new ActionSpace(world.manifest.actions);
+    this.controls = new Controls(this.space, world.fps);
+    this.framePeriod = 1000 / world.fps;
     this.input = { axes: new Array(this.space.size).fill(0), pointer: false, seq: 0 };
     this.paused = false;
-    this.stepTimes = [];
     this.changes = []; // resets, rewinds and single steps, which wait for the end of the current frame
     this.wake = () => {};
-  }
-
-  // The typical number of milliseconds of a frame.
-  get stepTime() {
-    return [...this.stepTimes].sort((a, b) => a - b)[this.stepTimes.length >> 1];
   }
 
   // seed: string of digits, because a number of JavaScript does not hold all seeds.
@@ -73,10 +65,8 @@ export class Player {
   }
 
   async #step() {
-    const started = performance.now();
     const { input } = this;
     await this.dream.step(this.controls.action(input, this.lastAction));
-    this.stepTimes = [...this.stepTimes, performance.now() - started].slice(-NUM_TIMES);
     this.#show(input.seq);
   }
 

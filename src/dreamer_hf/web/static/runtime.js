@@ -2,24 +2,22 @@
 
 const MAX_THREADS = 4;
 
-// site: site.json. files: of the site. kind: "wasm" or "webgpu". Returns a runtime for `openGraphs`.
-export async function loadRuntime(site, files, kind, threads) {
-  const { module, binary } = site.runtime[kind];
-  const [ort, wasmBinary] = await Promise.all([import(new URL(module, files.folder).href), files.read(binary)]);
-  ort.env.wasm.wasmBinary = wasmBinary;
-  ort.env.wasm.numThreads = threads;
-  ort.env.logLevel = "error";
-  return { ort, kind, threads };
-}
-
-// weights: {dynamics, decoder}, the bytes of each graph.
-export async function openGraphs(runtime, weights) {
-  const graphs = {};
-  for (const [name, bytes] of Object.entries(weights)) {
-    const options = { executionProviders: [runtime.kind], graphOptimizationLevel: "all" };
-    graphs[name] = new Graph(runtime.ort, await runtime.ort.InferenceSession.create(bytes, options));
+// kind: "wasm" or "webgpu". module: URL of the runtime. binary, weights: bytes of its WebAssembly and of each graph.
+// Returns {dynamics, decoder, engine}; `engine` says what they run on.
+export async function openGraphs(kind, threads, module, binary, weights) {
+  try {
+    const ort = await import(module);
+    Object.assign(ort.env.wasm, { wasmBinary: binary, numThreads: threads });
+    ort.env.logLevel = "error";
+    const graphs = { engine: { kind, threads } };
+    for (const [name, bytes] of Object.entries(weights)) {
+      const session = await ort.InferenceSession.create(bytes, { executionProviders: [kind] });
+      graphs[name] = new Graph(ort, session);
+    }
+    return graphs;
+  } catch (error) {
+    throw new Error(`The world cannot be run in this browser (${error.message}): try another browser.`);
   }
-  return graphs;
 }
 
 // Threads need memory that they share, which pages only have where they are isolated from other sites.
@@ -47,10 +45,6 @@ class Graph {
     const results = await this.session.run(feeds, outputs);
     const entries = outputs.map((name) => [name, results[name].data]);
     return Object.fromEntries(entries);
-  }
-
-  release() {
-    return this.session.release();
   }
 }
 
