@@ -36,13 +36,13 @@ export class Game {
     });
     this.#addListeners();
     // A page that is part of another one waits until somebody wants to play.
+    this.view.enable(false);
     if (new URLSearchParams(location.search).has("wait")) this.view.setState("Press Play", { button: "Play" });
     else this.connect();
     requestAnimationFrame(() => this.#onScreenFrame());
   }
 
   connect() {
-    this.view.enable(false);
     this.view.setState("Connecting …");
     this.connection = this.newConnection();
     let reason = "The connection was lost";
