@@ -15,6 +15,8 @@ class ActionSpace:
         relative: bool (A,), whether a component is a displacement (or a velocity, ...) instead of a position to go to.
         discrete: bool (A,), whether the values are class numbers (0, 1, ...), such as those of a button.
         units: A units, for people; None if the world does not know them.
+        limits: float32 (2, A), the smallest and the largest value that the world takes, infinite where it has no
+            limit; None: `low` and `high`.
     """
 
     names: tuple[str, ...]
@@ -23,6 +25,7 @@ class ActionSpace:
     relative: np.ndarray
     discrete: np.ndarray
     units: tuple[str, ...] | None = None
+    limits: np.ndarray | None = None
 
     @classmethod
     def from_config(cls, config) -> "ActionSpace":
@@ -40,11 +43,14 @@ class ActionSpace:
         low, high = np.asarray(stats.get("min", mean - 2 * std)), np.asarray(stats.get("max", mean + 2 * std))
         classes = np.asarray(config.action_num_classes or [0] * size)
         low, high = np.where(classes > 0, 0, low), np.where(classes > 0, classes - 1, high)
+        limits = np.stack([low if "min" in stats else low - np.inf, high if "max" in stats else high + np.inf])
+        limits = np.where(classes > 0, [low, high], limits).astype(np.float32)
         relative = config.relative_actions
         if relative is None:
             centered = (low < 0) & (high > 0) & (np.abs(mean) <= std / 2)
             relative = [_mostly(centered[classes == 0])] * size
-        return cls(names, low.astype(np.float32), high.astype(np.float32), np.array(relative), classes > 0, units)
+        low, high = low.astype(np.float32), high.astype(np.float32)
+        return cls(names, low, high, np.array(relative), classes > 0, units, limits)
 
     @property
     def size(self) -> int:
@@ -67,6 +73,11 @@ class ActionSpace:
     def is_relative(self) -> bool:
         """Whether at least half of the continuous components are displacements."""
         return _mostly(self.relative[~self.discrete])
+
+    def clip(self, actions: np.ndarray) -> np.ndarray:
+        """Return actions (..., A) as the world takes them: float32, clipped to the limits of its training data."""
+        low, high = (self.low, self.high) if self.limits is None else self.limits
+        return np.clip(np.asarray(actions, dtype=np.float32), low, high)
 
     def valid(self, action: np.ndarray) -> np.ndarray:
         """Return the nearest action (A,) float32 inside the range, with whole numbers for the discrete components.

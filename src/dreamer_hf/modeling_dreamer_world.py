@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -122,6 +123,27 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
             frames, actions = (file.get_slice(name).get_shape() for name in ("pixel_values_videos", "actions"))
         frame_size = tuple(frames[-2:])
         return (frame_size, actions[-1]) == (self.tokenizer.config.frame_size, self.dynamics.config.action_dim)
+
+    def save_onnx(self, save_directory, dtype: str = "float32", starts=None, max_error: float | None = None) -> None:
+        """Export the world as ONNX graphs, which dream without PyTorch ([`~dreamer_hf.onnx.OnnxWorld`]).
+
+        The export is compared with this model and refused if it is off by more than told. Needs the extra
+        `dreamer_hf[export]`.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): folder to write, which must not exist or be empty.
+            dtype (`str`, *optional*, defaults to `"float32"`): how weights are stored: `"float32"`, `"float16"` (half
+                the size, same arithmetic) or `"int8"` (matrix products of integers).
+            starts (`StartFrames`, *optional*): start frames to write with it. Defaults to those saved with the world.
+            max_error (`float`, *optional*): largest error of a pixel in [0, 1]. The default depends on `dtype`.
+
+        Raises:
+            ValueError: an unknown dtype, packages are missing, or the export is off by more than `max_error`.
+            FileExistsError: the folder is not empty.
+        """
+        # By name, because the model is copied next to weights as remote code, which comes without the exporter.
+        exporter = import_module("dreamer_hf.onnx.export_world")
+        exporter.export_onnx(self, save_directory, dtype, starts, max_error)
 
     @classmethod
     def from_tokenizer_dynamics_pretrained(cls, tokenizer_path, dynamics_path, **kwargs) -> "DreamerWorldModel":

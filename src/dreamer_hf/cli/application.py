@@ -170,6 +170,17 @@ COMMANDS = {
             ),
         },
     ),
+    "export": Family(
+        "Export a world to run without PyTorch.",
+        {
+            "onnx": Entry(
+                "Export a world as ONNX graphs, which dream without PyTorch.",
+                "onnx.export_options:OnnxExportOptions",
+                "onnx.export_options:export",
+                "dreamer export onnx --model me/my-world --output_dir my-world-onnx --dtype float16",
+            ),
+        },
+    ),
     "inspect": Entry(
         "Describe a folder of shards, draw a contact sheet, test its checksums.",
         "data.converter_options:InspectOptions",

@@ -1,0 +1,83 @@
+"""How the weights of a graph are stored: float32, float16 (half the size, same arithmetic), or int8 products."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+DTYPES = ("float32", "float16", "int8")
+MIN_HALF_SIZE = 256
+"""Fewest elements of a weight that is stored as float16: norms and small constants keep their precision."""
+
+MAX_FILE_BYTES = 2 << 30
+"""Largest file of the ONNX format; the weights of a larger graph go into a file beside it."""
+
+HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def write_graph(program, path: Path, dtype: str) -> list[Path]:
+    """Write a traced graph.
+
+    Args:
+        program: the `ONNXProgram`.
+        path: file to write; its weights go into PATH.data if it would be larger than 2 GB.
+        dtype: one of `DTYPES`.
+
+    Returns:
+        The files with weights beside it.
+    """
+    model = ir.to_proto(program.model)
+    if dtype == "float16":
+        store_half(model.graph)
+    if dtype == "int8":
+        model = _quantized(model)
+    data = path.with_name(f"{path.name}.data")
+    if model.ByteSize() < MAX_FILE_BYTES:
+        onnx.save(model, path)
+        return []
+    onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
+    return [data]
+
+
+def store_half(graph: onnx.GraphProto) -> None:
+    """Store the large float32 weights of a graph as float16, which a runtime converts back when it loads them."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < MIN_HALF_SIZE:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if np.abs(values).max() > HALF_MAX:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_float16"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}_to_float32", to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
+
+
+def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose matrix products with weights are of 8-bit integers; activations are quantized as it runs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        onnx.save(model, source, save_as_external_data=model.ByteSize() >= MAX_FILE_BYTES, size_threshold=1024)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            use_external_data_format=model.ByteSize() >= MAX_FILE_BYTES,
+        )
+        return onnx.load(target)
+
+
+__all__ = ["DTYPES", "store_half", "write_graph"]

@@ -1,0 +1,412 @@
+"""Dreams on ONNX Runtime: the rollout of `dreamer_hf.rollout` with NumPy arrays.
+
+Every row has its own clock, and always one frame that is generated but not yet part of the past: the first pass of a
+step commits it together with the first denoising of the new frame. A call that fails leaves the rollout unchanged, its
+noise included.
+
+Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, a action width, H, W pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..rollout_schedule import RolloutSchedule
+from ..seeded_noise import SeededNoise, draw_normal
+from .ring import Ring, chunks
+from .sessions import Graph
+
+if TYPE_CHECKING:
+    from .onnx_world import OnnxWorld
+
+
+@dataclass
+class OnnxRolloutOutput:
+    """One generated frame.
+
+    Attributes:
+        pixel_values: float32 (B,3,H,W), the frame in [0, 1].
+        latents: float32 (B,N_z,d_z), its clean latents.
+    """
+
+    pixel_values: np.ndarray
+    latents: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LatentFrames:
+    """T frames of every row.
+
+    Attributes:
+        latents: float32 (B,T,N_z,d_z).
+        actions: float32 (B,T,a), raw.
+        action_mask: bool (B,T), False where a frame has no action.
+    """
+
+    latents: np.ndarray
+    actions: np.ndarray
+    action_mask: np.ndarray
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.latents, self.actions, self.action_mask
+
+    def __len__(self) -> int:
+        """Return T."""
+        return self.latents.shape[1]
+
+    def __getitem__(self, time: slice) -> LatentFrames:
+        """Return the frames of a slice of T."""
+        return LatentFrames(*(array[:, time] for array in self._arrays))
+
+    def append(self, other: LatentFrames) -> LatentFrames:
+        """Return these frames, followed by others."""
+        return LatentFrames(*(np.concatenate(pair, axis=1) for pair in zip(self._arrays, other._arrays)))
+
+    def select(self, rows: np.ndarray) -> LatentFrames:
+        """Return the same frames of some rows."""
+        return replace(self, **{name: array[rows] for name, array in self.named.items()})
+
+    def with_rows(self, rows: np.ndarray, source: LatentFrames) -> LatentFrames:
+        """Return these frames with those of some rows replaced."""
+        arrays = {name: array.copy() for name, array in self.named.items()}
+        for name, array in arrays.items():
+            array[rows] = source.named[name]
+        return replace(self, **arrays)
+
+    @staticmethod
+    def join(parts: Sequence[LatentFrames]) -> LatentFrames:
+        """Return the rows of several batches as one batch."""
+        names = ("latents", "actions", "action_mask")
+        return replace(parts[0], **{name: np.concatenate([part.named[name] for part in parts]) for name in names})
+
+    @property
+    def named(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return dict(zip(("latents", "actions", "action_mask"), self._arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxContext(LatentFrames):
+    """The context frames of a rollout: the last T of them, which can influence it.
+
+    Attributes:
+        num_skipped: number of context frames before these.
+    """
+
+    num_skipped: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """C, the number of context frames."""
+        return self.num_skipped + len(self)
+
+
+class OnnxRollout:
+    """A dream in pixels. Made by [`OnnxWorld.start_rollout`]; see there for an example.
+
+    Args:
+        world: the `OnnxWorld`.
+        context: the frames to start from.
+        schedule: the passes of a frame.
+        generator: one source of noise for each row.
+        context_noise: float32 (B,C,N_z,d_z) noise of the context; drawn by default.
+
+    Attributes:
+        world, schedule, generator: as given.
+        context: the frames that `reset` returns to; None after a `join` of contexts of different lengths.
+        frame_index: index of the frame that the next step generates; the first context frame has index 0.
+
+    Raises:
+        ValueError: noise or generators that do not fit the context.
+    """
+
+    def __init__(
+        self,
+        world: OnnxWorld,
+        context: OnnxContext,
+        schedule: RolloutSchedule,
+        generator: Sequence[SeededNoise],
+        context_noise: np.ndarray | None = None,
+    ):
+        self.world, self.schedule, self.generator = world, schedule, generator
+        self.context: OnnxContext | None = context
+        self.frame_index = context.num_frames
+        self._ring, self._decoder_ring, self._pending = self._started(context, generator, context_noise)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self._ring.batch_size
+
+    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> OnnxRolloutOutput:
+        """Generate one frame in every row.
+
+        Args:
+            actions: (B,a) raw actions in the units of the training data, each for the new frame of a row; None for no
+                action. Values outside the range of the training data are clipped to it.
+            action_mask: (B,) bool, False where a row has no action. Default: every row has one.
+            start_noise: (B,N_z,d_z) noise that the frame starts from; drawn by default.
+            commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn by default.
+
+        Returns:
+            [`OnnxRolloutOutput`].
+
+        Raises:
+            ValueError: a shape that does not fit, or actions that are not finite.
+        """
+        actions, action_mask = self.world.prepare_actions(actions, action_mask, (self.batch_size,))
+        shape = (self.batch_size, *self.world.latent_shape)
+        start_noise, commit_noise = _checked_noise(start_noise, shape), _checked_noise(commit_noise, shape)
+        with self._undone_on_failure():
+            start_noise = draw_normal(self.generator, shape[1:]) if start_noise is None else start_noise
+            commit_noise = draw_normal(self.generator, shape[1:]) if commit_noise is None else commit_noise
+            frame = LatentFrames(start_noise[:, None], actions[:, None], action_mask[:, None])
+            clean = self._denoise(frame)
+            pixels = self._decode(clean)
+        self._pending = replace(frame, latents=self._noisy(clean, commit_noise[:, None]))
+        self.frame_index += 1
+        return OnnxRolloutOutput(pixel_values=pixels[:, 0], latents=clean[:, 0])
+
+    def reset(
+        self,
+        pixel_values_videos=None,
+        actions=None,
+        action_mask=None,
+        rows=None,
+        context_noise=None,
+        generator: Sequence[SeededNoise] | None = None,
+    ) -> np.ndarray:
+        """Start again, from the first context or a new one, in all rows or in some.
+
+        Args:
+            pixel_values_videos, actions, action_mask: as in [`OnnxWorld.start_rollout`], for the rows that restart.
+                Default: the first context.
+            rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
+            context_noise: as in `start_rollout`.
+            generator: sources of noise from here on, one for each row that restarts. Default: the present ones.
+
+        Returns:
+            Clean latents (B,C,N_z,d_z) of the context frames, of those that can influence the rollout.
+
+        Raises:
+            ValueError: frames, actions, noise or generators that do not fit, or indices that are not those of rows.
+        """
+        indices = None if rows is None else row_indices(rows, self.batch_size, unique=True)
+        context = self._context(pixel_values_videos, actions, action_mask, indices)
+        count = len(context.latents)
+        if indices is not None and count != len(indices):
+            raise ValueError(f"expected a context of {len(indices)} row(s), as many as rows, got {count}.")
+        if generator is None:
+            generator = self.generator if indices is None else [self.generator[row] for row in indices]
+        started = self._started(context, generator, context_noise)
+        if indices is None:
+            self._ring, self._decoder_ring, self._pending = started
+            self.context, self.generator, self.frame_index = context, list(generator), context.num_frames
+            return context.latents
+        ring, decoder_ring, pending = started
+        self._ring.replace_rows(indices, ring)
+        self._decoder_ring.replace_rows(indices, decoder_ring)
+        self._pending = self._pending.with_rows(indices, pending)
+        new = dict(zip(indices.tolist(), generator))
+        self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
+        return context.latents
+
+    def clone(self, rows: Sequence[int] | None = None) -> OnnxRollout:
+        """Return an independent copy: branch the future, then step both. Generators are copied with their state.
+
+        Args:
+            rows: indices of the rows to copy, in this order and as often as named. Default: all rows.
+
+        Raises:
+            ValueError: `rows` is empty or holds something else than indices of rows.
+        """
+        indices = np.arange(self.batch_size) if rows is None else row_indices(rows, self.batch_size)
+        twin = copy.copy(self)
+        twin._ring, twin._decoder_ring = self._ring.select(indices), self._decoder_ring.select(indices)
+        twin._pending = self._pending.select(indices)
+        twin.context = None if self.context is None else self.context.select(indices)
+        twin.generator = [self.generator[row].copy() for row in indices]
+        return twin
+
+    @staticmethod
+    def join(rollouts: Sequence[OnnxRollout]) -> OnnxRollout:
+        """Return one rollout with the rows of several, in this order; they stay unchanged.
+
+        Each row continues as it would have in its own rollout, to rounding, also if that one is at another frame. The
+        `frame_index` of the result is the largest one; `reset` needs frames if the contexts had different lengths.
+
+        Raises:
+            ValueError: the rollouts are of different worlds or schedules.
+        """
+        if not rollouts:
+            raise ValueError("expected at least one rollout to join.")
+        first = rollouts[0]
+        if any(each.world is not first.world or each.schedule != first.schedule for each in rollouts):
+            raise ValueError("rollouts can be joined only if they share one world and one schedule.")
+        joined = copy.copy(first)
+        joined._ring = Ring.join([each._ring for each in rollouts])
+        joined._decoder_ring = Ring.join([each._decoder_ring for each in rollouts])
+        joined._pending = LatentFrames.join([each._pending for each in rollouts])
+        joined.generator = [source.copy() for each in rollouts for source in each.generator]
+        joined.frame_index = max(each.frame_index for each in rollouts)
+        contexts = [each.context for each in rollouts]
+        lengths = {None if context is None else (len(context), context.num_frames) for context in contexts}
+        joined.context = OnnxContext.join(contexts) if len(lengths) == 1 and None not in lengths else None
+        return joined
+
+    def copy_(self, other: OnnxRollout) -> None:
+        """Become an independent copy of another rollout, in place.
+
+        Raises:
+            ValueError: the other rollout is of another world, or has another number of rows.
+        """
+        if other.world is not self.world:
+            raise ValueError("expected a rollout of the same world, got one of another: clone it instead.")
+        if other.batch_size != self.batch_size:
+            raise ValueError(
+                f"expected a rollout of {self.batch_size} row(s), got one of {other.batch_size}: clone it instead."
+            )
+        vars(self).update(vars(other.clone()))
+
+    def _context(self, frames, actions, action_mask, rows: np.ndarray | None) -> OnnxContext:
+        if frames is not None:
+            return self.world.make_context(frames, actions, action_mask)
+        if self.context is None:
+            raise ValueError("rows with contexts of different lengths were joined here: reset needs a context.")
+        return self.context if rows is None else self.context.select(rows)
+
+    def _started(
+        self, context: OnnxContext, generator: Sequence[SeededNoise], noise: np.ndarray | None
+    ) -> tuple[Ring, Ring, LatentFrames]:
+        """Return rings that have seen the context, and its last frame, which is not yet committed."""
+        rows = len(context.latents)
+        check_generators(generator, rows)
+        shape = (context.num_frames, *self.world.latent_shape)
+        noise = _checked_noise(noise, (rows, *shape))
+        with _drawn_again_on_failure(generator):
+            noise = draw_normal(generator, shape) if noise is None else noise
+            noisy = replace(context, latents=self._noisy(context.latents, noise[:, context.num_skipped :]))
+            dynamics, decoder = self.world.graphs["dynamics"], self.world.graphs["decoder"]
+            frames = LatentFrames(*(noisy.named.values()))[-max(dynamics.entry.reach, 1) :]
+            ring = Ring(dynamics, rows, context.num_frames - len(frames))
+            for chunk in chunks(len(frames) - 1, dynamics.entry.context_length):
+                self._commit(ring, frames[: len(frames) - 1][chunk])
+            latents = context.latents[:, -max(decoder.entry.reach, 1) :]
+            decoder_ring = Ring(decoder, rows, context.num_frames - latents.shape[1])
+            for chunk in chunks(latents.shape[1] if decoder_ring.keys else 0, decoder.entry.context_length):
+                run_tokenizer(decoder, "latents", latents[:, chunk], decoder_ring)
+        return ring, decoder_ring, frames[-1:]
+
+    def _noisy(self, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        level = self.schedule.context_signal_level
+        return (1 - level) * noise + level * latents
+
+    def _commit(self, ring: Ring, frames: LatentFrames) -> None:
+        """Make frames part of the past of a ring; their prediction is not needed."""
+        if ring.keys:
+            levels = np.full(frames.action_mask.shape, self.schedule.context_signal_level_id, np.int64)
+            feeds = self._feeds(frames, levels, np.zeros_like(levels)) | ring.inputs(len(frames))
+            ring.commit(ring.graph.run(feeds, ring.outputs), len(frames))
+        else:
+            ring.next_position += len(frames)
+
+    def _denoise(self, frame: LatentFrames) -> np.ndarray:
+        """Return the clean latents (B,1,N_z,d_z) of a frame, from K passes, the first of which commits the pending one."""
+        steps, noisy = self.schedule.num_inference_steps, frame.latents
+        pair = self._pending.append(frame)
+        levels = np.full(pair.action_mask.shape, self.schedule.context_signal_level_id, np.int64)
+        sizes = np.zeros_like(levels)
+        levels[:, 1], sizes[:, 1] = self.schedule.signal_level_id(0), self.schedule.step_size_id
+        ring = self._ring
+        feeds = self._feeds(pair, levels, sizes) | ring.inputs(2)
+        clean, *new = ring.graph.run(feeds, ["clean", *ring.outputs])
+        ring.commit(new, 1)
+        noisy = noisy + (clean[:, 1:] - noisy) / steps
+        past = ring.inputs(1) if steps > 1 else {}
+        sizes = sizes[:, 1:]
+        for step in range(1, steps):
+            levels = np.full_like(sizes, self.schedule.signal_level_id(step))
+            feeds = self._feeds(replace(frame, latents=noisy), levels, sizes) | past
+            (clean,) = ring.graph.run(feeds, ["clean"])
+            noisy = noisy + (clean - noisy) / (steps - step)
+        return noisy
+
+    def _feeds(self, frames: LatentFrames, levels: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        return frames.named | {"signal_level_ids": levels, "step_size_ids": sizes}
+
+    def _decode(self, latents: np.ndarray) -> np.ndarray:
+        return run_tokenizer(self._decoder_ring.graph, "latents", latents, self._decoder_ring)
+
+    @contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        with _drawn_again_on_failure(self.generator):
+            with self._ring.undone_on_failure(), self._decoder_ring.undone_on_failure():
+                yield
+
+
+def run_tokenizer(graph: Graph, name: str, states: np.ndarray, ring: Ring) -> np.ndarray:
+    """Run an encoder or a decoder over the next frames of every row, and commit them.
+
+    Args:
+        graph: the graph.
+        name: its input, "frames" or "latents".
+        states: that input, float32 (B,T,...).
+        ring: the past, which then includes these frames.
+    """
+    output = "frames" if name == "latents" else "latents"
+    result, *new = graph.run({name: states} | ring.inputs(states.shape[1]), [output, *ring.outputs])
+    ring.commit(new, states.shape[1])
+    return result
+
+
+def row_indices(rows: Sequence[int], batch_size: int, unique: bool = False) -> np.ndarray:
+    """Return indices of rows as an int64 array.
+
+    Raises:
+        ValueError: `rows` is empty, holds something else than indices of rows, or, with `unique`, holds one twice.
+    """
+    indices = np.asarray(rows)
+    valid = indices.ndim == 1 and indices.size > 0 and np.issubdtype(indices.dtype, np.integer)
+    valid = valid and 0 <= indices.min() <= indices.max() < batch_size
+    if not valid or (unique and len(np.unique(indices)) < len(indices)):
+        kind = "different indices" if unique else "indices"
+        raise ValueError(f"expected one or more {kind} from 0 to {batch_size - 1} for rows, got {rows!r}.")
+    return indices.astype(np.int64)
+
+
+def check_generators(generator: Sequence[SeededNoise], num_rows: int) -> None:
+    """Raise a ValueError unless there is one `SeededNoise` for each row."""
+    if not isinstance(generator, Sequence) or not all(isinstance(each, SeededNoise) for each in generator):
+        raise ValueError(f"expected a list of one SeededNoise per row for generator, got {generator!r}.")
+    if len(generator) != num_rows:
+        raise ValueError(f"expected one generator for each of {num_rows} rows, got {len(generator)}.")
+
+
+@contextmanager
+def _drawn_again_on_failure(generator: Sequence[SeededNoise]) -> Iterator[None]:
+    states = [source.get_state() for source in generator]
+    try:
+        yield
+    except BaseException:
+        for source, state in zip(generator, states):
+            source.set_state(state)
+        raise
+
+
+def _checked_noise(noise, shape: tuple[int, ...]) -> np.ndarray | None:
+    if noise is None:
+        return None
+    noise = np.asarray(noise, dtype=np.float32)
+    if noise.shape != shape:
+        raise ValueError(f"expected noise of shape {shape}, got {noise.shape}.")
+    return noise
+
+
+__all__ = ["OnnxContext", "OnnxRollout", "OnnxRolloutOutput", "row_indices", "run_tokenizer"]
