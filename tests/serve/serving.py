@@ -17,6 +17,7 @@ from dreamer_hf.serve.server import make_server
 from dreamer_hf.serve.service import Service
 from waiting import TIMEOUT, wait_until
 
+
 @dataclass
 class Served:
     """A running server and how to reach it."""

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.loading import load_world
 from dreamer_hf.play.controls import make_control
-from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.seeded_noise import MAX_SEED, SeededNoise, philox
 from dreamer_hf.start_frames import load_start_frames
 from static_server import StaticServer
@@ -106,8 +106,12 @@ def test_known_answers_and_noise(open_engine, tiny_site):
     engine = open_engine(tiny_site)
     rng = np.random.default_rng(0)
     counters, keys = rng.integers(0, 2**32, (50, 4)), rng.integers(0, 2**32, (50, 2))
-    expected = philox(counters.T.astype(np.uint32), (keys[:, 1].astype(np.uint64) << 32) + keys[:, 0].astype(np.uint64))
-    words = engine.call("noise.js", "philox", "values.map(([c, k]) => f(c, k))", [*zip(counters.tolist(), keys.tolist())])
+    expected = philox(
+        counters.T.astype(np.uint32), (keys[:, 1].astype(np.uint64) << 32) + keys[:, 0].astype(np.uint64)
+    )
+    words = engine.call(
+        "noise.js", "philox", "values.map(([c, k]) => f(c, k))", [*zip(counters.tolist(), keys.tolist())]
+    )
     assert words == expected.tolist()
     for seed in (0, 7, 2**53 + 1, MAX_SEED):
         source = SeededNoise(seed)

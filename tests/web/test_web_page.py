@@ -76,7 +76,9 @@ def test_a_link_leads_to_the_same_dream(page, served):
     wait_until(lambda: page.text("start") == "2 of 2" and page.frame == 0, "the next start")
 
 
-@pytest.mark.parametrize(("query", "sentence"), [("seed=-1", "seed in the address"), ("start=5", "There are 2 starts")])
+@pytest.mark.parametrize(
+    ("query", "sentence"), [("seed=-1", "seed in the address"), ("start=5", "There are 2 starts")]
+)
 def test_a_wrong_address_is_explained_and_the_game_starts(page, served, query, sentence):
     page.open(f"{served.url}/?{query}")
     wait_until(lambda: sentence in page.text("notice"), "the notice")

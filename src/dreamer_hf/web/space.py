@@ -49,7 +49,9 @@ def check_space_name(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except ValueError as error:
-        raise ValueError(f"--push_to_space takes the name of a Space, such as me/my-world, not {repo_id!r}.") from error
+        raise ValueError(
+            f"--push_to_space takes the name of a Space, such as me/my-world, not {repo_id!r}."
+        ) from error
 
 
 def open_space(repo_id: str, private: bool) -> None:

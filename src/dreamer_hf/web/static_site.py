@@ -12,14 +12,15 @@ import shutil
 from pathlib import Path
 
 from .. import __version__
+from ..onnx.manifest import MANIFEST_NAME, Manifest
 from . import STATIC
 from .browser_runtime import runtime_builds, runtime_licenses, runtime_version
 
 FORMAT, FORMAT_VERSION = "dreamer-site", 1
 SITE_NAME = "site.json"
-MANIFEST_NAME = "dreamer_onnx.json"
 WORLD_FOLDER, RUNTIME_FOLDER = "world", "onnxruntime"
 PACKED_SUFFIX = ".gzipped"
+GRAPHS = ("dynamics", "decoder")
 SERVER_FILES = ("index.html", "server_connection.js")
 HEAD_MARK = "<!-- site -->"
 
@@ -36,14 +37,15 @@ def write_site(export_dir: Path, output_dir: Path, keys: list[list[str]]) -> Non
     Raises:
         ValueError: the export has no start frames, or weights in separate files, which a browser cannot load.
     """
-    manifest = json.loads((export_dir / MANIFEST_NAME).read_text())
+    manifest = Manifest.read(export_dir / MANIFEST_NAME)
     _check_fits_a_browser(manifest)
     shutil.copytree(STATIC, output_dir / "static", ignore=shutil.ignore_patterns(*SERVER_FILES))
     files = _Files(output_dir)
-    graphs = manifest["graphs"]
-    names = {"manifest": MANIFEST_NAME, "starts": manifest["starts"]["file"]}
-    names |= {name: graphs[name]["file"] for name in ("dynamics", "decoder")}
-    world = {part: files.add(f"{WORLD_FOLDER}/{name}", (export_dir / name).read_bytes()) for part, name in names.items()}
+    names = {"manifest": MANIFEST_NAME, "starts": manifest.starts["file"]}
+    names |= {name: manifest.graphs[name].file for name in GRAPHS}
+    world = {
+        part: files.add(f"{WORLD_FOLDER}/{name}", (export_dir / name).read_bytes()) for part, name in names.items()
+    }
     runtime = {kind: _add_build(files, build) for kind, build in runtime_builds().items()}
     for name, content in runtime_licenses().items():
         (output_dir / RUNTIME_FOLDER / name).write_bytes(content)
@@ -58,13 +60,13 @@ def write_site(export_dir: Path, output_dir: Path, keys: list[list[str]]) -> Non
         "files": files.entries,
     }
     (output_dir / SITE_NAME).write_text(json.dumps(site, indent=2) + "\n")
-    (output_dir / "index.html").write_text(_page(manifest["name"]))
+    (output_dir / "index.html").write_text(_page(manifest.name))
 
 
-def _check_fits_a_browser(manifest: dict) -> None:
-    if manifest["starts"] is None:
+def _check_fits_a_browser(manifest: Manifest) -> None:
+    if manifest.starts is None:
         raise ValueError("a page needs frames to start from: give some with --start.")
-    if any(manifest["graphs"][name].get("data_files") for name in ("dynamics", "decoder")):
+    if any(manifest.graphs[name].data_files for name in GRAPHS):
         raise ValueError("this world has more than 2 GB of weights, too many for a browser: use `dreamer serve`.")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..data.files import new_output_folder
 from ..loading import load_world_and_starts
+from ..onnx.export_world import check_export, export_onnx
 from ..options import WorldOptions
 from ..play.controls import KEY_PAIRS
 from .space import check_space_name, open_space, push_to_space, write_card
@@ -20,19 +21,18 @@ def export_web(options: WebOptions) -> str:
         FileExistsError: the output folder is not empty.
         OSError: the Hub refuses the Space, or the disk is full.
     """
+    check_export(options.dtype)
     if options.push_to_space is not None:
         check_space_name(options.push_to_space)
     output_dir = Path(options.output_dir)
     with new_output_folder(output_dir) as folder:
         world, starts = load_world_and_starts(_world_options(options))
-        if options.num_inference_steps is not None:
-            world.dynamics.generation_config.num_inference_steps = options.num_inference_steps
         name = options.title or Path(options.model).name
         if options.push_to_space is not None:
             open_space(options.push_to_space, options.private)
         with tempfile.TemporaryDirectory() as temporary:
             export_dir = Path(temporary) / "world"
-            world.save_onnx(export_dir, dtype=options.dtype, starts=starts, name=name)
+            export_onnx(world, export_dir, options.dtype, starts, name=name)
             keys = [list(pair) for pair in KEY_PAIRS[: world.config.dynamics_config.action_dim]]
             write_site(export_dir, folder, keys)
         write_card(folder, name, options.model)

@@ -7,7 +7,7 @@ from ..options import option
 DTYPES = ("float32", "float16", "int8")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class WebOptions:
     """Which world to export, and where to."""
 
@@ -28,9 +28,6 @@ class WebOptions:
     )
     image_key: str | None = option(None, help="Camera to use if --start is a LeRobot dataset with several.")
     action_key: str = option("action", help="Feature that holds the actions if --start is a LeRobot dataset.")
-    num_inference_steps: int | None = option(
-        None, help="Denoising steps per frame, a power of two. Defaults to what is saved with the world."
-    )
     push_to_space: str | None = option(
         None, metavar="REPO_ID", help="Space on the Hub to upload the page to, such as me/my-world."
     )
