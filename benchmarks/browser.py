@@ -1,7 +1,7 @@
 """Measure the exported page of a world in headless Chromium and print a table: download, first frame, frames per second.
 
-The page comes from a server on this machine. Steps are timed without the page's pacing, in the order in which a rollout
-runs them: all denoising passes and the decoder. The engine in Python, on one thread too, dreams the same number of
+The page comes from a server on this machine. Steps are timed without the pacing of the page, with all
+denoising passes and the decoder. The engine in Python, on one thread too, dreams the same number of
 frames in between, as a measure of how busy the machine is.
 
 python benchmarks/browser.py                        the shipped world

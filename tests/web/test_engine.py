@@ -6,6 +6,7 @@ import torch
 
 from dreamer_hf.action_space import ActionSpace
 from dreamer_hf.loading import load_world
+from dreamer_hf.onnx.manifest import actions_entry
 from dreamer_hf.play.controls import make_control
 from dreamer_hf.seeded_noise import MAX_SEED, SeededNoise, philox
 from dreamer_hf.start_frames import load_start_frames
@@ -155,8 +156,7 @@ def test_controls_act_as_in_python(open_engine, tiny_site):
         relative=np.array([False, True, False]),
         discrete=np.array([False, False, True]),
     )
-    entry = {name: getattr(space, name).tolist() for name in ("low", "high", "rest", "relative")}
-    entry["num_classes"] = [0, 0, 5]
+    entry = actions_entry(space, [0, 0, 5], offset=1)
     rng = np.random.default_rng(0)
     inputs = [(rng.uniform(-1, 1, 3).tolist(), index % 7 > 4) for index in range(40)]
     actions = open_engine(tiny_site).call(

@@ -67,9 +67,9 @@ def test_a_link_leads_to_the_same_dream(page, served):
     assert (page.text("start"), page.text("seed")) == ("2 of 2", "9223372036854775807")
     link = page.driver.find_element(By.ID, "seed").get_attribute("href")
     assert "start=1" in link and "seed=9223372036854775807" in link
-    pictures = page.driver.find_elements(By.CSS_SELECTOR, "#starts button")
-    assert len(pictures) == 2
-    pictures[0].click()
+    thumbnails = page.driver.find_elements(By.CSS_SELECTOR, "#starts button")
+    assert len(thumbnails) == 2
+    thumbnails[0].click()
     wait_until(lambda: page.text("start") == "1 of 2" and page.frame == 0, "the other start")
     assert page.text("seed") == "9223372036854775807"
     page.click("reset")
@@ -105,7 +105,7 @@ def test_the_second_visit_downloads_no_large_file_again(page, served):
     assert any("site.json" in path for path in asked) and not any("gzipped" in path for path in asked)
 
 
-def test_a_lost_connection_is_explained_and_nothing_half_written_is_kept(driver, tiny_site):
+def test_a_lost_connection_is_explained_and_nothing_incomplete_is_kept(driver, tiny_site):
     with StaticServer(tiny_site) as server:  # another origin, whose cache is empty
         server.broken = {"dynamics.onnx.gzipped"}
         page = Page(driver).open(f"{server.url}/?start=0&seed=7")
@@ -143,7 +143,7 @@ def test_a_file_of_another_export_is_refused(driver, tiny_site, tmp_path):
         ("delete self.DecompressionStream", "decompression of streams"),
     ],
 )
-def test_a_browser_that_cannot_run_the_dream_is_told_why(driver, served, script, missing):
+def test_a_browser_that_cannot_run_the_dream_says_why(driver, served, script, missing):
     added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     try:
         page = Page(driver).open(served.url)

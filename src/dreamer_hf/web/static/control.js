@@ -12,7 +12,7 @@ function roundToEven(value) {
 
 export class ActionSpace {
   // The actions of the manifest: a list with one entry for each component.
-  constructor({ low, high, rest, relative, num_classes: numClasses }) {
+  constructor({ range_low: low, range_high: high, rest, relative, num_classes: numClasses }) {
     Object.assign(this, { low, high, rest, relative });
     this.discrete = numClasses.map((count) => count > 0);
     this.size = low.length;

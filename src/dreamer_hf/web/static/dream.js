@@ -26,7 +26,7 @@ export class World {
       stepSizeId: Math.round(Math.log2(levels / steps)),
     };
     const limit = (values, missing) => values.map((value) => value ?? missing);
-    this.limits = [limit(manifest.actions.clip_low, -Infinity), limit(manifest.actions.clip_high, Infinity)];
+    this.limits = [limit(manifest.actions.low, -Infinity), limit(manifest.actions.high, Infinity)];
   }
 
   // Frames per second.

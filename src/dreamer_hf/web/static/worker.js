@@ -65,12 +65,13 @@ async function timeStep() {
 }
 
 async function description(site, world) {
-  const { name, frame_size, actions } = world.manifest;
+  const { name, frame_size } = world.manifest;
+  const { range_low: low, range_high: high, ...actions } = world.manifest.actions;
   const thumbnails = [];
   for (let start = 0; start < world.numStarts; start++) thumbnails.push(toImage(await world.preview(start), frame_size));
   return {
     ...{ model: name, fps: world.fps, frame_size, num_starts: world.numStarts, can_rewind: true, thumbnails },
-    ...{ actions: { ...actions, keys: site.keys }, engine: world.graphs.engine },
+    ...{ actions: { ...actions, low, high, keys: site.keys }, engine: world.graphs.engine },
   };
 }
 
