@@ -38,8 +38,6 @@ class TimePlan:
         slots: slots of the ring that the pass writes; None without a cache.
         written: the frames of the pass that go into those slots; None without a cache.
         in_place: whether attention reads only the ring; if not, the ring followed by the frames of the pass.
-        tables: rotary tables of the positions, each (B,T,h), for rows that have a clock each; None: the transformer
-            computes them from the positions, which all rows share.
     """
 
     positions: torch.Tensor
@@ -47,7 +45,6 @@ class TimePlan:
     slots: torch.Tensor | None = None
     written: slice | None = None
     in_place: bool = False
-    tables: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -186,21 +186,17 @@ class DreamerAttention(nn.Module):
         past_key_values: DreamerCache | None = None,
         time_plan: TimePlan | None = None,
         output_tokens: slice | None = None,
-        attention_function: Callable | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map (B,T,N,D) to (B,T,M,D) and attention weights (None if the implementation gives none).
 
         Args:
             hidden_states: (B,T,N,D).
-            position_embeddings: rotary tables, over space (N,1,h) or over time (T,1,1,h), with B in front if rows have
-                a clock each.
+            position_embeddings: rotary tables, over space (N,1,h) or over time (T,1,1,h).
             attention_mask: (1 or B,1,L,K) additive; None if every token sees every other.
             past_key_values: cache of the time layers.
             time_plan: position of the pass in the cache.
             output_tokens: the M tokens to compute (space layers only); all N by default.
-            attention_function: what attends, with the arguments of `eager_attention_forward`; by default the
-                implementation that the config names.
         """
         query, key, value = self._project(hidden_states, position_embeddings, output_tokens)
         if attention_mask is not None and output_tokens is not None:
@@ -208,12 +204,11 @@ class DreamerAttention(nn.Module):
         query, key, value = (self._to_sequences(states) for states in (query, key, value))
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx, time_plan)
-        if attention_function is None:
-            attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(
-                self.config._attn_implementation, eager_attention_forward
-            )
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
         softcap = self.config.attn_logit_softcapping
-        output, weights = attention_function(
+        output, weights = attention(
             self, query, key, value, attention_mask, scaling=self.scaling, softcap=softcap, **kwargs
         )
         return self.o_proj(self._from_sequences(output, *hidden_states.shape[:2])), weights
@@ -327,9 +322,9 @@ class DreamerTransformer(nn.Module):
         commit = frames if num_commit_frames is None else num_commit_frames
         plan = self._time_plan(hidden_states, past_key_values, commit, num_copied_frames)
         space_tables = self._rotary_tables(torch.arange(tokens, device=hidden_states.device), hidden_states.dtype)
-        time_tables = plan.tables or self._rotary_tables(plan.positions, hidden_states.dtype)
+        time_tables = self._rotary_tables(plan.positions, hidden_states.dtype)
         space = {"position_embeddings": tuple(table[:, None] for table in space_tables), "attention_mask": space_mask}
-        time = {"position_embeddings": tuple(table[..., None, None, :] for table in time_tables)}
+        time = {"position_embeddings": tuple(table[:, None, None] for table in time_tables)}
         time |= {"attention_mask": plan.mask, "past_key_values": past_key_values, "time_plan": plan}
         last_space_layer = len(self.layers) - 2
         for index, layer in enumerate(self.layers):

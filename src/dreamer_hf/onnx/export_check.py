@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ..seeded_noise import SeededNoise
+from .graph_session import Graph
 from .manifest import Manifest
 from .onnx_world import OnnxWorld
-from .sessions import Graph
 
 FRAMES = 32
 """F, generated frames that are compared."""

@@ -21,7 +21,7 @@ from .onnx_starts import START_LATENTS_NAME
 MAX_ERRORS = {"float32": 1e-3, "float16": 2e-2, "int8": 0.1}
 """Largest error of a pixel in [0, 1] over the rollout of the check, by type of the weights."""
 
-MISSING = "exporting needs onnx, onnxscript and onnxruntime: pip install 'dreamer_hf[export]'."
+MISSING = "exporting needs onnx and onnxruntime: pip install 'dreamer_hf[export]'."
 
 
 def export_onnx(
@@ -88,13 +88,11 @@ def check_export(dtype: str, max_error: float | None = None) -> None:
     if max_error is not None and not max_error > 0:
         raise ValueError(f"expected max_error to be above 0, got {max_error}.")
     try:
-        import onnxruntime
-        import onnxscript
-
         import onnx
+        import onnxruntime
     except ModuleNotFoundError as error:
         raise ValueError(MISSING) from error
-    _ = onnx, onnxruntime, onnxscript
+    _ = onnx, onnxruntime
 
 
 def fingerprint(world) -> str:
@@ -131,20 +129,20 @@ def _in_float32(world):
 
 def _write_graphs(world, folder: Path, dtype: str) -> dict[str, GraphEntry]:
     from .graph_weights import write_graph
-    from .trace_graphs import trace_world
+    from .world_graphs import world_graphs
 
     entries = {}
-    for name, traced in trace_world(world):
+    for name, graph in world_graphs(world):
         path = folder / f"{name}.onnx"
-        data_files = write_graph(traced.program, path, dtype)
+        data_files = write_graph(graph.model, path, dtype)
         entries[name] = GraphEntry(
             file=path.name,
             sha256=file_sha256(path),
-            context_length=traced.context_length,
-            head_dim=traced.head_dim,
-            rope_theta=traced.rope_theta,
-            cache_heads=traced.cache_heads,
-            reach=traced.reach,
+            context_length=graph.context_length,
+            head_dim=graph.head_dim,
+            rope_theta=graph.rope_theta,
+            cache_heads=graph.cache_heads,
+            reach=graph.reach,
             data_files={file.name: file_sha256(file) for file in data_files},
         )
     return entries

@@ -6,39 +6,37 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
-
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 DTYPES = ("float32", "float16", "int8")
 MIN_HALF_SIZE = 256
-"""Fewest elements of a weight that is stored as float16: norms and small constants keep their precision."""
+"""Fewest elements of a weight that is stored as float16."""
 
-MAX_FILE_BYTES = 2 << 30
-"""Largest file of the ONNX format; the weights of a larger graph go into a file beside it."""
+MAX_FILE_BYTES = 2_000_000_000
+"""Largest graph in one file (the ONNX format allows 2 GiB); the weights of a larger one go into a file beside it."""
 
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
-def write_graph(program, path: Path, dtype: str) -> list[Path]:
-    """Write a traced graph.
+def write_graph(model: onnx.ModelProto, path: Path, dtype: str, max_bytes: int = MAX_FILE_BYTES) -> list[Path]:
+    """Write a graph.
 
     Args:
-        program: the `ONNXProgram`.
-        path: file to write; its weights go into PATH.data if it would be larger than 2 GB.
+        model: the graph, which may be changed.
+        path: file to write.
         dtype: one of `DTYPES`.
+        max_bytes: size of weights from which they go into PATH.data. Default: 2 GB, what the format allows.
 
     Returns:
         The files with weights beside it.
     """
-    model = ir.to_proto(program.model)
     if dtype == "float16":
         store_half(model.graph)
     if dtype == "int8":
         model = _quantized(model)
     data = path.with_name(f"{path.name}.data")
-    if model.ByteSize() < MAX_FILE_BYTES:
+    if weight_bytes(model.graph) < max_bytes:
         onnx.save(model, path)
         return []
     onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
@@ -49,7 +47,9 @@ def store_half(graph: onnx.GraphProto) -> None:
     """Store the large float32 weights of a graph as float16, which a runtime converts back when it loads them."""
     casts = []
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < MIN_HALF_SIZE:
+        # Vectors, such as norms and biases, are small and add their error to everything: they keep their precision.
+        is_matrix = tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1
+        if not is_matrix or int(np.prod(tensor.dims)) < MIN_HALF_SIZE:
             continue
         values = numpy_helper.to_array(tensor)
         if np.abs(values).max() > HALF_MAX:
@@ -62,20 +62,26 @@ def store_half(graph: onnx.GraphProto) -> None:
     graph.node.extend(casts + nodes)
 
 
+def weight_bytes(graph: onnx.GraphProto) -> int:
+    """Return the size of a graph's weights in bytes."""
+    return sum(len(tensor.raw_data) for tensor in graph.initializer)
+
+
 def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose matrix products with weights are of 8-bit integers; activations are quantized as it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    is_large = weight_bytes(model.graph) >= MAX_FILE_BYTES
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
-        onnx.save(model, source, save_as_external_data=model.ByteSize() >= MAX_FILE_BYTES, size_threshold=1024)
+        onnx.save(model, source, save_as_external_data=is_large, size_threshold=1024)
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=["MatMul", "Gemm"],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            use_external_data_format=model.ByteSize() >= MAX_FILE_BYTES,
+            use_external_data_format=is_large,
         )
         return onnx.load(target)
 

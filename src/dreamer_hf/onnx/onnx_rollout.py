@@ -19,8 +19,8 @@ import numpy as np
 
 from ..rollout_schedule import RolloutSchedule
 from ..seeded_noise import SeededNoise, draw_normal
+from .graph_session import Graph
 from .ring import Ring, chunks
-from .sessions import Graph
 
 if TYPE_CHECKING:
     from .onnx_world import OnnxWorld
@@ -346,9 +346,9 @@ class OnnxRollout:
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        with _drawn_again_on_failure(self.generator):
-            with self._ring.undone_on_failure(), self._decoder_ring.undone_on_failure():
-                yield
+        rings = self._ring.undone_on_failure(), self._decoder_ring.undone_on_failure()
+        with _drawn_again_on_failure(self.generator), rings[0], rings[1]:
+            yield
 
 
 def run_tokenizer(graph: Graph, name: str, states: np.ndarray, ring: Ring) -> np.ndarray:

@@ -15,11 +15,11 @@ import numpy as np
 from ..rollout_schedule import RolloutSchedule
 from ..seeded_noise import MAX_SEED, SeededNoise
 from .find_export import find_export
+from .graph_session import Graph, check_provider
 from .manifest import Manifest, action_space
 from .onnx_rollout import OnnxContext, OnnxRollout, run_tokenizer
 from .onnx_starts import OnnxStarts, load_onnx_starts
 from .ring import Ring, chunks
-from .sessions import Graph, check_provider
 
 ROUNDING = 1e-4
 """How far rounding may bring a float frame outside [0, 1]."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .sessions import Graph
+from .graph_session import Graph
 
 EMPTY_SLOT = -(2**40)
 """Position of a slot that holds no frame: so far in the past that no window reaches it."""
