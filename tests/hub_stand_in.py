@@ -8,18 +8,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LARGE = ".safetensors"
-"""Files of this kind travel as the Hub's large files do: their content apart from the commit."""
+LARGE = (".safetensors", ".gzipped")
+"""Files of these kinds travel as the Hub's large files do: their content apart from the commit."""
 
 
 class HubStandIn:
     """`files` holds what was uploaded (or put there), `tags` the names of tags, which all mean the one commit,
-    `requests` every request line; `environment` is for the client's process.
+    `requests` every request line, `created` what was asked of a new repository; `environment` is for the client's
+    process.
 
     Args:
         repo_id: the repository.
         token: who shows it may write.
-        kind: "models" or "datasets".
+        kind: "models", "datasets" or "spaces".
     """
 
     def __init__(self, repo_id: str, token: str, kind: str = "datasets"):
@@ -30,6 +31,7 @@ class HubStandIn:
         self.large: dict[str, bytes] = {}
         self.tags: list[str] = []
         self.requests: list[str] = []
+        self.created: dict = {}
         stand_in = self
 
         class Handler(_Handler):
@@ -87,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self.answer({"error": "Invalid username or password."}, status=401)
         elif self.path == "/api/repos/create":
+            self.hub.created = json.loads(body)
             self.answer({"url": f"{self.hub.address}{self.hub.path}"})
         elif self.path == "/api/validate-yaml":
             self.answer({"errors": [], "warnings": []})
@@ -103,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self.hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 elif line["key"] == "lfsFile":
                     self.hub.files[line["value"]["path"]] = self.hub.large[line["value"]["oid"]]
+                elif line["key"] == "deletedFile":
+                    del self.hub.files[line["value"]["path"]]
             self.answer({"commitUrl": f"{self.hub.address}{self.hub.path}/commit/{COMMIT}", "commitOid": COMMIT})
         else:
             self.answer({"error": "not found"}, status=404)

@@ -59,7 +59,7 @@ FLOORS = (
     {"pusht"},
     {"evaluation"},
     {"play"},
-    {"envs", "serve", "training", "demo"},
+    {"envs", "serve", "training", "web", "demo"},
     {"cli", "train", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).

@@ -73,3 +73,10 @@ def test_long_rollout(run):
     rows = table_rows(printed)
     assert rows["200"].endswith("| yes |") and "NO" not in printed
     assert "Last segment against the first" in printed
+
+
+@pytest.mark.system
+def test_the_page_is_measured_in_a_browser(run):
+    rows = table_rows(run("browser.py", "--frames", 2))
+    for name in ("download: world, MB", "first visit to first frame, s", "browser / Python, in this run"):
+        assert float(rows[name].split(" | ")[1].strip(" |")) > 0

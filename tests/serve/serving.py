@@ -15,17 +15,7 @@ from dreamer_hf.seeded_noise import SeededNoise
 from dreamer_hf.serve.serve_options import ServeOptions
 from dreamer_hf.serve.server import make_server
 from dreamer_hf.serve.service import Service
-
-TIMEOUT = 60  # seconds; nothing here takes one, but the machine may be busy
-
-
-def wait_until(condition, what="this"):
-    """Wait for a condition and return its value."""
-    deadline = time.monotonic() + TIMEOUT
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"timed out waiting for {what}"
-        time.sleep(0.02)
-    return value
+from waiting import TIMEOUT, wait_until
 
 
 @dataclass

@@ -179,6 +179,12 @@ COMMANDS = {
                 "onnx.export_options:export",
                 "dreamer export onnx --model me/my-world --output_dir my-world-onnx --dtype float16",
             ),
+            "web": Entry(
+                "Export a world as a web page that plays it in the browser, without a server of ours.",
+                "web.web_options:WebOptions",
+                "web.web_export:export_web",
+                "dreamer export web --model me/my-world --output_dir site --push_to_space me/my-world",
+            ),
         },
     ),
     "inspect": Entry(

@@ -3,7 +3,6 @@
 import math
 import socket
 from functools import partial
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from ..engines.opening import open_world
+from ..web import STATIC
 from .auth import HttpError, RequestFilter, allowed_hosts, check_access, is_loopback
 from .connections import (
     BACKLOG,
@@ -29,7 +29,6 @@ from .serve_options import ServeOptions
 from .service import Service
 from .websocket import PlayerConnection
 
-STATIC = Path(__file__).parent / "static"
 # A WebSocket whose client does not answer pings is closed within the sum of the two.
 PING_SECONDS, PONG_SECONDS = 4.0, 8.0
 HARD_LIMIT_FACTOR = 16  # messages up to this many times the limit get an answer, longer ones close the connection

@@ -1,6 +1,5 @@
-// The page: input goes to the server, frames come back.
+// The game: input goes to where the dream runs, frames come back.
 
-import { Connection } from "./connection.js";
 import { normalKey, PlayerInput } from "./input.js";
 import { View } from "./view.js";
 
@@ -8,8 +7,10 @@ const MIN_MS_BETWEEN_INPUTS = 20; // far below the server's limit on messages
 const PAUSED = "Paused";
 const UNPLUGGED = "Gamepad unplugged: plug it in, then continue";
 
-class Game {
-  constructor() {
+export class Game {
+  // connect: returns a new Connection.
+  constructor(connect) {
+    this.newConnection = connect;
     this.view = new View();
     this.connection = null;
     this.world = null; // null while there is no session
@@ -23,6 +24,7 @@ class Game {
     this.commands = {
       pause: () => this.pause(),
       step: () => this.step(),
+      rewind: () => this.rewind(),
       reset: () => this.reset(),
       record: () => this.record(),
     };
@@ -30,19 +32,22 @@ class Game {
       screen: document.getElementById("screen"),
       pads: document.getElementById("pads"),
       onChange: () => this.#inputChanged(),
-      onButton: (button) => this.commands[{ 0: "pause", 2: "reset", 3: "step" }[button]]?.(),
+      onButton: (button) => this.world && this.commands[{ 0: "pause", 1: "rewind", 2: "reset", 3: "step" }[button]]?.(),
     });
     this.#addListeners();
-    this.connect();
+    // A page that is part of another one waits until somebody wants to play.
+    this.view.enable(false);
+    if (new URLSearchParams(location.search).has("wait")) this.view.setState("Press Play", { button: "Play" });
+    else this.connect();
     requestAnimationFrame(() => this.#onScreenFrame());
   }
 
   connect() {
-    this.view.enable(false);
     this.view.setState("Connecting …");
-    this.connection = new Connection();
+    this.connection = this.newConnection();
     let reason = "The connection was lost";
     this.connection.addEventListener("hello", ({ detail }) => this.#onHello(detail));
+    this.connection.addEventListener("progress", ({ detail }) => this.view.setProgress(detail));
     this.connection.addEventListener("frame", ({ detail }) => this.#onFrame(detail));
     this.connection.addEventListener("message", ({ detail }) => {
       if (detail.final) reason = detail.error;
@@ -53,7 +58,7 @@ class Game {
       this.recording = false;
       this.view.setRecording(false, null);
       this.view.enable(false);
-      this.view.setState(reason, { canReconnect: true });
+      this.view.setState(reason, { button: "Play again" });
     });
   }
 
@@ -67,8 +72,12 @@ class Game {
     this.connection.send({ type: "step" });
   }
 
-  reset() {
-    if (this.world) this.connection.send({ type: "reset", start: (this.start + 1) % this.world.num_starts });
+  rewind() {
+    if (this.world?.can_rewind) this.connection.send({ type: "rewind" });
+  }
+
+  reset(start = (this.start + 1) % this.world.num_starts) {
+    this.connection.send({ type: "reset", start });
   }
 
   record() {
@@ -80,7 +89,7 @@ class Game {
     this.paused = false;
     const { names, keys } = world.actions;
     this.input.setActions({ names, keys, tapMs: 1100 / world.fps });
-    this.view.setWorld(world);
+    this.view.setWorld(world, (start) => this.reset(start));
     this.view.setPaused(false);
     this.view.enable(true);
     this.view.setState(null);
@@ -101,7 +110,7 @@ class Game {
       this.connection.forgetArrivals();
     } else if (message.type === "recording") {
       this.recording = message.on;
-      this.view.setRecording(message.on, message.url);
+      this.view.setRecording(message.on, message.url, message.extension);
       if (!message.on && !message.url) this.view.notify("There was no frame to record, so there is no video.");
     } else if (message.type === "error") {
       this.view.notify(message.error);
@@ -134,7 +143,7 @@ class Game {
   }
 
   #addListeners() {
-    const commandOfKey = { " ": "pause", Enter: "step", r: "reset" };
+    const commandOfKey = { " ": "pause", Enter: "step", Backspace: "rewind", r: "reset" };
     addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || !this.world) return;
       const command = this.commands[commandOfKey[normalKey(event.key)]];
@@ -156,5 +165,3 @@ class Game {
     }
   }
 }
-
-new Game();

@@ -2,7 +2,7 @@
 
 const NOTICE_MS = 6000;
 const KEY_NAMES = { left: "←", right: "→", up: "↑", down: "↓" };
-const COMMANDS = ["pause", "step", "reset", "record"];
+const COMMANDS = ["pause", "step", "rewind", "reset", "record"];
 
 const byId = (id) => document.getElementById(id);
 
@@ -17,8 +17,10 @@ export class View {
     this.noticeTimer = null;
   }
 
-  setWorld(world) {
+  // onPick: called with the number of the start that the player chooses.
+  setWorld(world, onPick) {
     this.world = world;
+    byId("rewind").hidden = !world.can_rewind;
     byId("model").textContent = world.model;
     document.title = `${world.model} – Dreamer`;
     const [height, width] = world.frame_size;
@@ -26,6 +28,26 @@ export class View {
     this.canvas.style.setProperty("--ratio", width / height);
     byId("actions").replaceChildren();
     this.bars = world.actions.names.map((_, index) => new ActionBar(byId("actions"), world.actions, index));
+    this.#showStarts(world.thumbnails ?? [], onPick);
+    if (world.engine) byId("engine").textContent = describeEngine(world.engine);
+  }
+
+  // images: the last frame of each start.
+  #showStarts(images, onPick) {
+    byId("starts").hidden = images.length < 2;
+    const buttons = images.map((image, start) => {
+      const button = document.createElement("button");
+      Object.assign(button, { type: "button", title: `Start ${start + 1}` });
+      const canvas = button.appendChild(document.createElement("canvas"));
+      Object.assign(canvas, { width: image.width, height: image.height });
+      canvas.getContext("2d").putImageData(image, 0, 0);
+      button.addEventListener("click", () => {
+        button.blur();
+        onPick(start);
+      });
+      return button;
+    });
+    byId("starts").replaceChildren(...buttons);
   }
 
   async draw(header, image) {
@@ -39,6 +61,13 @@ export class View {
     bitmap.close();
     byId("frame").textContent = header.step;
     byId("start").textContent = `${header.start + 1} of ${this.world.num_starts}`;
+    [...byId("starts").children].forEach((button, start) => button.classList.toggle("on", start === header.start));
+    const seed = byId("seed");
+    seed.textContent = header.seed;
+    const query = new URLSearchParams(location.search);
+    query.set("start", header.start);
+    query.set("seed", header.seed);
+    seed.href = `?${query}`;
     header.action.forEach((value, index) => this.bars[index].show(value));
   }
 
@@ -48,11 +77,20 @@ export class View {
     byId("latency").textContent = latency === null ? "–" : `${Math.round(latency)} ms`;
   }
 
-  // reason: why the dream waits; null while it plays.
-  setState(reason, { canReconnect = false } = {}) {
+  // reason: why the dream waits; null while it plays. button: what the player can do about it.
+  setState(reason, { button = null } = {}) {
     byId("message").textContent = reason ?? "Playing";
-    byId("reconnect").hidden = !canReconnect;
+    byId("progress").hidden = true;
+    byId("reconnect").hidden = button === null;
+    byId("reconnect").textContent = button;
     for (const id of ["state", "stage"]) byId(id).classList.toggle("waiting", reason !== null);
+  }
+
+  setProgress({ loaded, total, preparing }) {
+    byId("message").textContent = preparing ? "Preparing the world …" : `Loading ${megabytes(loaded)} of ${megabytes(total)} MB`;
+    byId("progress").hidden = false;
+    if (preparing) byId("progress").removeAttribute("value");
+    else Object.assign(byId("progress"), { max: total, value: loaded });
   }
 
   notify(text) {
@@ -66,17 +104,28 @@ export class View {
     byId("pause").firstElementChild.textContent = paused ? "Continue" : "Pause";
   }
 
-  setRecording(on, url) {
+  setRecording(on, url, extension = "mp4") {
     byId("live").hidden = !on;
     byId("record").classList.toggle("on", on);
     byId("record").firstElementChild.textContent = on ? "Stop" : "Record";
     byId("download").hidden = !url;
-    if (url) byId("download").href = url;
+    if (!url) return;
+    const name = `dream.${extension}`;
+    Object.assign(byId("download"), { href: url, download: name, textContent: `Download ${name}` });
   }
 
   enable(enabled) {
     for (const id of COMMANDS) byId(id).disabled = !enabled;
   }
+}
+
+function megabytes(bytes) {
+  return (bytes / 1e6).toFixed(1);
+}
+
+function describeEngine({ kind, threads }) {
+  const where = kind === "webgpu" ? "on the graphics card" : `on ${threads === 1 ? "one thread" : `${threads} threads`}`;
+  return `The dream runs in this browser, ${where}.`;
 }
 
 // One component of the action: its name and keys, a track that is filled from the resting value, and the value.
