@@ -31,7 +31,7 @@ FLOORS = (
         "weight_files",
         "worlds",
     },
-    {"cache_dreamer", "compile_rollout", "weight_files"},
+    {"cache_dreamer", "compile_rollout", "rollout_frames", "weight_files"},
     {"modeling_layers", "latent_rollout"},
     {"rollout"},
     {"generation_dreamer"},

@@ -2,7 +2,8 @@
 
 Everything about `torch.compile` is here: `compile_pass` calls it, and `warm_up` makes the first calls, which compile.
 
-Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, a action width, H, W pixels.
+Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, S state components, a action width, H, W
+pixels.
 """
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ def dynamics_pass(
     action_mask: torch.Tensor,
     cache: DreamerCache,
     num_commit_frames: int,
-) -> torch.Tensor:
-    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32."""
+    states: torch.Tensor | None = None,
+    state_mask: torch.Tensor | None = None,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32; with states, a pair of that and
+    the clean states (B,T,S)."""
     output = model(
         latents,
         signal_level_ids,
@@ -58,8 +62,10 @@ def dynamics_pass(
         action_mask,
         past_key_values=cache,
         num_commit_frames=num_commit_frames,
+        states=states,
+        state_mask=state_mask,
     )
-    return output.latents.float()
+    return output.latents.float() if states is None else (output.latents.float(), output.states)
 
 
 def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:
@@ -130,12 +136,13 @@ def _keep_input_guards(guards: Sequence[GuardFilterEntry]) -> list[bool]:
 def _compile_for_gpu(function: FunctionType) -> Callable[..., torch.Tensor]:
     compiled = _compile(function, {"triton.cudagraphs": True})
 
-    def replay(*args) -> torch.Tensor:
+    def replay(*args) -> torch.Tensor | tuple[torch.Tensor, ...]:
         for cache in (argument for argument in args if isinstance(argument, DreamerCache)):
             _keep_in_place(cache)
         # A graph writes its output to the same memory at every replay.
         torch.compiler.cudagraph_mark_step_begin()
-        return compiled(*args).clone()
+        output = compiled(*args)
+        return output.clone() if isinstance(output, torch.Tensor) else tuple(part.clone() for part in output)
 
     return replay
 

@@ -14,7 +14,7 @@ from transformers.utils import VIDEO_PROCESSOR_NAME, ModelOutput, TransformersKw
 
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer import DreamerWorldConfig
-from .frame_inputs import START_FRAMES_NAME, FrameInput
+from .frame_inputs import START_FRAMES_NAME, FrameInput, prepare_states
 from .generation_dreamer import DreamerWorldRolloutMixin
 from .modeling_dreamer_dynamics import DreamerDynamicsModel
 from .modeling_dreamer_tokenizer import DreamerEncoderOutput, DreamerTokenizerModel
@@ -31,6 +31,8 @@ class DreamerWorldOutput(ModelOutput):
         pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): denoised frames in [0, 1].
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
         target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents of the input frames.
+        states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean states in the units of the
+            data; None if the world has no state.
         hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the dynamics model; returned with
             `output_hidden_states=True` and `output_attentions=True`.
     """
@@ -38,6 +40,7 @@ class DreamerWorldOutput(ModelOutput):
     pixel_values_videos: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
     target_latents: torch.FloatTensor | None = None
+    states: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -153,6 +156,9 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         signal_level_ids: torch.LongTensor | None = None,
         step_size_ids: torch.LongTensor | None = None,
         noise: torch.FloatTensor | None = None,
+        states: torch.FloatTensor | None = None,
+        state_mask: torch.BoolTensor | None = None,
+        state_noise: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerWorldOutput:
         """Encode frames, add noise, denoise them in one teacher-forced pass and decode the prediction.
@@ -166,6 +172,10 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
                 half signal, half noise.
             step_size_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): defaults to the finest step.
             noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): drawn by default.
+            states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): states in the data's units, of a world that has
+                a state.
+            state_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no state.
+            state_noise (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): drawn by default.
 
         Raises:
             ValueError: if a shape does not fit the configs.
@@ -179,11 +189,20 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         if noise is None:
             noise = draw_noise(target.shape, None, target.device)
         noisy = add_noise(target, noise.to(target.dtype), (signal_level_ids / levels).to(target.dtype))
-        output = self.dynamics(noisy, signal_level_ids, step_size_ids, actions, action_mask, **kwargs)
+        states, state_mask = prepare_states(
+            states, state_mask, target.shape[:2], self.config.dynamics_config, target.device
+        )
+        if states is not None:
+            states = self.dynamics.normalize_states(states)
+            state_noise = draw_noise(states.shape, None, target.device) if state_noise is None else state_noise
+            states = add_noise(states, state_noise, signal_level_ids / levels)
+        conditions = signal_level_ids, step_size_ids, actions, action_mask
+        output = self.dynamics(noisy, *conditions, states=states, state_mask=state_mask, **kwargs)
         return DreamerWorldOutput(
             pixel_values_videos=self.tokenizer.decode(output.latents).pixel_values_videos,
             latents=output.latents,
             target_latents=target,
+            states=None if output.states is None else self.dynamics.denormalize_states(output.states),
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )

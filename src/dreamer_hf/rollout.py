@@ -1,6 +1,7 @@
 """Rollouts in pixels: a latent rollout, and the decoder with its cache.
 
-Shapes: B rows, R of them, C context frames, H, W pixels, N_z latent tokens, d_z latent channels, a action width.
+Shapes: B rows, R of them, C context frames, H, W pixels, N_z latent tokens, d_z latent channels, S state
+components, a action width.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, decoder_pass, warm_up
 from .frame_inputs import FrameInput
-from .latent_rollout import Context, DreamerLatentRollout, DreamerRolloutOutput, on_ordinary_tensors
+from .latent_rollout import DreamerLatentRollout, DreamerRolloutOutput, on_ordinary_tensors
+from .rollout_frames import Context
 from .rollout_noise import Generators
 
 
@@ -60,14 +62,24 @@ class DreamerRollout:
         return self.latent_rollout.cache, self._decoder_cache
 
     @on_ordinary_tensors
-    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
+    def step(
+        self,
+        actions,
+        action_mask=None,
+        start_noise=None,
+        commit_noise=None,
+        start_state_noise=None,
+        commit_state_noise=None,
+    ) -> DreamerRolloutOutput:
         """Generate one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
 
         Returns:
-            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1] and `latents` (B,N_z,d_z).
+            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1], `latents` (B,N_z,d_z) and, if the world has
+            a state, `state` (B,S) in the units of the data.
         """
+        noise = start_noise, commit_noise, start_state_noise, commit_state_noise
         with self.latent_rollout.undone_on_failure(), self._decoder_cache.undone_on_failure():
-            output = self.latent_rollout.step(actions, action_mask, start_noise, commit_noise)
+            output = self.latent_rollout.step(actions, action_mask, *noise)
             frames = self._decoder_pass(self.world.tokenizer, output.latents[:, None], self._decoder_cache)
         output.pixel_values = frames[:, 0]
         return output
@@ -81,6 +93,8 @@ class DreamerRollout:
         rows=None,
         context_noise=None,
         generator: Generators = None,
+        states=None,
+        state_mask=None,
     ) -> torch.Tensor:
         """Start again, from the first context or a new one, in all rows or in some.
 
@@ -91,6 +105,7 @@ class DreamerRollout:
             rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
             generator: as in [`DreamerLatentRollout.reset`].
+            states, state_mask: (B,C,S) and (B,C), as in `start_rollout`.
 
         Returns:
             Clean latents (B,C,N_z,d_z) of the context frames. Frames so long ago that they cannot influence the
@@ -105,7 +120,7 @@ class DreamerRollout:
         if pixel_values_videos is None:
             context = self.latent_rollout.context_of(indices)
         else:
-            context = self.world.make_context(pixel_values_videos, actions, action_mask)
+            context = self.world.make_context(pixel_values_videos, actions, action_mask, states, state_mask)
         end_position = None if rows is None else self._decoder_cache.next_position
         decoder_cache = self._primed_decoder_cache(context, end_position)
         self.latent_rollout.restart(context, indices, context_noise, generator)
