@@ -47,6 +47,7 @@ FLOORS = (
         "adapters",
         "start_frames",
         "action_space",
+        "state_space",
         "media",
         "image_metrics",
     },

@@ -17,8 +17,6 @@ from .scheduling_shortcut import add_noise, sample_training_grid
 
 TOKENIZER_LOSS_WEIGHTS = {"mse": 1.0, "lpips": 0.2, "pyramid": 1.0}
 DYNAMICS_LOSS_WEIGHTS = {"shortcut": 1.0}
-STATE_LOSS_WEIGHT = 0.5
-"""Weight of the term `state`, which a world with a state has besides."""
 
 
 class RunningRMS:

@@ -10,6 +10,7 @@ import torch
 
 from .action_data import ActionStatistics
 from .conversion_options import ConversionOptions
+from .episodes import NO_STATE
 from .frame_transform import FrameTransform
 from .sources.lerobot_info import flatten_names, read_info
 from .sources.lerobot_source import LeRobotSelection
@@ -19,7 +20,8 @@ from .windows import EpisodeWindows, WindowSpec
 class LeRobotWindows(EpisodeWindows):
     """The items of `ShardDataset` from LeRobot's own files (format v3.0); for the items see `EpisodeWindows`.
 
-    The video of every window is decoded each time: many times slower than shards. Actions are kept in memory.
+    The video of every window is decoded each time: many times slower than shards. Actions and states are kept
+    in memory.
 
     Args:
         data: name or folder of the dataset, or a `LeRobotSelection`, which also chooses cameras, actions and episodes.
@@ -52,12 +54,19 @@ class LeRobotWindows(EpisodeWindows):
         self._actions = [options.prepare_actions(actions, self._frame_step) for actions in recorded]
         self.action_stats = ActionStatistics.of(np.concatenate(self._actions)).to_dict()
         self.action_names, self.action_units = self._source.action_names, self._source.action_units
+        state, self._states = self._source.state, None
+        if state is not None:
+            recorded = self._source.states(self._source.numbers)
+            self._states = [options.prepare_states(states, self._frame_step) for states in recorded]
+            self.state_stats = ActionStatistics.of(np.concatenate(self._states)).to_dict()
+            self.state_names, self.state_units = state.names, state.units
         self.fps = self._source.fps / self._frame_step
         super().__init__(
             selection.repo_id,
             np.array([len(actions) for actions in self._actions]),
             self._source.action_dim,
             WindowSpec(window_size, stride, split, train_fraction, split_seed, action_offset),
+            0 if state is None else state.dim,
         )
         self.image_size, self.num_channels = tuple(self._read_frames(0, 0, 1)["pixel_values_videos"].shape[-2:]), 3
 
@@ -70,6 +79,9 @@ class LeRobotWindows(EpisodeWindows):
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         return self._actions[episode][start:stop]
+
+    def _read_states(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        return self._states[episode][start:stop]
 
 
 def is_lerobot(path: Path) -> bool:
@@ -110,7 +122,8 @@ def opener_for_world(
         )
     action_key = _find_actions(info, action_key, dynamics_config)
     height, width = frame_size
-    selection = LeRobotSelection(str(path), path, image_key, action_key)
+    state_key = None if dynamics_config.state_dim else NO_STATE
+    selection = LeRobotSelection(str(path), path, image_key, action_key, state_key=state_key)
     open_with = partial(LeRobotWindows, selection, None, action_offset=dynamics_config.action_offset)
     options = ConversionOptions(target_fps=ours, transform=FrameTransform(width, height))
     return partial(open_with, options=_like_the_world(open_with, options, dynamics_config))

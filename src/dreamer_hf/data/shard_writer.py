@@ -12,7 +12,18 @@ import pyarrow as pa
 from . import chunk_encoding
 from .action_data import ActionStatistics
 from .files import preparing, publish
-from .shards import ACTIONS, CONVERSION_ID, FORMAT_VERSION, IMAGES, LABELED, LATENTS, LENGTHS, SOURCE_EPISODES
+from .shards import (
+    ACTIONS,
+    CONVERSION_ID,
+    FORMAT_VERSION,
+    IMAGES,
+    LABELED,
+    LATENTS,
+    LENGTHS,
+    SOURCE_EPISODES,
+    STATE_LABELED,
+    STATES,
+)
 
 FILTERS: Mapping[str, Mapping] = {
     "zstd": chunk_encoding.FILTERS,
@@ -21,7 +32,10 @@ FILTERS: Mapping[str, Mapping] = {
 """zstd: the default, fast and small. gzip: readable by plain h5py. See docs/decisions/0007-shard-codec.md."""
 CHUNK_LENGTH = 8
 """Frames in a chunk; fewer if all episodes of the shard are shorter."""
-ACTION_CHUNK_LENGTH = 1024
+MOMENTS = ("count", "mean", "squares", "min", "max")
+"""Attributes of a shard with the statistics of its actions and states, after `action_` and `state_`."""
+VECTOR_CHUNK_LENGTH = 1024
+"""Actions or states in a chunk."""
 
 
 @contextmanager
@@ -84,7 +98,7 @@ class ShardWriter:
     """Fills one shard; use it through `write_shard`.
 
     One episode at a time: `begin_episode`, `add_frame` or `new_frame` for each frame, then `end_episode` with its
-    actions, or `drop_episode` if it turns out to be damaged or too short. Frames leave memory chunk by chunk. Arrays grow
+    actions and states, or `drop_episode` if it turns out to be damaged or too short. Frames leave memory chunk by chunk. Arrays grow
     with their content; padding is never written and takes no space.
 
     Args:
@@ -94,6 +108,7 @@ class ShardWriter:
         compression: "zstd" or "gzip".
         kind: "images" (frames (H, W, 3) uint8) or "latents" (frames (N_z, d_z) float16).
         conversion_id: what connects the shard to the metadata of its folder, see `CONVERSION_ID`; None: nothing.
+        state_dim: width of the stored states; 0: none are stored.
     """
 
     def __init__(
@@ -104,15 +119,17 @@ class ShardWriter:
         compression: str = "zstd",
         kind: str = IMAGES,
         conversion_id: str | None = None,
+        state_dim: int = 0,
     ):
         assert kind in (IMAGES, LATENTS)
         if compression not in FILTERS:
             raise ValueError(f"expected one of {', '.join(FILTERS)} for --compression, got {compression!r}.")
         self.kind = kind
         self.statistics = ActionStatistics.empty(action_dim)
+        self.state_statistics = ActionStatistics.empty(state_dim)
         self._file = file
         self._sink = sink
-        self._action_dim = action_dim
+        self._action_dim, self._state_dim = action_dim, state_dim
         self._conversion_id = conversion_id
         self._filters = FILTERS[compression]
         self._codec = pa.Codec("zstd", compression_level=chunk_encoding.ZSTD_LEVEL) if compression == "zstd" else None
@@ -122,6 +139,7 @@ class ShardWriter:
         self._chunk_size = 0  # how many there are
         self._waiting: list[tuple[int, np.ndarray]] = []  # (row, frames)
         self._actions: list[np.ndarray | None] = []
+        self._states: list[np.ndarray | None] = []
         self._lengths: list[int] = []
         self._source_episodes: list[int] = []
 
@@ -170,30 +188,36 @@ class ShardWriter:
         self._lengths[-1] += 1
         return self._chunk[self._chunk_size - 1]
 
-    def end_episode(self, actions: np.ndarray | None) -> None:
-        """End the row; `actions` is (frames, action_dim) float32, or None for an episode without actions.
+    def end_episode(self, actions: np.ndarray | None, states: np.ndarray | None = None) -> None:
+        """End the row; `actions` is (frames, action_dim) float32, or None for an episode without actions, and `states`
+        is (frames, state_dim) float32, or None for one without states.
 
         Raises:
-            ValueError: wrong number or width of actions, or values that are not finite.
+            ValueError: wrong number or width of actions or states, or values that are not finite.
         """
         if self._chunk_size:
             self._flush_chunk()
         if actions is not None:
-            self._check_actions(actions)
+            self._check_vectors("action", actions, self._action_dim)
             self.statistics = self.statistics.merge(ActionStatistics.of(actions))
+        if states is not None:
+            self._check_vectors("state", states, self._state_dim)
+            self.state_statistics = self.state_statistics.merge(ActionStatistics.of(states))
         self._actions.append(actions)
+        self._states.append(states)
 
-    def _check_actions(self, actions: np.ndarray) -> None:
-        episode, wanted = self._source_episodes[-1], (self._lengths[-1], self._action_dim)
-        if actions.shape != wanted:
+    def _check_vectors(self, kind: str, vectors: np.ndarray, width: int) -> None:
+        episode, wanted = self._source_episodes[-1], (self._lengths[-1], width)
+        if vectors.shape != wanted:
             raise ValueError(
-                f"episode {episode} has actions of shape {actions.shape}, but its frames require {wanted}: "
+                f"episode {episode} has {kind}s of shape {vectors.shape}, but its frames require {wanted}: "
                 "repair it, or leave it out with --episodes."
             )
-        if not np.isfinite(actions).all():
-            frame = int(np.argmin(np.isfinite(actions).all(axis=1)))
+        if not np.isfinite(vectors).all():
+            frame = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+            article = "an" if kind == "action" else "a"
             raise ValueError(
-                f"episode {episode} has an action at frame {frame} that is not a number or infinite: "
+                f"episode {episode} has {article} {kind} at frame {frame} that is not a number or infinite: "
                 "repair it, or leave it out with --episodes."
             )
 
@@ -252,16 +276,20 @@ class ShardWriter:
             self._frames.resize((*self._extent, *self._frames.shape[2:]))
 
     def finish(self) -> None:
-        """Write the remaining frames, the actions, the lengths and the attributes."""
+        """Write the remaining frames, the actions and states, the lengths and the attributes."""
         longest = max(self._lengths, default=0)
         if self._waiting:
             self._write_waiting(min(longest, CHUNK_LENGTH))
-        self._write_actions(longest)
+        self._write_vectors(ACTIONS, self._actions, self._action_dim, longest)
         file = self._file
         file.create_dataset(LENGTHS, data=np.array(self._lengths, np.int32), **self._small_filters())
         file.create_dataset(SOURCE_EPISODES, data=np.array(self._source_episodes, np.int64), **self._small_filters())
         labeled = np.array([actions is not None for actions in self._actions], np.uint8)
         file.create_dataset(LABELED, data=labeled, **self._small_filters())
+        if self._state_dim:
+            self._write_vectors(STATES, self._states, self._state_dim, longest)
+            labeled = np.array([states is not None for states in self._states], np.uint8)
+            file.create_dataset(STATE_LABELED, data=labeled, **self._small_filters())
         file.attrs.update(
             num_episodes=len(self._lengths),
             max_length=longest,
@@ -270,27 +298,29 @@ class ShardWriter:
         )
         if self._conversion_id is not None:
             file.attrs[CONVERSION_ID] = self._conversion_id
-        for name in ("count", "mean", "squares", "min", "max"):
+        for name in MOMENTS:
             file.attrs[f"action_{name}"] = getattr(self.statistics, name)
+            if self._state_dim:
+                file.attrs[f"state_{name}"] = getattr(self.state_statistics, name)
 
     def _small_filters(self) -> dict:
         """A checksum needs a chunk, and a chunk needs at least one element."""
         return {"fletcher32": True} if self._lengths else {}
 
-    def _write_actions(self, longest: int) -> None:
-        shape = (len(self._lengths), longest, self._action_dim)
+    def _write_vectors(self, name: str, episodes: list[np.ndarray | None], width: int, longest: int) -> None:
+        shape = (len(self._lengths), longest, width)
         if 0 in shape:
-            self._file.create_dataset(ACTIONS, shape, np.float32)
+            self._file.create_dataset(name, shape, np.float32)
             return
-        actions = self._create(ACTIONS, np.dtype(np.float32), min(longest, ACTION_CHUNK_LENGTH), shape[2:])
-        actions.resize(shape)
-        for row, values in enumerate(self._actions):
-            for start in range(0, len(() if values is None else values), actions.chunks[1]):
-                part = np.ascontiguousarray(values[start : start + actions.chunks[1]], np.float32)
-                self._write_chunk(actions, row, start, part)
+        array = self._create(name, np.dtype(np.float32), min(longest, VECTOR_CHUNK_LENGTH), shape[2:])
+        array.resize(shape)
+        for row, values in enumerate(episodes):
+            for start in range(0, len(() if values is None else values), array.chunks[1]):
+                part = np.ascontiguousarray(values[start : start + array.chunks[1]], np.float32)
+                self._write_chunk(array, row, start, part)
 
 
-def read_shard_statistics(file: h5py.File) -> ActionStatistics:
-    """Return the action statistics that `ShardWriter` left in an open shard."""
-    count, *moments = (file.attrs[f"action_{name}"] for name in ("count", "mean", "squares", "min", "max"))
+def read_shard_statistics(file: h5py.File, kind: str = "action") -> ActionStatistics:
+    """Return the statistics of actions, or of states ("state"), that `ShardWriter` left in an open shard."""
+    count, *moments = (file.attrs[f"{kind}_{name}"] for name in MOMENTS)
     return ActionStatistics(int(count), *moments)

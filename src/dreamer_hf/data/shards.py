@@ -4,6 +4,7 @@
     index.npz         per episode: shard, length, source episode, labeled or not
     shard_0000.h5     images (episodes, max_len, H, W, 3) uint8 RGB | latents (episodes, max_len, N_z, d_z) float16
                       actions (episodes, max_len, action_dim) float32
+                      states (episodes, max_len, state_dim) float32 and state_labelled (episodes,), if there is a state
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
 
 Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is trusted:
@@ -35,6 +36,8 @@ METADATA_NAME = "metadata.json"
 INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
 SOURCE_EPISODES, LABELED = "source_episodes", "labelled"
+STATES, STATE_LABELED = "states", "state_labelled"
+STATISTICS = ("mean", "std", "min", "max")
 INDEX_KEYS = ("shards", "lengths", SOURCE_EPISODES, LABELED)
 """Arrays of the index, in the order of the fields of `ShardIndex`."""
 CONVERSION_ID = "conversion_id"
@@ -82,6 +85,14 @@ class ShardMetadata:
     latent_shape: tuple[int, ...] | None = None
     """(N_z, d_z) in latent shards."""
     tokenizer_fingerprint: str | None = None
+    state_shape: tuple[int, ...] | None = None
+    """(state_dim,); None if no episode has a state."""
+    state_names: list[str] | None = None
+    state_units: list[str] | None = None
+    """A unit for each dimension of the state, if the source names them."""
+    state_stats: dict | None = None
+    """mean, std, min, max of the states, lists of state_dim, and count."""
+    state_key: str | None = None
     extra: dict = field(default_factory=dict)
     """Keys of other writers, kept unchanged."""
 
@@ -100,7 +111,7 @@ class ShardMetadata:
         content = read_json(path)
         known = {item.name for item in fields(cls)} - {"extra"}
         values = {key: None if value == "N/A" else value for key, value in content.items() if key in known}
-        for key, rank in (("image_shape", 3), ("action_shape", 1), ("latent_shape", 2)):
+        for key, rank in (("image_shape", 3), ("action_shape", 1), ("latent_shape", 2), ("state_shape", 1)):
             values[key] = _parse_shape(values.get(key), rank, key, path)
         for key, (is_valid, expected) in CHECKS.items():
             if not is_valid(values.get(key)):
@@ -115,18 +126,27 @@ class ShardMetadata:
         metadata = cls(**values, extra={key: value for key, value in content.items() if key not in known})
         if metadata.action_shape is not None:
             metadata.check_action_width(metadata.action_shape[0], path)
+        metadata._check_width("state", metadata.state_dim, path)
         return metadata
 
     def check_action_width(self, width: int, path: Path) -> None:
-        """Raise ValueError unless names, units and statistics are those of `width` dimensions."""
-        stats = self.action_stats or {}
-        lists = {"action_names": self.action_names, "action_units": self.action_units}
-        lists |= {f"action_stats.{key}": stats.get(key) for key in ("mean", "std", "min", "max")}
+        """Raise ValueError unless names, units and statistics of actions are those of `width` dimensions."""
+        self._check_width("action", width, path)
+
+    def _check_width(self, kind: str, width: int, path: Path) -> None:
+        stats = getattr(self, f"{kind}_stats") or {}
+        lists = {f"{kind}_{name}": getattr(self, f"{kind}_{name}") for name in ("names", "units")}
+        lists |= {f"{kind}_stats.{key}": stats.get(key) for key in STATISTICS}
         for key, values in lists.items():
             if values is not None and len(values) != width:
                 raise ValueError(
-                    f"{path}: '{key}' has {len(values)} entries for {width} action dimensions: {RESTORE}."
+                    f"{path}: '{key}' has {len(values)} entries for {width} {kind} dimensions: {RESTORE}."
                 )
+
+    @property
+    def state_dim(self) -> int:
+        """Number of state dimensions; 0 if no episode has a state."""
+        return self.state_shape[0] if self.state_shape else 0
 
     @property
     def relative_dims(self) -> list[bool] | None:
@@ -202,6 +222,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "conversion": (_or_none(_are_arguments), "the arguments of a conversion"),
     "frames_per_shard": (_or_none(_is_list_of(_is_count)), "a list of numbers"),
     "tokenizer_fingerprint": (_or_none(_is_text), "text"),
+    "state_names": (_or_none(_is_list_of(_is_text)), "a list of names"),
+    "state_units": (_or_none(_is_list_of(_is_text)), "a list of units"),
+    "state_stats": (_or_none(_are_statistics), "finite lists of mean, std, min and max"),
+    "state_key": (_or_none(_is_text), "text"),
 }
 """Keys of `metadata.json`: which values are possible, and how to call them."""
 

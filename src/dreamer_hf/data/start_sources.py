@@ -1,7 +1,8 @@
 """The first frames of data, for dreams to start from: of a shard folder, a LeRobot dataset, a video or an image.
 
 What is returned are the fields of `StartFrames`: uint8 frames (S, C, 3, H, W), float32 actions (S, C, A) and a bool
-mask (S, C), False where a frame has no action. S starts, C context frames, A action dimensions, H height, W width.
+mask (S, C), False where a frame has no action; and, if the data have states, float32 states (S, C, D) with another mask.
+S starts, C context frames, A action dimensions, D state dimensions, H height, W width.
 """
 
 import os
@@ -60,7 +61,8 @@ def starts_of_dataset(
     items = [dataset.window(int(position), 0, context_frames) for position in chosen]
     for item in items if decode is not None else ():
         item["pixel_values_videos"] = decode(item["latents"])
-    names = ("pixel_values_videos", "actions", "action_mask")
+    names = ["pixel_values_videos", "actions", "action_mask"]
+    names += ["states", "state_mask"] if dataset.state_dim else []
     return {name: torch.stack([item[name] for item in items]).contiguous() for name in names}
 
 

@@ -20,7 +20,7 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
     """Check that a world can take the data.
 
     Raises:
-        ValueError: the data are latents, or image size, action width, frame rate or alignment differ. The message
+        ValueError: the data are latents, or image size, action or state width, frame rate or alignment differ. The message
             lists everything that differs.
     """
     tokenizer, dynamics = config.tokenizer_config, config.dynamics_config
@@ -31,6 +31,8 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
         "action width": (dynamics.action_dim, data.action_dim),
         "action_offset": (dynamics.action_offset, data.action_offset),
     }
+    if dynamics.state_dim and data.state_dim:  # Either can do without.
+        pairs["state width"] = (dynamics.state_dim, data.state_dim)
     if data.fps is not None:
         pairs["frame rate"] = (dynamics.fps, float(data.fps))
     differences = [

@@ -84,7 +84,8 @@ def save_dreams(options: DreamVideoOptions) -> str:
         frames, clips = held_out_clips(world.tokenizer, data, context, num_steps, options.num_episodes)
         with tqdm(total=num_steps, desc="dreaming", unit="frame") as progress:
             dreams = dream_clips(world.dynamics, clips, torch.Generator().manual_seed(options.seed), progress.update)
-        dreams = decode_latents(world.tokenizer, torch.cat([clips.latents[:, :context], dreams.cpu()], dim=1))
+        latents = torch.cat([clips.latents[:, :context], dreams.latents.cpu()], dim=1)
+        dreams = decode_latents(world.tokenizer, latents)
         videos = [{REAL: to_unit_range(real), DREAM: dream} for real, dream in zip(frames, dreams, strict=True)]
         save_videos(output, videos, context, world.config.dynamics_config.fps)
     return f"{options.output_dir}/dream.mp4 and dream.gif show the dreams of {len(videos)} held-out episodes."

@@ -1,7 +1,7 @@
 """Measuring a world on held-out episodes. Every metric is kept for each episode and step; nothing is averaged here.
 
 Shapes: B episodes of a batch, E all episodes, T frames, C context frames, F dream frames, N latent tokens, d latent
-channels, H, W pixels, a action components.
+channels, S state components, H, W pixels, a action components.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from ..image_metrics import frame_scores
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..pusht.state_errors import is_pusht, state_errors
+from ..state_space import StateSpace
 from .evaluation_options import Protocol
 from .open_loop import (
     CANDIDATES,
@@ -26,13 +27,18 @@ from .open_loop import (
     REAL,
     REPEAT,
     TOKENIZER,
+    TRUE_LATENTS,
     ZEROED,
+    Clips,
+    DreamedFrames,
     decode_latents,
     dream_clips,
     encode_frames,
     held_out_clips,
 )
 
+STATE_ERROR = "state_error/"
+"""Prefix of the metrics of single components of the state, before their names."""
 Values = dict[str, dict[str, np.ndarray]]
 """Arrays (E, F) by metric and candidate; NaN where there is no value."""
 
@@ -45,7 +51,7 @@ class Measurements:
         values: `mse`, `ssim` and perhaps `lpips` of each candidate against the real frames; `reencoding` of the
         latents
             that the dreams and the tokenizer decoded (see `reencoding_distance`); for PushT, those of `state_errors`
-            and `block_moved` of the real frames.
+            and `block_moved` of the real frames; for a world and data with a state, those of `state_distances`.
         features: latents of all frames, (E, F, N*d) by "real" and candidate.
         videos: for the first episodes, (T, 3, H, W) by "real" and candidate.
         is_relative: (a,) bool, the action components that were zeroed as 0; the others kept their last value.
@@ -95,10 +101,13 @@ def measure_world(
                 for name, each in clips.items()
             }
             progress.set_description("comparing")
-            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], dreams, context)
+            latents = {name: dream.latents for name, dream in dreams.items()}
+            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], latents, context)
             values.append(_compare(views, context, perceptual, shows_pusht))
+            if real.states is not None and world.config.dynamics_config.state_dim:
+                values[-1] |= _state_values(world, real.rows(rows), dreams, noise)
             features.append({name: view.encoded[:, context:].flatten(2).numpy() for name, view in views.items()})
-            for row in range(min(len(dreams[DREAM]), protocol.num_videos - len(videos))):
+            for row in range(min(len(latents[DREAM]), protocol.num_videos - len(videos))):
                 videos.append({name: view.frames[row] for name, view in views.items()})
     joined = {metric: _concatenate([batch[metric] for batch in values]) for metric in values[0]}
     return Measurements(joined, _concatenate(features), videos, is_relative, len(frames))
@@ -159,8 +168,43 @@ def _compare(views: dict[str, _View], context: int, perceptual: nn.Module | None
     return values
 
 
+def _state_values(
+    world: DreamerWorldModel, clips: Clips, dreams: dict[str, DreamedFrames], noise: torch.Generator
+) -> Values:
+    """Return the `state_distances` of some dreams, and of the states that are dreamed given the true latents."""
+    known = dream_clips(world.dynamics, clips, noise.clone_state(), knows_latents=True)
+    states = {name: dream.states for name, dream in (dreams | {TRUE_LATENTS: known}).items()}
+    return state_distances(states, clips, StateSpace.from_config(world.config.dynamics_config))
+
+
+def state_distances(dreamed: dict[str, torch.Tensor], clips: Clips, space: StateSpace) -> Values:
+    """Return how far dreamed states, and the last one of the context, are from the real ones.
+
+    Args:
+        dreamed: states (B, F, S) by candidate.
+        clips: the real episodes.
+        space: the state of the world.
+
+    Returns:
+        `state_error`, in percent of the range of each component in the training data, averaged over them; and
+        `state_error/NAME` of each component, in the units of the data. NaN where a frame has no state, and for the last
+        state of a context that has none.
+    """
+    context = clips.num_context_frames
+    states, has_state = clips.states.double().cpu(), clips.state_mask[..., None].cpu()
+    states = states.masked_fill(~has_state, torch.nan)
+    real, last = states[:, context:], states[:, context - 1 : context]
+    values: Values = {}
+    for name, ours in (dreamed | {REPEAT: last.expand_as(real)}).items():
+        errors = (ours.double().cpu() - real).abs().numpy()
+        values.setdefault("state_error", {})[name] = 100 * (errors / space.extent).mean(axis=2)
+        for component, label in enumerate(space.names):
+            values.setdefault(f"{STATE_ERROR}{label}", {})[name] = errors[..., component]
+    return values
+
+
 def _concatenate(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-__all__ = ["Measurements", "Values", "measure_world", "reencoding_distance"]
+__all__ = ["STATE_ERROR", "Measurements", "Values", "measure_world", "reencoding_distance", "state_distances"]

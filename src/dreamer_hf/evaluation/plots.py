@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .open_loop import CANDIDATES, DREAM, OTHERS, REPEAT, TOKENIZER, ZEROED
+from .open_loop import CANDIDATES, DREAM, OTHERS, REPEAT, TOKENIZER, TRUE_LATENTS, ZEROED
 
 logger = logging.getLogger(__name__)
 
 COLORS = {DREAM: "#0072B2", REPEAT: "#666666", OTHERS: "#D55E00", ZEROED: "#CC79A7", TOKENIZER: "#009E73"}
+COLORS[TRUE_LATENTS] = "#009E73"
 """Colors by candidate that color-blind people can distinguish (Okabe and Ito)."""
 DOTS_PER_INCH = 110
 COLUMNS = 2
@@ -47,6 +48,7 @@ PLOTS = {
             "Latents decoded and encoded again: distance", "reencoding", candidates=(DREAM, OTHERS, ZEROED, TOKENIZER)
         ),
     ),
+    "robot_state.png": (Panel("State: error, % of the range", "state_error", from_zero=True),),
     "state.png": (
         Panel("Agent: error, % of the width (median)", "agent_error", "median", from_zero=True),
         Panel("Agent found, % of the episodes", "agent_found", scale=100, from_zero=True),

@@ -42,13 +42,14 @@ class LatentDataset(EpisodeWindows):
     """
 
     def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
-        super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec)
-        self._latents, self._actions = {}, {}
+        super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec, frames.state_dim)
+        self._latents, self._actions, self._states = {}, {}, {}
         bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         for position, episode in enumerate(map(int, bar)):
             video = frames.episode(position)["pixel_values_videos"]
             self._latents[episode] = encode_episode(video, tokenizer)
             self._actions[episode] = frames._read_actions(episode, 0, len(video))
+            self._states[episode] = frames._read_states(episode, 0, len(video)) if frames.state_dim else None
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         return {"latents": self._latents[episode][start:stop]}
@@ -56,6 +57,10 @@ class LatentDataset(EpisodeWindows):
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         actions = self._actions[episode]
         return None if actions is None else actions[start:stop]
+
+    def _read_states(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        states = self._states[episode]
+        return None if states is None else states[start:stop]
 
 
 @torch.no_grad()
@@ -160,14 +165,16 @@ def _claim(output_dir: Path, plan: dict, resume: bool) -> None:
 
 
 def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarray, bar: tqdm) -> None:
-    with write_shard(path, data.action_dim, kind=LATENTS) as writer:
+    with write_shard(path, data.action_dim, kind=LATENTS, state_dim=data.state_dim) as writer:
         for position in positions:
             item = data.episode(int(position))
             writer.begin_episode(int(data.source_episodes[position]))
             for frame in encode_episode(item["pixel_values_videos"], tokenizer).numpy():
                 writer.add_frame(frame)
-            # An episode without any action stays unlabeled.
-            writer.end_episode(item["actions"].numpy() if item["action_mask"].any() else None)
+            # An episode without any action or state stays without.
+            actions = item["actions"].numpy() if item["action_mask"].any() else None
+            has_state = data.state_dim and item["state_mask"].any()
+            writer.end_episode(actions, item["states"].numpy() if has_state else None)
             bar.update(len(item["actions"]))
 
 
