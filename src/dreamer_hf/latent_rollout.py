@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput
 from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, dynamics_pass, warm_up
 from .frame_inputs import action_limits, prepare_actions
-from .rollout_frames import Context, FrameNoise, Frames, checked_noise, context_noise, make_context, noise_or_draw
+from .rollout_frames import Context, FrameNoise, Frames, checked_noise, make_context, noise_of_context, noise_or_draw
 from .rollout_noise import (
     Generators,
     check_generator,
@@ -335,7 +335,7 @@ class DreamerLatentRollout:
             end_position: position of the frame after the context. Default: its number of frames.
         """
         dynamics = self.dynamics
-        drawn = context_noise(*noise, context, dynamics.config, generator, dynamics.device)
+        drawn = noise_of_context(*noise, context, dynamics.config, generator, dynamics.device)
         noisy = context.to_noisy(drawn[context.num_skipped :], self.schedule.context_signal_level)
         noisy = noisy[-max(dynamics.transformer.reach, 1) :]
         end_position = context.num_frames if end_position is None else end_position

@@ -145,7 +145,7 @@ def make_context(
     return Context(latents, *(part[:, num_skipped:] for part in conditions), num_skipped=num_skipped)
 
 
-def context_noise(noise, state_noise, context: Context, config, generator: Generators, device) -> FrameNoise:
+def noise_of_context(noise, state_noise, context: Context, config, generator: Generators, device) -> FrameNoise:
     """Return the noise of all C context frames.
 
     Args:
@@ -186,4 +186,4 @@ def checked_noise(noise, shape: tuple[int, ...], device: torch.device) -> torch.
     return noise.to(device)
 
 
-__all__ = ["Context", "FrameNoise", "Frames", "checked_noise", "context_noise", "make_context", "noise_or_draw"]
+__all__ = ["Context", "FrameNoise", "Frames", "checked_noise", "make_context", "noise_of_context", "noise_or_draw"]

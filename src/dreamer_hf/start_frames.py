@@ -6,7 +6,7 @@ S starts, C context frames each, A action dimensions, D state dimensions, H heig
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,8 @@ def read_start_frames(
         starts = load_start_frames(path)
     else:
         starts = StartFrames(**read_starts(path, config, image_key, action_key))
+    if not config.dynamics_config.state_dim:
+        starts = replace(starts, states=None)
     starts.check_fits(config)
     return starts
 

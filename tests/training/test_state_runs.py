@@ -63,6 +63,7 @@ def test_the_state_follows_from_the_frames_and_actions_once_it_is_learned(tmp_pa
     data = write_moving_square(tmp_path / "data", episodes=30, with_state=True)
     options = ["--max_train_steps", 200, "--eval_steps", 200, "--checkpointing_steps", 200, "--learning_rate", 1e-2]
     options += ["--cache_latents", "true", "--eval_windows", 16, "--bootstrap_fraction", 0, "--hidden_size", 32]
+    options += ["--per_device_batch_size", 8]
     last = read_metrics(run(tmp_path / "run", *COPIES, *options, data=data))[-1]
     assert last["eval_state_error_1"] < 0.8 * last["eval_repeat_state_error_1"], last
     assert last["eval_state_error_3"] < 0.8 * last["eval_repeat_state_error_3"], last

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from .converter_options import InspectOptions
 from .files import replacing
 from .shard_dataset import ShardDataset
+from .shards import STATISTICS, ShardMetadata
 
 TILE = 128
 GAUGE = 10
@@ -36,6 +37,7 @@ def describe(folder: str | Path, window_size: int, stride: int = 1, train_fracti
         f"on disk: {size / 1e6:.1f} MB, {100 * size / max(raw, 1):.1f} % of {raw / 1e6:.1f} MB",
         f"windows of {window_size} frames every {stride}: {_count_windows(data, window_size, stride, train_fraction)}",
         *_action_table(data),
+        *_state_table(data),
     ]
     return "\n".join(lines)
 
@@ -54,22 +56,36 @@ def _count_windows(data: ShardDataset, window_size: int, stride: int, train_frac
 
 
 def _action_table(data: ShardDataset) -> list[str]:
-    stats = data.action_stats
-    if stats is None:
+    if data.action_stats is None:
         return [f"actions: {data.action_dim} dimensions, no statistics stored"]
     kind = "relative" if data.metadata.relative_actions else "as recorded"
-    rows = [f"actions ({kind}):", f"  {'name':20}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
-    for dim, name in enumerate(action_labels(data)):
-        rows.append(f"  {name:20}" + "".join(f"{stats[key][dim]:12.4g}" for key in ("mean", "std", "min", "max")))
+    return [f"actions ({kind}):", *_statistics_table(data.action_stats, action_labels(data))]
+
+
+def _state_table(data: ShardDataset) -> list[str]:
+    if not data.state_dim:
+        return []
+    if data.state_stats is None:
+        return [f"state:   {data.state_dim} dimensions, no statistics stored"]
+    return ["state:", *_statistics_table(data.state_stats, _labels("state", data.state_dim, data.metadata))]
+
+
+def _statistics_table(stats: dict, labels: list[str]) -> list[str]:
+    rows = [f"  {'name':20}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
+    for dim, name in enumerate(labels):
+        rows.append(f"  {name:20}" + "".join(f"{stats[key][dim]:12.4g}" for key in STATISTICS))
     return rows
 
 
 def action_labels(data: ShardDataset) -> list[str]:
     """What to call each action dimension: its name and, where it is known, its unit in brackets."""
-    names = data.action_names or [f"action {dim}" for dim in range(data.action_dim)]
-    return (
-        names if data.action_units is None else [f"{n} [{u}]" for n, u in zip(names, data.action_units, strict=True)]
-    )
+    return _labels("action", data.action_dim, data.metadata)
+
+
+def _labels(kind: str, size: int, metadata: ShardMetadata) -> list[str]:
+    names, units = (getattr(metadata, f"{kind}_{name}") for name in ("names", "units"))
+    names = names or [f"{kind} {dim}" for dim in range(size)]
+    return names if units is None else [f"{n} [{u}]" for n, u in zip(names, units, strict=True)]
 
 
 def contact_sheet(

@@ -16,13 +16,13 @@ from .files import first_line, json_checksum
 from .shards import (
     ACTIONS,
     CONVERSION_ID,
+    HAS_STATE,
     IMAGES,
     LABELED,
     LATENTS,
     LENGTHS,
     MAX_FRAME_BYTES,
     SOURCE_EPISODES,
-    STATE_LABELED,
     STATES,
     UNREADABLE,
     ShardFolder,
@@ -229,8 +229,8 @@ class ShardDataset(EpisodeWindows):
             file = open_shard(path)
             self._check_shard(file, shard, path)
             labeled = None
-            if self.metadata.state_dim and STATE_LABELED in file:
-                labeled = read_episode_values(file, STATE_LABELED, path).astype(bool)
+            if self.metadata.state_dim and HAS_STATE in file:
+                labeled = read_episode_values(file, HAS_STATE, path).astype(bool)
             arrays = {key: (file[key], has_checksums(file[key])) for key in self._keys}
             self._handles[shard] = _OpenShard(file, arrays, labeled)
             if len(self._handles) > MAX_OPEN_SHARDS:

@@ -16,12 +16,12 @@ from .shards import (
     ACTIONS,
     CONVERSION_ID,
     FORMAT_VERSION,
+    HAS_STATE,
     IMAGES,
     LABELED,
     LATENTS,
     LENGTHS,
     SOURCE_EPISODES,
-    STATE_LABELED,
     STATES,
 )
 
@@ -289,7 +289,7 @@ class ShardWriter:
         if self._state_dim:
             self._write_vectors(STATES, self._states, self._state_dim, longest)
             labeled = np.array([states is not None for states in self._states], np.uint8)
-            file.create_dataset(STATE_LABELED, data=labeled, **self._small_filters())
+            file.create_dataset(HAS_STATE, data=labeled, **self._small_filters())
         file.attrs.update(
             num_episodes=len(self._lengths),
             max_length=longest,

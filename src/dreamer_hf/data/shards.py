@@ -4,7 +4,7 @@
     index.npz         per episode: shard, length, source episode, labeled or not
     shard_0000.h5     images (episodes, max_len, H, W, 3) uint8 RGB | latents (episodes, max_len, N_z, d_z) float16
                       actions (episodes, max_len, action_dim) float32
-                      states (episodes, max_len, state_dim) float32 and state_labelled (episodes,), if there is a state
+                      states (episodes, max_len, state_dim) float32 and has_state (episodes,), if there is a state
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
 
 Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is trusted:
@@ -36,7 +36,7 @@ METADATA_NAME = "metadata.json"
 INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
 SOURCE_EPISODES, LABELED = "source_episodes", "labelled"
-STATES, STATE_LABELED = "states", "state_labelled"
+STATES, HAS_STATE = "states", "has_state"
 STATISTICS = ("mean", "std", "min", "max")
 INDEX_KEYS = ("shards", "lengths", SOURCE_EPISODES, LABELED)
 """Arrays of the index, in the order of the fields of `ShardIndex`."""

@@ -31,7 +31,7 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
         "action width": (dynamics.action_dim, data.action_dim),
         "action_offset": (dynamics.action_offset, data.action_offset),
     }
-    if dynamics.state_dim and data.state_dim:  # Either can do without.
+    if dynamics.state_dim and data.state_dim:  # Either may have none.
         pairs["state width"] = (dynamics.state_dim, data.state_dim)
     if data.fps is not None:
         pairs["frame rate"] = (dynamics.fps, float(data.fps))

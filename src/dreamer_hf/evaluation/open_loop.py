@@ -22,10 +22,11 @@ CANDIDATES = {
     OTHERS: "another episode's actions",
     ZEROED: "actions zeroed",
     TOKENIZER: "tokenizer alone",
-    TRUE_LATENTS: "given the true latents",
 }
-"""Titles of what is compared with the real frames: the dream, its baselines, and its upper bounds: for frames, and for the
-state."""
+"""Titles of what is compared with the real frames: the dream, its baselines, and its upper bound."""
+STATE_CANDIDATES = {name: CANDIDATES[name] for name in (DREAM, REPEAT, OTHERS, ZEROED)}
+STATE_CANDIDATES[TRUE_LATENTS] = "given the true latents"
+"""Likewise for the state."""
 TOKENIZER_BATCH = 8
 """Clips that the tokenizer processes at a time: its memory grows with clips times frames times patches."""
 
@@ -179,6 +180,7 @@ __all__ = [
     "OTHERS",
     "REAL",
     "REPEAT",
+    "STATE_CANDIDATES",
     "TOKENIZER",
     "TRUE_LATENTS",
     "ZEROED",

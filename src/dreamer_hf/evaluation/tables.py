@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .measurements import STATE_ERROR
-from .open_loop import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, TRUE_LATENTS, ZEROED
+from .open_loop import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, STATE_CANDIDATES, TOKENIZER, TRUE_LATENTS, ZEROED
 
 TABLE_STEPS = (1, 4, 8, 16, 32, 64)
-TITLES = CANDIDATES | {REAL: "real frames"}
+TITLES = CANDIDATES | STATE_CANDIDATES | {REAL: "real frames"}
 
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -52,7 +52,7 @@ ROW_GROUPS = (
     RowGroup("SSIM", "ssim", form=".3f"),
     RowGroup("LPIPS (lower is better)", "lpips", form=".3f"),
     RowGroup("Latents decoded and encoded again: distance", "reencoding", (DREAM, TOKENIZER), form=".3f"),
-    RowGroup("State: mean error, % of the range", "state_error", form=".2f"),
+    RowGroup("State: mean error, % of the range", "state_error", tuple(STATE_CANDIDATES), form=".2f"),
     RowGroup("Agent: median error, % of the width", "agent_error", statistic="median"),
     RowGroup("Agent found, % of the episodes", "agent_found", (DREAM, TOKENIZER), form=".0f", scale=100),
     RowGroup("Block has moved, % of the episodes", "block_moved", (REAL,), form=".0f", scale=100),

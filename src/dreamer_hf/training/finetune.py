@@ -104,7 +104,7 @@ def load_to_adapt(arguments: DynamicsArguments, wanted: dict, actions: dict) -> 
 
 
 def check_state_fits(model: DreamerDynamicsModel, path: str, state_dim: int) -> None:
-    """Check that the states of data are those of a saved model, which can also do without them.
+    """Check that the states of data are those of a saved model; data may also have none.
 
     Raises:
         ValueError: both have a state, of different widths.
