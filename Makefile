@@ -46,7 +46,7 @@ docs: $(STAMP)  ## Build the documentation site into outputs/site/
 # The wheel is tested outside of this folder, in an environment with only the base dependencies.
 release-check: $(STAMP)  ## Build the sdist and the wheel, check them, and run the wheel in a new environment
 	rm -rf dist
-	$(UV) build --quiet --out-dir dist
+	$(UV) build --quiet --python $(PYTHON) --out-dir dist
 	$(PYTHON) -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(PYTEST) -n 0 tests/test_wheel.py
 

@@ -93,7 +93,7 @@ def repeat(root: Path, times: int, destination: Path) -> Path:
 
 
 def measure_conversion(root: Path, work_dir: Path, num_workers: int) -> tuple[list[tuple[str, str]], tuple[str, str]]:
-    """The slope between a small and a large job, so that start-up does not hide the speed; best of three, as of the loop.
+    """The slope between a small and a large job, so that start-up does not hide the speed; best of three.
 
     On a machine with other work, processor time (in brackets) is the fairer figure.
     """

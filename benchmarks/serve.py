@@ -39,7 +39,8 @@ START_SECONDS = 300
 """Time that a busy machine may take to import and load everything."""
 NUM_HALF_OPEN, NUM_VANISHING = 200, 20
 NUM_ATTACKING_PLAYERS = NUM_VANISHING + 2
-"""With `--hostile`: connections that send half a request; players that vanish and come back; one floods, one never reads."""
+"""With `--hostile`: connections that send half a request; players that vanish and come back; one that floods, and one
+that never reads."""
 
 
 @dataclass

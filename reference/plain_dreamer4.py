@@ -1,8 +1,8 @@
 """The world model of Dreamer 4 in one file of plain PyTorch: start reading here (arXiv 2509.24527).
 
-A tokenizer turns video frames into a few continuous latents and back. A dynamics model denoises the latents of the next
-frame, given the frames before it and an action. A rollout repeats that: it is a world that one can play. Both models
-are one space-time transformer with different tokens.
+A tokenizer turns video frames into a few continuous latents and back. A dynamics model denoises the latents of the
+next frame, given the frames before it and an action. A rollout repeats that: it is a world that one can play. Both
+models are one space-time transformer with different tokens.
 
 1. Transformer (section 3.4): attention over the tokens of a frame, and every few layers over time.
 2. Tokenizer (section 3.1): a masked autoencoder with a low-dimensional bottleneck.
@@ -12,9 +12,9 @@ are one space-time transformer with different tokens.
 6. Weights of the models in `dreamer_hf`, which compute the same, faster.
 
 This file needs only PyTorch, and does the obvious thing everywhere. The package is faster because it does not:
-it fuses projections, drops tokens that nobody reads, builds masks and rotary tables once per pass, keeps a ring instead
-of concatenating, commits a frame together with the first step of the next one, and runs the extra passes of the
-objective only over the rows that need them. Tests compare the numbers of the package with those of this file, and
+it fuses projections, drops tokens that nobody reads, builds masks and rotary tables once per pass, keeps a ring
+instead of concatenating, commits a frame together with the first step of the next one, and runs the extra passes of
+the objective only over the rows that need them. Tests compare the numbers of the package with those of this file, and
 benchmarks its speed. `elementwise_dreamer4.py` computes everything once more, one number at a time.
 
 Shapes: B batch, T frames, N tokens of a frame, D width, S sequences, L their length, H heads, h head width, P past
@@ -63,8 +63,8 @@ def linear(inputs, outputs, bias=False, scale=1.0):
 def rotate(states, positions, theta):
     """Apply the rotary position embedding to (S,H,L,h) at positions (L,).
 
-    Channel i and channel i + h/2 are the coordinates of a point, which turns by `position * theta^(-2i/h)`. The product
-    of a query and a key then depends only on the difference of their positions.
+    Channel i and channel i + h/2 are the coordinates of a point, which turns by `position * theta^(-2i/h)`. The
+    product of a query and a key then depends only on the difference of their positions.
     """
     width = states.shape[-1]
     frequencies = theta ** (-torch.arange(0, width, 2, device=states.device) / width)
@@ -100,7 +100,7 @@ class PlainAttention(nn.Module):
         self.query_scale = nn.Parameter(scale) if config.qk_norm else None
 
     def forward(self, states, positions, visible, past=None):
-        """(S,L,D) at positions (L,), visible (L,P+L) bool, past (keys, values) -> (S,L,D) and (keys, values) of all."""
+        """(S,L,D) at positions (L,), visible (L,P+L) bool, past (keys, values) -> (S,L,D), all (keys, values)."""
         config = self.config
         projected = self.q_proj(states), self.k_proj(states), self.v_proj(states)
         query, key, value = (x.unflatten(-1, (-1, config.head_dim)).transpose(1, 2) for x in projected)
@@ -285,7 +285,7 @@ class PlainDecoder(nn.Module):
 
 
 class PlainTokenizer(nn.Module):
-    """The tokenizer. Trained by the squared error of `decode(encode(frames, patch_mask))`, with LPIPS as a second term.
+    """The tokenizer. Trained by the squared error of `decode(encode(frames, patch_mask))`, and by LPIPS.
 
     Args:
         config: sizes.
@@ -358,7 +358,7 @@ class PlainActionEncoder(nn.Module):
 
 
 class PlainStateCoder(nn.Module):
-    """Noisy normalized states -> the state tokens of a frame, and what the transformer makes of them -> clean states."""
+    """Noisy normalized states -> the state tokens of a frame; what the transformer makes of them -> clean states."""
 
     def __init__(self, config):
         super().__init__()
@@ -385,7 +385,7 @@ class PlainStateCoder(nn.Module):
 
 
 class PlainDynamics(nn.Module):
-    """The dynamics model over [latents | state | registers | control (step size, signal level) | actions] of every frame.
+    """The dynamics model over [latents | state | registers | control (step size, signal level) | actions] of a frame.
 
     Signal level `tau` = 0 is pure noise, 1 is clean: `z_tau = (1 - tau) * noise + tau * z`. Its index is
     `tau * num_signal_levels`. Step size `d` is a power of two; its index is `log2(d * num_signal_levels)`.
@@ -409,8 +409,8 @@ class PlainDynamics(nn.Module):
     def forward(self, latents, signal_ids, step_ids, actions, action_mask, cache=None, commit=True, states=None):
         """Noisy latents (B,T,N_z,d_z), ids (B,T), actions (B,T,a), mask (B,T) -> clean prediction (B,T,N_z,d_z).
 
-        With a state, `states` are noisy normalized ones (B,T,s) and a mask (B,T), and there is a second result: the clean
-        prediction of the states (B,T,s).
+        With a state, `states` are noisy normalized ones (B,T,s) and a mask (B,T), and there is a second result: the
+        clean prediction of the states (B,T,s).
         """
         batch, frames, count = latents.shape[:3]
         control = torch.cat([self.step_size_embedding(step_ids), self.signal_level_embedding(signal_ids)], dim=-1)
@@ -437,8 +437,8 @@ class PlainDynamics(nn.Module):
 def shortcut_loss(dynamics, latents, actions, action_mask, signal_ids, step_ids, noise):
     """Return the loss of a batch, in which every frame has its own signal level and step size (section 3.2).
 
-    A frame at the finest step is compared with the data (flow matching). A frame at a coarser step `d` is compared with
-    two steps of size `d / 2` that the model takes itself: so that later, four steps give what a hundred would.
+    A frame at the finest step is compared with the data (flow matching). A frame at a coarser step `d` is compared
+    with two steps of size `d / 2` that the model takes itself: so that later, four steps give what a hundred would.
 
     Args:
         dynamics: the model.
@@ -469,7 +469,9 @@ def shortcut_loss(dynamics, latents, actions, action_mask, signal_ids, step_ids,
 
 
 class PlainRollout:
-    """A rollout of a world without a state: every frame takes `num_steps` denoising passes, one commit pass and one pass of the decoder.
+    """A rollout of a world without a state.
+
+    Every frame takes `num_steps` denoising passes, one commit pass and one pass of the decoder.
 
     The model sees past frames with a little noise (`context_level`), which makes it robust to its own errors.
 
@@ -491,7 +493,7 @@ class PlainRollout:
 
     @torch.no_grad()
     def step(self, actions, start_noise, commit_noise):
-        """Actions (B,a), noise (B,N_z,d_z) to start from and to commit with -> frame (B,3,H,W), latents (B,N_z,d_z)."""
+        """Actions (B,a), noise to start and to commit with (B,N_z,d_z) -> frame (B,3,H,W), latents (B,N_z,d_z)."""
         actions, latents = actions[:, None], start_noise[:, None]
         has_action = torch.ones_like(actions[..., 0], dtype=torch.bool)
         levels = self.dynamics.config.num_signal_levels

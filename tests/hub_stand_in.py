@@ -13,8 +13,8 @@ LARGE = ".safetensors"
 
 
 class HubStandIn:
-    """`files` holds what was uploaded (or put there), `tags` the names of tags, which all mean the one commit, `requests`
-    every request line; `environment` is for the client's process.
+    """`files` holds what was uploaded (or put there), `tags` the names of tags, which all mean the one commit,
+    `requests` every request line; `environment` is for the client's process.
 
     Args:
         repo_id: the repository.

@@ -9,14 +9,16 @@ IMPORTS = {
     "transformers first": "from transformers import AutoConfig, AutoModel, AutoVideoProcessor; import dreamer_hf",
     "ours first": "import dreamer_hf; from transformers import AutoConfig, AutoModel, AutoVideoProcessor",
     "one model first": (
-        "import dreamer_hf.modeling_dreamer_tokenizer; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
+        "import dreamer_hf.modeling_dreamer_tokenizer; "
+        "from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
     ),
     "their layers first": (
         "import dreamer_hf.modeling_layers; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
     ),
     "rollouts first": "import dreamer_hf.rollout; from transformers import AutoConfig, AutoModel, AutoVideoProcessor",
     "the video processor first": (
-        "import dreamer_hf.video_processing_dreamer; from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
+        "import dreamer_hf.video_processing_dreamer; "
+        "from transformers import AutoConfig, AutoModel, AutoVideoProcessor"
     ),
     "one auto class first": (
         "from transformers import AutoConfig; import dreamer_hf.modeling_dreamer_dynamics; "
@@ -53,7 +55,8 @@ def test_auto_config_alone_imports_no_model():
 
 
 def test_importing_the_package_changes_no_warning_filter():
-    code = "import sys, warnings; before = list(warnings.filters); import dreamer_hf; sys.exit(warnings.filters != before)"
+    code = "import sys, warnings; before = list(warnings.filters); "
+    code += "import dreamer_hf; sys.exit(warnings.filters != before)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

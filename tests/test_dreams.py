@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dreamer_hf.dreams import Dreams
+from dreamer_hf.seeded_noise import SeededNoise
 from tiny import make_starts, make_world
 
 # Which of three dreams step, turn by turn: alone, in twos and threes, with waits longer than the window (4 frames).
@@ -36,7 +37,7 @@ def action_of(dream, step):
 
 def alone(world, starts, start, seed):
     """The plain rollout that a dream has to equal."""
-    return world.start_rollout(starts[start], generator=torch.Generator().manual_seed(seed))
+    return world.start_rollout(starts[start], generator=SeededNoise(seed))
 
 
 def frames_alone(world, starts, start, seed, actions):

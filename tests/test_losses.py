@@ -63,24 +63,30 @@ def loss_of(model, batch, num_copied_frames=None, **options):
     return shortcut_forcing_loss(model, batch["latents"], batch["noise"], conditions, **options)
 
 
+def reference_grid(model, signal_level_ids, step_size_ids):
+    """Return (B,T,1,1) tau, d and whether a frame is a flow frame; (B,T) indices of half the step and of the level
+    after it; and (B,T,1,1) tau after half a step."""
+    levels = model.config.num_signal_levels
+    is_flow = step_size_ids == 0
+    half_ids = torch.where(is_flow, 0, step_size_ids - 1)
+    later_ids = torch.where(is_flow, signal_level_ids, signal_level_ids + 2**half_ids)
+    tau, d, later_tau = signal_level_ids / levels, 2.0**step_size_ids / levels, later_ids / levels
+    tau, d, later_tau, is_flow = (values[:, :, None, None] for values in (tau, d, later_tau, is_flow))
+    return tau, d, is_flow, half_ids, later_ids, later_tau
+
+
 def reference_loss(model, latents, actions, action_mask, signal_level_ids, step_size_ids, noise) -> torch.Tensor:
     """The objective as in the paper: three passes over the whole batch, arithmetic in velocities."""
-    levels = model.config.num_signal_levels
-    tau = (signal_level_ids / levels)[:, :, None, None]
-    d = (2.0**step_size_ids / levels)[:, :, None, None]
-    is_flow = step_size_ids == 0
+    tau, d, is_flow, half_ids, later_ids, later_tau = reference_grid(model, signal_level_ids, step_size_ids)
     z_tau = (1 - tau) * noise + tau * latents
 
     def f(z, level_ids, step_ids):
         return model(z, level_ids, step_ids, actions=actions, action_mask=action_mask).latents
 
-    half_ids = torch.where(is_flow, 0, step_size_ids - 1)
-    later_ids = torch.where(is_flow, signal_level_ids, signal_level_ids + 2**half_ids)
-    later_tau = (later_ids / levels)[:, :, None, None]
     model.eval()
     with torch.no_grad():
         b1 = (f(z_tau, signal_level_ids, half_ids) - z_tau) / (1 - tau)
-        z_half = torch.where(is_flow[:, :, None, None], z_tau, z_tau + b1 * d / 2)
+        z_half = torch.where(is_flow, z_tau, z_tau + b1 * d / 2)
         b2 = (f(z_half, later_ids, half_ids) - z_half) / (1 - later_tau)
     v = (b1 + b2) / 2
     model.train()
@@ -88,7 +94,7 @@ def reference_loss(model, latents, actions, action_mask, signal_level_ids, step_
     flow = (x - latents).square()
     bootstrap = (1 - tau) ** 2 * ((x - z_tau) / (1 - tau) - v).square()
     w = 0.9 * tau + 0.1
-    return (w * torch.where(is_flow[:, :, None, None], flow, bootstrap)).mean()
+    return (w * torch.where(is_flow, flow, bootstrap)).mean()
 
 
 def test_shortcut_forcing_equals_the_plain_reference_in_value_and_gradient():
@@ -107,20 +113,16 @@ def velocity_reference_loss(model, latents, actions, action_mask, signal_level_i
 
     `model` is the model with `prediction="x"`, which returns that output.
     """
-    levels = model.config.num_signal_levels
-    tau, d = (signal_level_ids / levels)[:, :, None, None], (2.0**step_size_ids / levels)[:, :, None, None]
-    is_flow = step_size_ids == 0
+    tau, d, is_flow, half_ids, later_ids, _ = reference_grid(model, signal_level_ids, step_size_ids)
     z_tau = (1 - tau) * noise + tau * latents
 
     def f(z, level_ids, step_ids):
         return model(z, level_ids, step_ids, actions=actions, action_mask=action_mask).latents
 
-    half_ids = torch.where(is_flow, 0, step_size_ids - 1)
-    later_ids = torch.where(is_flow, signal_level_ids, signal_level_ids + 2**half_ids)
     with torch.no_grad():
         b1 = f(z_tau, signal_level_ids, half_ids)
-        b2 = f(torch.where(is_flow[:, :, None, None], z_tau, z_tau + b1 * d / 2), later_ids, half_ids)
-    target = torch.where(is_flow[:, :, None, None], latents - noise, (b1 + b2) / 2)
+        b2 = f(torch.where(is_flow, z_tau, z_tau + b1 * d / 2), later_ids, half_ids)
+    target = torch.where(is_flow, latents - noise, (b1 + b2) / 2)
     return (f(z_tau, signal_level_ids, step_size_ids) - target).square().mean()
 
 

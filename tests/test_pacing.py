@@ -11,7 +11,7 @@ from dreamer_hf.pacing import PacingClock
 
 @pytest.fixture
 def fake_time(monkeypatch):
-    """Time that passes only while the clock sleeps or a test works (`sleep`); `late` is what each sleep lasts too long."""
+    """Time that passes only while the clock sleeps or a test works (`sleep`); `late`: how much too long it sleeps."""
     fake = SimpleNamespace(now=100.0, late=0.0)
 
     def sleep(seconds: float) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from dreamer_hf.loading import load_world
 from dreamer_hf.start_frames import load_start_frames
+from dreamer_hf.weight_files import verify_weights
 from dreamer_hf.worlds import resolve_model, shipped_world, shipped_worlds
 
 
@@ -16,6 +17,11 @@ def test_a_shipped_world_loads_by_its_name():
     world, starts = load_world("pusht-tiny", device="cpu"), load_start_frames("pusht-tiny")
     starts.check_fits(world.config)
     assert world.device == torch.device("cpu") and (shipped_world("pusht-tiny") / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", shipped_worlds())
+def test_the_weights_of_every_shipped_world_are_those_that_were_saved(name):
+    assert verify_weights(shipped_world(name)), "it has no digest"
 
 
 def test_a_local_folder_comes_before_a_shipped_world(tmp_path, monkeypatch):

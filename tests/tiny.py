@@ -25,7 +25,7 @@ from dreamer_hf import (
 )
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
-from dreamer_hf.start_frames import StartFrames
+from dreamer_hf.start_frames import StartFrames, save_start_frames
 
 # Datasets
 
@@ -144,6 +144,13 @@ def make_starts(num_starts: int = 2, num_frames: int = 3, action_dim: int = 2) -
     mask = torch.ones(shape, dtype=torch.bool)
     mask[:, 0] = False
     return StartFrames(frames, actions * mask[..., None], mask)
+
+
+def save_world(folder: Path, world: DreamerWorldModel) -> Path:
+    """Save a world with start frames: what training leaves."""
+    world.save_pretrained(folder)
+    save_start_frames(folder, make_starts())
+    return folder
 
 
 # Models to compare with the references

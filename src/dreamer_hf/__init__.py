@@ -28,6 +28,7 @@ _MODULE_OF = {
     "DreamerWorldModel": "modeling_dreamer_world",
     "DreamerWorldOutput": "modeling_dreamer_world",
     "RolloutNoise": "generation_dreamer",
+    "SeededNoise": "seeded_noise",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -52,8 +52,8 @@ def dynamics_pass(
     states: torch.Tensor | None = None,
     state_mask: torch.Tensor | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32; with states, a pair of that and
-    the clean states (B,T,S)."""
+    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32; with states, a pair of that
+    and the clean states (B,T,S)."""
     output = model(
         latents,
         signal_level_ids,

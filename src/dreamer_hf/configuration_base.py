@@ -47,7 +47,7 @@ def check_finite(name: str, values: list[float | int]) -> None:
 
 
 def check_components(config: PreTrainedConfig, size_field: str, lists: list[str], stats_field: str) -> None:
-    """Check that lists of a config have one entry for each component of a vector, and that its statistics are possible.
+    """Check that lists of a config have one entry for each component of a vector, and that its statistics can be.
 
     Args:
         config: the config.
@@ -132,8 +132,8 @@ class DreamerConfigMixin:
     def to_dict(self) -> dict:
         """Return the values as a dictionary; see the base class.
 
-        The path that the config was loaded from is left out (transformers would write those of a world's parts), and so
-        is `auto_map` unless code is saved, because the files that it names stayed behind.
+        The path that the config was loaded from is left out (transformers would write those of a world's parts), and
+        so is `auto_map` unless code is saved, because the files that it names stayed behind.
         """
         values = super().to_dict()
         values.pop("_name_or_path", None)

@@ -90,8 +90,8 @@ class DreamerTransformerConfig(DreamerConfigMixin, PreTrainedConfig):
         self._check_rope()
         if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
             raise ValueError(
-                f"hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads} do not give heads of "
-                "an even width: choose hidden_size as a multiple of twice the number of heads."
+                f"hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads} do not give heads "
+                "of an even width: choose hidden_size as a multiple of twice the number of heads."
             )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
@@ -121,8 +121,8 @@ class DreamerTransformerConfig(DreamerConfigMixin, PreTrainedConfig):
 @strict
 class DreamerTokenizerConfig(DreamerTransformerConfig):
     r"""
-    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are those of the published
-    400M tokenizers. The fields of [`DreamerTransformerConfig`] belong to it, too.
+    Configuration of [`DreamerTokenizerModel`], the causal tokenizer (section 3.1). The defaults are those of the
+    published 400M tokenizers. The fields of [`DreamerTransformerConfig`] belong to it, too.
 
     Args:
         hidden_size (`int`, *optional*, defaults to 1024): Width D of a token.
@@ -252,9 +252,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         if self.spatial_latents and self.cell_size is None:
             tokens, (rows, columns) = self.bottleneck_shape[0], self.grid_size
             raise ValueError(
-                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not divide "
-                f"{rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} or a grid "
-                "of whole cells."
+                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not "
+                f"divide {rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} "
+                "or a grid of whole cells."
             )
         if not 0 <= self.max_mask_ratio < 1:
             raise ValueError(f"expected max_mask_ratio to be at least 0 and below 1, got {self.max_mask_ratio}.")
@@ -270,8 +270,8 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
 @strict
 class DreamerDynamicsConfig(DreamerTransformerConfig):
     r"""
-    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are those of the
-    published 110M PushT model. The fields of [`DreamerTransformerConfig`] belong to it, too.
+    Configuration of [`DreamerDynamicsModel`], the interactive dynamics model (section 3.2). The defaults are those of
+    the published 110M PushT model. The fields of [`DreamerTransformerConfig`] belong to it, too.
 
     Args:
         hidden_size (`int`, *optional*, defaults to 768): Width D of a token.
@@ -401,7 +401,8 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         check_components(self, "state_dim", ["state_names", "state_units"], "state_stats")
         if any(classes < 0 or classes == 1 or classes > 2**16 for classes in self._action_classes()):
             raise ValueError(
-                f"expected action_num_classes to be 0 (continuous) or from 2 to {2**16}, got {self.action_num_classes}."
+                "expected action_num_classes to be 0 (continuous) or "
+                f"from 2 to {2**16}, got {self.action_num_classes}."
             )
 
 

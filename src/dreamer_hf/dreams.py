@@ -31,6 +31,7 @@ from .frame_inputs import action_limits, prepare_actions
 from .media import to_uint8
 from .modeling_dreamer_world import DreamerWorldModel
 from .rollout import DreamerRollout
+from .seeded_noise import SeededNoise
 from .start_frames import StartFrames
 from .threads import ThreadChoice, choose_threads
 
@@ -44,8 +45,8 @@ class Dream:
         seed: seed of its noise.
         step: number of frames since its start frames.
         frame: uint8 (H, W, 3) RGB, the current frame.
-        action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the last action of the start frames, or
-            `ActionSpace.rest` if they have none.
+        action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the
+            last action of the start frames, or `ActionSpace.rest` if they have none.
         latents: (N_z, d_z), the clean latents of `frame`, on the world's device.
         rollout, row: where its state is.
     """
@@ -196,9 +197,9 @@ class Dreams:
             dream.action = actions[row] if known[row] else self.space.rest
 
 
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One generator for each seed, on the CPU: a seed then gives the same noise on every device."""
-    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+def _generators(seeds: Sequence[int]) -> list[SeededNoise]:
+    """Return one source of noise for each seed: a seed gives the same dream on every device and in every engine."""
+    return [SeededNoise(int(seed)) for seed in seeds]
 
 
 def _take(rollout: DreamerRollout, rows: list[int]) -> DreamerRollout:

@@ -2,8 +2,8 @@
 
 `use_cache=False` is the plain reference: every pass sees the full history under the band mask, nothing is kept.
 
-Shapes: B rows, C context frames, F generated frames, N_z latent tokens, d_z latent channels, S state components, a action
-width.
+Shapes: B rows, C context frames, F generated frames, N_z latent tokens, d_z latent channels, S state components, a
+action width.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class DreamerGenerateOutput(ModelOutput):
         pixel_values_videos (`torch.FloatTensor` of shape `(B, F, 3, H, W)`, *optional*): in [0, 1]; None if a dynamics
             model alone generated them.
         latents (`torch.FloatTensor` of shape `(B, F, N_z, d_z)`): clean latents.
-        states (`torch.FloatTensor` of shape `(B, F, S)`, *optional*): in the units of the data; None if the world has no
-            state.
+        states (`torch.FloatTensor` of shape `(B, F, S)`, *optional*): in the units of the data; None if the world has
+            no state.
     """
 
     pixel_values_videos: torch.FloatTensor | None = None
@@ -104,18 +104,18 @@ class DreamerDynamicsRolloutMixin(DreamerGenerationMixin):
             generator: source of all noise, or a list of one per row, whose dreams then do not depend on each other.
                 Default: PyTorch's global generator.
             context_noise: (B,C,N_z,d_z) noise of the context; drawn by default.
-            states: (B,C,S) states of the context frames in the units of the training data, for a world that has a state.
-                By default no context frame has one, and the world infers it from the frames.
-            state_mask: (B,C) bool, False where a context frame has no state. By default every frame has one if `states`
-                are given.
+            states: (B,C,S) states of the context frames in the units of the training data, for a world that has a
+                state. By default no context frame has one, and the world infers it from the frames.
+            state_mask: (B,C) bool, False where a context frame has no state. By default every frame has one if
+                `states` are given.
             context_state_noise: (B,C,S) noise of the states of the context; drawn by default, after `context_noise`.
 
         Returns:
             [`DreamerLatentRollout`]; any number of them can run side by side on one model.
 
         Raises:
-            ValueError: a shape that does not fit, actions or states that are not finite, states for a world without one,
-                or steps or a level that are not on the model's grid.
+            ValueError: a shape that does not fit, actions or states that are not finite, states for a world without
+                one, or steps or a level that are not on the model's grid.
         """
         schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
         context = make_context(latents, actions, action_mask, self, 0, states, state_mask)
@@ -169,7 +169,7 @@ class DreamerDynamicsRolloutMixin(DreamerGenerationMixin):
 
 
 def draw_rollout_noise(context: Context, num_frames: int, state_dim: int, generator: Generators) -> RolloutNoise:
-    """Draw noise in the order of a rollout: the context's, then that of each frame; within both, that of states last."""
+    """Draw noise in the order of a rollout: the context's, then each frame's; within both, that of states last."""
     latents = context.latents
     shapes = [latents.shape, (*latents.shape[:2], state_dim)] if state_dim else [latents.shape]
     first = [draw_noise(shape, generator, latents.device) for shape in shapes]
@@ -247,7 +247,7 @@ def _generate_uncached(
 
 
 def _denoise_with_history(dynamics, history: Frames, frame: Frames, schedule: RolloutSchedule, step: int):
-    """Return the clean prediction (B,1,N_z,d_z) of a frame and that of its state, from one pass over all frames so far."""
+    """Return the clean prediction (B,1,N_z,d_z) of a frame and of its state, from one pass over all frames."""
     frames = history.append(frame)
     levels = torch.full_like(frames.action_mask, schedule.context_signal_level_id, dtype=torch.int64)
     sizes = torch.zeros_like(levels)
@@ -280,7 +280,8 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
             pixel_values_videos: context frames (B,C,3,H,W), integer (0..255) or float in [0, 1], tensor or array; a
                 list of PIL images (one clip); or `StartFrames`, which bring their actions, states and masks. C is at
                 least 1.
-            actions, action_mask, num_inference_steps, context_signal_level, generator, context_noise, states, state_mask,
+            actions, action_mask, num_inference_steps, context_signal_level, generator, context_noise, states,
+            state_mask,
             context_state_noise: as in [`DreamerDynamicsModel.start_rollout`].
 
         Returns:

@@ -42,8 +42,8 @@ class DreamerRolloutOutput(ModelOutput):
         pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*): the frame in [0, 1]; None in latent
             rollouts.
         latents (`torch.FloatTensor` of shape `(B, N_z, d_z)`): its clean latents.
-        state (`torch.FloatTensor` of shape `(B, S)`, *optional*): its state in the units of the data; None if the world
-            has no state.
+        state (`torch.FloatTensor` of shape `(B, S)`, *optional*): its state in the units of the data; None if the
+            world has no state.
     """
 
     pixel_values: torch.FloatTensor | None = None
@@ -126,8 +126,8 @@ class DreamerLatentRollout:
             action_mask: (B,) bool, False where a row has no action. Default: every row has one.
             start_noise: (B,N_z,d_z) noise that the frame starts from; drawn by default.
             commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn by default.
-            start_state_noise, commit_state_noise: (B,S), likewise for the state of a world that has one. They are drawn
-                after those of the latents.
+            start_state_noise, commit_state_noise: (B,S), likewise for the state of a world that has one. They are
+                drawn after those of the latents.
             known_latents: (B,N_z,d_z) clean latents of the frame, if it is known: then only its state is generated.
 
         Returns:
@@ -356,8 +356,8 @@ class DreamerLatentRollout:
         self._pending = None
 
     def _denoise(self, frame: Frames, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the clean prediction (B,1,N_z,d_z) of a frame from one pass, which also commits the pending frame, and
-        that of its state (B,1,S) if there is one."""
+        """Return the clean prediction (B,1,N_z,d_z) of a frame from one pass, which also commits the pending frame,
+        and that of its state (B,1,S) if there is one."""
         levels = torch.full_like(frame.action_mask, self.schedule.signal_level_id(step), dtype=torch.int64)
         sizes = torch.full_like(levels, self.schedule.step_size_id)
         frames, num_commit = frame, 0

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, TorchAoConfig
+from transformers import TorchAoConfig
 
 from .adapters import load_adapter
 from .modeling_dreamer_world import DreamerWorldModel
 from .options import WorldOptions
 from .start_frames import StartFrames, load_start_frames, read_start_frames
-from .weight_files import verify_weights
+from .weight_files import read_config, verify_weights
 from .worlds import resolve_model
 
 MALFORMED = (TypeError, AttributeError, KeyError, IndexError)
@@ -43,7 +43,7 @@ def load_world(
     path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
     try:
-        kind = AutoConfig.from_pretrained(path_or_repo).model_type
+        kind = read_config(path_or_repo).get("model_type")
         if kind != "dreamer_world":
             raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
         verify_weights(path_or_repo)

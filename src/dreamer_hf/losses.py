@@ -92,10 +92,10 @@ class LossNormalizer:
 class ColorPyramid:
     """Squared error in whitened colors at every scale from the pixel up, which notices small objects as LPIPS does.
 
-    A misplaced object of a dozen pixels has the same plain squared error wherever it is, so no gradient moves it to its
-    place; at a coarse scale its error shrinks with the distance. Its color, rare in the data, counts more once the
-    colors are decorrelated. Each scale counts four times the next finer one, so the error of a small misplaced object is
-    the same at all of them. Not in the paper.
+    A misplaced object of a dozen pixels has the same plain squared error wherever it is, so no gradient moves it to
+    its place; at a coarse scale its error shrinks with the distance. Its color, rare in the data, counts more once the
+    colors are decorrelated. Each scale counts four times the next finer one, so the error of a small misplaced object
+    is the same at all of them. Not in the paper.
 
     Args:
         frames: (F,3,H,W) float in [0, 1], a sample of the data, whose colors define the whitening.
@@ -193,7 +193,7 @@ class FrameConditions:
         return replace(self, **parts)
 
     def predict(self, model: nn.Module, noisy: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the model's clean prediction of noisy latents (B,T,N,C) and, if they are given, noisy states (B,T,S)."""
+        """Return the model's clean prediction of noisy latents (B,T,N,C) and, if given, noisy states (B,T,S)."""
         if len(noisy) == 1:
             return [model(noisy[0], **vars(self)).latents]
         output = model(noisy[0], **vars(self), states=noisy[1])
@@ -211,14 +211,15 @@ def shortcut_forcing_loss(
     states: torch.Tensor | None = None,
     state_noise: torch.Tensor | None = None,
 ) -> ShortcutForcingLoss:
-    """Compute the shortcut forcing loss (section 3.2): flow matching at the finest step, self-consistency at coarser ones.
+    """Compute the shortcut forcing loss (section 3.2): flow matching at the finest step, self-consistency at coarser
+    ones.
 
     With `x` the model's clean prediction for `z_tau`, a frame at the finest step has the loss `|x - z|^2`. A frame at
-    a coarser step `d` has the loss `(1 - tau)^2 |(x - z_tau) / (1 - tau) - v|^2`, where `v` is the mean velocity of two
-    steps of size `d / 2` that the model itself takes, in eval mode and without gradient. Both are weighted by
-    `0.9 tau + 0.1`. For a model that predicts velocities the error of the velocity counts, which is
-    `1 / (1 - tau)^2` as much, as usual in flow matching. The two extra passes run only over the rows that hold a
-    coarser step; frames at the finest step in such a row keep their noise level in both.
+    a coarser step `d` has the loss `(1 - tau)^2 |(x - z_tau) / (1 - tau) - v|^2`, where `v` is the mean velocity of
+    two steps of size `d / 2` that the model itself takes, in eval mode and without gradient. Both are weighted by `0.9
+    tau + 0.1`. For a model that predicts velocities the error of the velocity counts, which is `1 / (1 - tau)^2` as
+    much, as usual in flow matching. The two extra passes run only over the rows that hold a coarser step; frames at
+    the finest step in such a row keep their noise level in both.
 
     Args:
         model: a `DreamerDynamicsModel`, which may be wrapped for distributed training.
@@ -418,14 +419,15 @@ def prepend_context(
     """Put the noisy context of a rollout in front of a row whose frames are copies of it.
 
     In the paper's row a frame is denoised and is context of others at once, so its own context is as noisy as the draw
-    happens to be. With a context that takes one pass over its own frames, every frame learns what a rollout asks of it.
+    happens to be. With a context that takes one pass over its own frames, every frame learns what a rollout asks of
+    it.
 
     Args:
         signal_level_ids, step_size_ids: (copies * P,) int64, from `sample_training_row`.
         num_copied_frames: P.
         context_level_id: index of the context signal level.
-        pure_noise_fraction: probability that a frame starts from pure noise whatever its draw: only the context and the
-            action then say what it shows.
+        pure_noise_fraction: probability that a frame starts from pure noise whatever its draw: only the context and
+            the action then say what it shows.
         generator: source of the draws.
         num_first_frames: number of leading frames of every copy without a loss, because a rollout starts from context
             frames. Defaults to 0.

@@ -28,8 +28,8 @@ class DreamerDynamicsOutput(ModelOutput):
 
     Args:
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
-        states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean normalized states, float32;
-            None if the model has no state.
+        states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean normalized states,
+            float32; None if the model has no state.
         past_key_values (`DreamerCache`, *optional*): the given cache, which now includes the committed frames.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*): of every layer; returned with
             `output_hidden_states=True`.
@@ -149,8 +149,8 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
     (step size, signal level) | A action tokens], and every one sees every other. Signal levels and step sizes are
     indices on the grid of `scheduling_shortcut`. The model accepts any pair of valid indices.
 
-    A state is noised and denoised like the latents. Rollouts, `generate` and data have states in the units of the data;
-    `forward` takes and returns normalized ones (see `normalize_states` and `denormalize_states`).
+    A state is noised and denoised like the latents. Rollouts, `generate` and data have states in the units of the
+    data; `forward` takes and returns normalized ones (see `normalize_states` and `denormalize_states`).
 
     ```python
     dynamics = DreamerDynamicsModel.from_pretrained("path-or-repo")
@@ -200,7 +200,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         return self.latent_embed
 
     def new_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
-        """Return an empty cache of `batch_size` rows for `past_key_values`, whose first frame is at `start_position`."""
+        """Return an empty cache of `batch_size` rows for `past_key_values`; its first frame is at `start_position`."""
         return self.transformer.new_cache(batch_size, self.device, start_position)
 
     def normalize_states(self, states: torch.Tensor) -> torch.Tensor:
@@ -239,16 +239,17 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
             past_key_values (`DreamerCache`, *optional*): cache of the frames before these; updated in place.
             num_commit_frames (`int`, *optional*): number of leading frames that the cache keeps. Defaults to all; with
                 0 the cache is only read.
-            num_copied_frames (`int`, *optional*): number of leading frames that are a context; the others are copies of
-                it, one after another, and frame t of a copy sees frames 0..t-1 of the context and itself. Trains every
-                frame on what a rollout shows it, in one pass; not possible with a cache.
-            states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): noisy normalized states, at the signal levels
-                of the latents. No frame has a state by default.
-            state_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no state. Every frame
-                has one by default, if `states` are given.
+            num_copied_frames (`int`, *optional*): number of leading frames that are a context; the others are copies
+                of it, one after another, and frame t of a copy sees frames 0..t-1 of the context and itself. Trains
+                every frame on what a rollout shows it, in one pass; not possible with a cache.
+            states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): noisy normalized states, at the signal
+                levels of the latents. No frame has a state by default.
+            state_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no state. Every
+                frame has one by default, if `states` are given.
 
         Raises:
-            ValueError: if a shape does not fit the config, or `num_copied_frames` does not divide T or comes with a cache.
+            ValueError: if a shape does not fit the config, or `num_copied_frames` does not divide T or comes with a
+                cache.
         """
         self._check_inputs(latents, signal_level_ids, step_size_ids, actions, action_mask, states, state_mask)
         if num_copied_frames is not None and (

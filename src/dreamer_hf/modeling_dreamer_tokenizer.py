@@ -214,7 +214,8 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
     def sample_patch_mask(
         self, batch_size: int, num_frames: int, generator: torch.Generator | None = None
     ) -> torch.BoolTensor:
-        """Draw the patches to hide: a probability from U(0, max_mask_ratio) for each frame, then a coin for each patch.
+        """Draw the patches to hide: a probability from U(0, max_mask_ratio) for each frame, then a coin for each
+        patch.
 
         Args:
             batch_size, num_frames: B and T.
@@ -250,7 +251,8 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         """Reconstruct frames through the latents.
 
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, float in [0, 1] or integer (0..255).
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, float in [0, 1] or integer
+                (0..255).
             patch_mask (`torch.BoolTensor` of shape `(B, T, N_p)`, *optional*): patches to hide from the encoder.
                 Defaults to a draw of `sample_patch_mask` in training mode and to none in eval mode.
             latent_noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): noise to add to the latents
@@ -277,8 +279,8 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         """Encode frames into latents, without a patch mask.
 
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, integer (0..255) or float in [0, 1],
-                tensor or array, on any device. Also a list of PIL images (one clip), or `StartFrames`.
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, C, H, W)`): frames, integer (0..255) or float in
+                [0, 1], tensor or array, on any device. Also a list of PIL images (one clip), or `StartFrames`.
             past_key_values (`DreamerCache`, *optional*): cache of the frames before these; updated in place.
 
         Raises:

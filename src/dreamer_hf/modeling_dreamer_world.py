@@ -31,8 +31,8 @@ class DreamerWorldOutput(ModelOutput):
         pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): denoised frames in [0, 1].
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
         target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents of the input frames.
-        states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean states in the units of the
-            data; None if the world has no state.
+        states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean states in the units of
+            the data; None if the world has no state.
         hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the dynamics model; returned with
             `output_hidden_states=True` and `output_attentions=True`.
     """
@@ -128,7 +128,7 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
 
     @classmethod
     def from_tokenizer_dynamics_pretrained(cls, tokenizer_path, dynamics_path, **kwargs) -> "DreamerWorldModel":
-        """Join two saved models into a world.
+        """Join two saved models into a world, in eval mode.
 
         ```python
         world = DreamerWorldModel.from_tokenizer_dynamics_pretrained("outputs/tokenizer", "outputs/dynamics")
@@ -145,7 +145,7 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         """
         tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_path, **kwargs)
         dynamics = DreamerDynamicsModel.from_pretrained(dynamics_path, **kwargs)
-        return cls(tokenizer=tokenizer, dynamics=dynamics)
+        return cls(tokenizer=tokenizer, dynamics=dynamics).eval()
 
     @can_return_tuple
     def forward(
@@ -172,8 +172,8 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
                 half signal, half noise.
             step_size_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): defaults to the finest step.
             noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): drawn by default.
-            states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): states in the data's units, of a world that has
-                a state.
+            states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): states in the data's units, of a world that
+                has a state.
             state_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no state.
             state_noise (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): drawn by default.
 

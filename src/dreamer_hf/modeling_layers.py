@@ -57,8 +57,8 @@ def padded_linear(states: torch.Tensor, weight: torch.Tensor, multiple: int) -> 
 class PaddedLinear(nn.Linear):
     """Linear layer without bias that pads its widths on a GPU.
 
-    The published width of SwiGLU, `floor(8 D / 3)`, is seldom a multiple of eight (5461 for D = 2048). The fast bfloat16
-    kernels of a GPU take only rows of whole 16 bytes.
+    The published width of SwiGLU, `floor(8 D / 3)`, is seldom a multiple of eight (5461 for D = 2048). The fast
+    bfloat16 kernels of a GPU take only rows of whole 16 bytes.
     """
 
     MULTIPLE = 8
@@ -228,7 +228,7 @@ class DreamerAttention(nn.Module):
         return query, key, value.unflatten(-1, (self.num_key_value_heads, self.head_dim))
 
     def _to_sequences(self, states: torch.Tensor) -> torch.Tensor:
-        """Map (B,T,N,heads,h) to the sequences of the layer: (B, N*heads, T, h) in time, (B*T, heads, N, h) in space."""
+        """Map (B,T,N,heads,h) to the layer's sequences: (B, N*heads, T, h) in time, (B*T, heads, N, h) in space."""
         if self.is_temporal:
             return states.permute(0, 2, 3, 1, 4).flatten(1, 2)
         return states.flatten(0, 1).transpose(1, 2)
@@ -294,7 +294,7 @@ class DreamerTransformer(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Number of past frames that can influence a frame: every time layer looks `context_length - 1` frames back."""
+        """Number of past frames that can influence a frame: each time layer looks `context_length - 1` frames back."""
         return len(self.layers) // self.config.time_every * (self.config.context_length - 1)
 
     def new_cache(self, batch_size: int, device: torch.device, start_position: int | torch.Tensor = 0) -> DreamerCache:
@@ -353,8 +353,8 @@ class DreamerPreTrainedModel(PreTrainedModel):
     """Base class of the Dreamer models: weight initialization, checks on loading, switches of the ecosystem.
 
     Attention runs in `"sdpa"` (the default) or `"eager"`; a model with `attn_logit_softcapping` runs in `"eager"`.
-    Flash and flex attention are not offered: the masks are additive tensors of a window, which SDPA already runs in its
-    fast kernels.
+    Flash and flex attention are not offered: the masks are additive tensors of a window, which SDPA already runs in
+    its fast kernels.
     """
 
     config: DreamerTransformerConfig
@@ -438,9 +438,9 @@ class DreamerPreTrainedModel(PreTrainedModel):
     def device(self) -> torch.device:
         """Where the model computes.
 
-        The base class returns the device of the first parameter, which is `meta` if that one is offloaded. accelerate's
-        hooks move the inputs of `forward` only, so `encode`, `decode` and rollouts, which make caches and noise, need
-        the device on which the hooks compute.
+        The base class returns the device of the first parameter, which is `meta` if that one is offloaded.
+        accelerate's hooks move the inputs of `forward` only, so `encode`, `decode` and rollouts, which make caches and
+        noise, need the device on which the hooks compute.
         """
         device = next(parameter.device for parameter in self.parameters())
         if device.type == "meta":

@@ -1,12 +1,12 @@
 """Conversion of the published Dreamer-V4 `.pt` checkpoints (Hub repository `Rooholla/dreamer-v4`) into our models.
 
-The files are pickles and are only read with `weights_only=True`. Their state dict is the value of the key `"model"`, or
-the file itself. Keys may have prefixes that `torch.compile` and data-parallel training leave, and older files have one
-key in another spelling. What a file does not store is inferred from shapes or given by the caller.
+The files are pickles and are only read with `weights_only=True`. Their state dict is the value of the key `"model"`,
+or the file itself. Keys may have prefixes that `torch.compile` and data-parallel training leave, and older files have
+one key in another spelling. What a file does not store is inferred from shapes or given by the caller.
 
 The tensors differ from ours in two ways: queries, keys and values are separate, and rotary embeddings rotate adjacent
-channel pairs (2i, 2i+1), where ours rotate the two halves of a head. So the rows of W_q and W_k are permuted inside each
-head.
+channel pairs (2i, 2i+1), where ours rotate the two halves of a head. So the rows of W_q and W_k are permuted inside
+each head.
 """
 
 import pickle
@@ -226,8 +226,8 @@ def convert_tokenizer(
 
     Args:
         path: the `.pt` file.
-        num_attention_heads: number of heads, which the file does not store. Defaults to width / 64, or to the number of
-            QK-norm scales.
+        num_attention_heads: number of heads, which the file does not store. Defaults to width / 64, or to the number
+            of QK-norm scales.
         context_length: window of the time layers in frames, which the file does not store. Defaults to 32.
 
     Raises:

@@ -74,8 +74,8 @@ class DreamerRollout:
         """Generate one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
 
         Returns:
-            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1], `latents` (B,N_z,d_z) and, if the world has
-            a state, `state` (B,S) in the units of the data.
+            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1], `latents` (B,N_z,d_z) and, if the world
+            has a state, `state` (B,S) in the units of the data.
         """
         noise = start_noise, commit_noise, start_state_noise, commit_state_noise
         with self.latent_rollout.undone_on_failure(), self._decoder_cache.undone_on_failure():

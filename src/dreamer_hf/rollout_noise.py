@@ -7,9 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
-Generators = torch.Generator | Sequence[torch.Generator] | None
+from .seeded_noise import SeededNoise, draw_normal
+
+Generator = torch.Generator | SeededNoise
+Generators = Generator | Sequence[Generator] | None
 """Source of noise: one generator for all rows; one per row, so that dreams do not depend on each other; or None for
-PyTorch's global generator."""
+PyTorch's global generator. A `SeededNoise` gives the same noise in every engine and on every device."""
 
 
 def check_generator(generator: Generators, num_rows: int) -> None:
@@ -18,11 +21,12 @@ def check_generator(generator: Generators, num_rows: int) -> None:
     Raises:
         ValueError: neither a generator, nor one per row, nor None.
     """
-    if generator is None or isinstance(generator, torch.Generator):
+    if generator is None or isinstance(generator, Generator):
         return
-    if not isinstance(generator, Sequence) or not all(isinstance(each, torch.Generator) for each in generator):
+    if not isinstance(generator, Sequence) or not all(isinstance(each, Generator) for each in generator):
         raise ValueError(
-            f"expected a torch.Generator, a list of one per row, or None for generator, got {generator!r}."
+            "expected a torch.Generator or SeededNoise, a list of one per row, or None for generator, got "
+            f"{generator!r}."
         )
     if len(generator) != num_rows:
         raise ValueError(f"expected one generator for each of {num_rows} rows, got {len(generator)}.")
@@ -34,8 +38,12 @@ def draw_noise(shape: Sequence[int], generator: Generators, device: torch.device
     It is drawn where the generator is, so a seed of a CPU generator gives the same noise on every device. With one
     generator per row, `shape[0]` is the number of rows.
     """
+    if isinstance(generator, Sequence) and all(isinstance(each, SeededNoise) for each in generator):
+        return torch.from_numpy(draw_normal(generator, shape[1:])).to(device)
     if isinstance(generator, Sequence):
-        return torch.stack([draw_noise(shape[1:], each, each.device) for each in generator]).to(device)
+        return torch.stack([draw_noise(shape[1:], each, device) for each in generator])
+    if isinstance(generator, SeededNoise):
+        return torch.from_numpy(generator.normal(shape)).to(device)
     source = device if generator is None else generator.device
     return torch.randn(tuple(shape), generator=generator, device=source).to(device)
 
@@ -46,12 +54,14 @@ def copy_generator(generator: Generators) -> Generators:
         return None
     if isinstance(generator, Sequence):
         return [copy_generator(each) for each in generator]
+    if isinstance(generator, SeededNoise):
+        return generator.copy()
     twin = torch.Generator(generator.device)
     twin.set_state(generator.get_state())
     return twin
 
 
-def join_generators(generators: Sequence[Generators], batch_sizes: Sequence[int]) -> list[torch.Generator] | None:
+def join_generators(generators: Sequence[Generators], batch_sizes: Sequence[int]) -> list[Generator] | None:
     """Return copies of the generators of several rollouts' rows; rows that share a generator continue to share one.
 
     Raises:
@@ -99,6 +109,7 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 
 __all__ = [
+    "Generator",
     "Generators",
     "check_generator",
     "copy_generator",

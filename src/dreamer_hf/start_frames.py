@@ -52,8 +52,8 @@ class StartFrames:
         types_agree = (frames.dtype, actions.dtype, mask.dtype) == (torch.uint8, torch.float32, torch.bool)
         if not shapes_agree or not types_agree or frames.shape[2] != 3 or 0 in frames.shape[:2]:
             raise ValueError(
-                "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), but "
-                f"are {frames.dtype} {tuple(frames.shape)}, {actions.dtype} {tuple(actions.shape)} and "
+                "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), "
+                f"but are {frames.dtype} {tuple(frames.shape)}, {actions.dtype} {tuple(actions.shape)} and "
                 f"{mask.dtype} {tuple(mask.shape)}."
             )
         if self.states is None:
@@ -113,7 +113,8 @@ class StartFrames:
             height, width = self.pixel_values_videos.shape[-2:]
             raise ValueError(
                 f"the start frames are {height}x{width} pixels but the world dreams {ours[0]}x{ours[1]}: "
-                "convert the data at that size, or start from a LeRobot dataset, a video or an image, which are resized."
+                "convert the data at that size, or start from a LeRobot dataset, a video or an image, "
+                "which are resized."
             )
         if self.actions.shape[-1] != action_dim:
             raise ValueError(

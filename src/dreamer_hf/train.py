@@ -1,4 +1,4 @@
-"""Train with several processes: `accelerate launch -m dreamer_hf.train tokenizer ...`, which is `dreamer train tokenizer ...`."""
+"""`dreamer train` with several processes: `accelerate launch -m dreamer_hf.train tokenizer ...`."""
 
 from .cli import main
 

@@ -31,7 +31,8 @@ def readable_loading_errors(path: str | os.PathLike, keep_report: bool = False) 
     logger.addFilter(is_wanted)
     try:
         with warnings.catch_warnings():
-            # A device map also names parameters that are in no submodule, such as learned tokens; they are placed, too.
+            # A device map also names parameters that are in no submodule, such as learned tokens; they are placed,
+            # too.
             warnings.filterwarnings("ignore", message="The following device_map keys do not match any submodules")
             yield
     except SafetensorError as error:
@@ -79,6 +80,29 @@ def write_digests(folder: Path) -> None:
         config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def read_config(path_or_repo: str | os.PathLike, **hub_kwargs) -> dict:
+    """Read the `config.json` of a saved model, whatever model it is of.
+
+    Args:
+        path_or_repo: folder or Hub repository.
+        hub_kwargs: arguments of `huggingface_hub`, such as `revision`.
+
+    Raises:
+        OSError: if there is no such model.
+        ValueError: if the file does not hold a JSON object.
+    """
+    file = Path(cached_file(path_or_repo, CONFIG_NAME, **hub_kwargs))
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"config.json of {path_or_repo} does not hold a JSON object: save the model again, or download it again."
+        )
+    return values
+
+
 def verify_weights(path_or_repo: str | os.PathLike, **hub_kwargs) -> bool:
     """Check that the weight files of a saved model are the ones that were saved.
 
@@ -93,9 +117,13 @@ def verify_weights(path_or_repo: str | os.PathLike, **hub_kwargs) -> bool:
 
     Raises:
         OSError: if there is no such model, or a weight file is missing or differs from the one that was saved.
+        ValueError: if `config.json` is damaged.
     """
-    config_file = Path(cached_file(path_or_repo, CONFIG_NAME, **hub_kwargs))
-    digests = json.loads(config_file.read_text(encoding="utf-8")).get(DIGESTS_KEY, {})
+    digests = read_config(path_or_repo, **hub_kwargs).get(DIGESTS_KEY, {})
+    if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
+        raise ValueError(
+            f"{DIGESTS_KEY} in config.json of {path_or_repo} is damaged: copy or download the folder again."
+        )
     for name, expected in digests.items():
         if _sha256(Path(cached_file(path_or_repo, name, **hub_kwargs))) != expected:
             raise OSError(
@@ -112,4 +140,4 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["check_complete", "readable_loading_errors", "verify_weights", "write_digests"]
+__all__ = ["check_complete", "read_config", "readable_loading_errors", "verify_weights", "write_digests"]

@@ -47,7 +47,11 @@ def test_falling_numbers_without_a_sign_have_negative_differences(tmp_path):
 @pytest.mark.parametrize(
     ("column", "shape", "dtype"),
     [
-        (pa.array([[[k, 0.0], [1.0, 2.0]] for k in FRAMES.tolist()], pa.list_(pa.list_(pa.float32()))), [2, 2], "float32"),
+        (
+            pa.array([[[k, 0.0], [1.0, 2.0]] for k in FRAMES.tolist()], pa.list_(pa.list_(pa.float32()))),
+            [2, 2],
+            "float32",
+        ),
         (pa.array([[[k, 0], [1, 2]] for k in FRAMES.tolist()], pa.list_(pa.list_(pa.int16(), 2), 2)), [2, 2], "int16"),
         (pa.array([[k, 0, 1, 2] for k in FRAMES.tolist()], pa.list_(pa.uint8())), [4], "uint8"),
         (pa.array([[k, 0, 1, 2] for k in FRAMES.tolist()], pa.large_list(pa.float64())), [4], "float64"),

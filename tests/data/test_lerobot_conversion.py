@@ -65,7 +65,7 @@ def test_frames_and_actions_equal_those_lerobot_reads(tiny_lerobot, tiny_shards)
 @pytest.mark.parametrize("codec", ["libsvtav1", "h264"])
 @pytest.mark.parametrize("step", [2, 5])
 def test_thinning_out_keeps_exactly_every_nth_frame(tmp_path, tiny_lerobot, tiny_shards, step, codec):
-    """Also where skipped frames are never decoded: key frames at every 2nd (AV1) or 12th frame with B-frames (H.264)."""
+    """Also where skipped frames are never decoded: key frames at every 2nd (AV1) or 12th frame (H.264, B-frames)."""
     root = tiny_lerobot if codec == "libsvtav1" else recode_as_h264(tiny_lerobot, tmp_path / "h264")
     every = whole(convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "all", ConversionOptions()))
     thinned = convert(LeRobotSource(root, TINY_REPO_ID), tmp_path / "out", ConversionOptions(target_fps=10 / step))

@@ -1,4 +1,4 @@
-"""LeRobot datasets as people have them: older formats, other shapes, types, names and orders, missing parts, hostile paths."""
+"""LeRobot datasets as people have them: older formats, other shapes, types, names, orders, gaps, hostile paths."""
 
 import logging
 import os
@@ -85,7 +85,8 @@ def test_what_lerobot_downloaded_is_not_downloaded_again(tmp_path):
     root = write_lerobot(tmp_path / "set", video=True)
     with HubStandIn("me/set", "secret") as hub:
         hub.files, hub.tags = files_of(root), ["v3.0"]
-        download = "from huggingface_hub import snapshot_download as s; import sys; s(sys.argv[1], repo_type='dataset', revision='v3.0', cache_dir=sys.argv[2])"  # fmt: skip
+        download = "import sys; from huggingface_hub import snapshot_download; repo, cache = sys.argv[1:]; "
+        download += "snapshot_download(repo, repo_type='dataset', revision='v3.0', cache_dir=cache)"
         environment = os.environ | hub.environment(tmp_path)
         command = [sys.executable, "-c", download, "me/set", tmp_path / "lerobot" / "hub"]
         subprocess.run(command, env=environment, check=True, capture_output=True)

@@ -94,8 +94,8 @@ def test_corrupt_records_are_named_or_skipped_and_counted(tmp_path, position, lo
     assert len(found) == 6 - lost and f"skipped {lost} corrupt records" in caplog.text
 
 
-def break_image(tmp_path, step):
-    """A copy in which one image of record 1 of the first file is broken, under valid checksums."""
+def change_record(tmp_path, number, change):
+    """A copy in which `change(features)` has changed a record of the first file, under valid checksums."""
     from tensorflow_datasets.proto import tf_example_generated_pb2
 
     folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")
@@ -105,13 +105,22 @@ def break_image(tmp_path, step):
         length = struct.unpack("<Q", content[:8])[0]
         records.append(content[12 : 12 + length])
         content = content[16 + length :]
-    example = tf_example_generated_pb2.Example.FromString(records[1])
-    images = example.features.feature["steps/observation/image"].bytes_list.value
-    images[step] = images[step][:40]
-    records[1] = example.SerializeToString()
+    example = tf_example_generated_pb2.Example.FromString(records[number])
+    change(example.features.feature)
+    records[number] = example.SerializeToString()
     frames = [(struct.pack("<Q", len(record)), record) for record in records]
     path.write_bytes(b"".join(part + struct.pack("<I", _masked_crc(part)) for frame in frames for part in frame))
     return folder
+
+
+def break_image(tmp_path, step):
+    """A copy in which one image of record 1 of the first file is broken."""
+
+    def cut(features):
+        images = features["steps/observation/image"].bytes_list.value
+        images[step] = images[step][:40]
+
+    return change_record(tmp_path, 1, cut)
 
 
 def test_images_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_path, caplog, monkeypatch):
@@ -140,7 +149,11 @@ def test_images_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_pa
     ("arguments", "message"),
     [
         ({"split": "test"}, "has no split 'test'; it has: failure, success"),
-        ({"split": "success"}, "choose images with --image_key, one or several of: observation/cameras/wrist, observation/image"),
+        (
+            {"split": "success"},
+            "choose images with --image_key, one or several of: "
+            "observation/cameras/wrist, observation/image",
+        ),
         ({"split": "success", "image_key": "image"}, "steps have no images 'image'"),
         ({"split": "success", "image_key": IMAGE, "action_key": "act"}, "--action_key can be: action, "),
     ],
@@ -159,25 +172,6 @@ def test_missing_folders_and_files_are_named(tmp_path):
         RldsSource(folder, "success", IMAGE)
 
 
-def change_records(tmp_path, change):
-    """A copy whose first record of the first file is changed by `change(features)`, under valid checksums."""
-    from tensorflow_datasets.proto import tf_example_generated_pb2
-
-    folder = shutil.copytree(FIXTURES / "tfrecord", tmp_path / "copy")
-    path = folder / "tiny_rlds-success.tfrecord-00000-of-00002"
-    content, records = path.read_bytes(), []
-    while content:
-        length = struct.unpack("<Q", content[:8])[0]
-        records.append(content[12 : 12 + length])
-        content = content[16 + length :]
-    example = tf_example_generated_pb2.Example.FromString(records[0])
-    change(example.features.feature)
-    records[0] = example.SerializeToString()
-    frames = [(struct.pack("<Q", len(record)), record) for record in records]
-    path.write_bytes(b"".join(part + struct.pack("<I", _masked_crc(part)) for frame in frames for part in frame))
-    return folder
-
-
 def test_deep_images_are_refused_not_cut_to_8_bits(tmp_path):
     import cv2
 
@@ -185,7 +179,7 @@ def test_deep_images_are_refused_not_cut_to_8_bits(tmp_path):
         images = features["steps/observation/image"].bytes_list.value
         images[1] = cv2.imencode(".png", np.full((16, 24, 3), 500, np.uint16))[1].tobytes()
 
-    source = RldsSource(change_records(tmp_path, deepen), "success", IMAGE)
+    source = RldsSource(change_record(tmp_path, 0, deepen), "success", IMAGE)
     with pytest.raises(ValueError, match=r"episode 0, step 1: the image has values of type uint16 \(a depth map\?\)"):
         convert(source, tmp_path / "out", ConversionOptions())
 

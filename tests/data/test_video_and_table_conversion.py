@@ -306,12 +306,24 @@ COLUMNS = TableColumns("image", "action", "episode")
         ({"episode": (0, 1, 0, 1)}, "rows of one 'episode' do not follow each other"),
         ({"episode": (0, 0, None, 1)}, r"a row has no 'episode' \(null\)"),
         ({"episode": (0, 0, None, None)}, r"a row has no 'episode' \(null\)"),
-        ({"image": [image_cell(0), None, image_cell(0), image_cell(0)]}, r"episode 0, frame 1: the image is missing \(null\)"),
-        ({"action": [[1.0], [1.0], [1.0], None]}, r"episode 1, frame 1: the action in column 'action' is missing \(null\)"),
-        ({"action": [[1.0], [None], [1.0], [1.0]]}, r"episode 0, frame 1: the action in column 'action' is missing \(null\)"),
-        ({"action": [[1.0], [1.0], [1.0], [1.0, 2.0]]}, "episode 1, frame 1: the action has 2 values, earlier ones have 1"),
+        (
+            {"image": [image_cell(0), None, image_cell(0), image_cell(0)]},
+            r"episode 0, frame 1: the image is missing \(null\)",
+        ),
+        (
+            {"action": [[1.0], [1.0], [1.0], None]},
+            r"episode 1, frame 1: the action in column 'action' is missing \(null\)",
+        ),
+        (
+            {"action": [[1.0], [None], [1.0], [1.0]]},
+            r"episode 0, frame 1: the action in column 'action' is missing \(null\)",
+        ),
+        (
+            {"action": [[1.0], [1.0], [1.0], [1.0, 2.0]]},
+            "episode 1, frame 1: the action has 2 values, earlier ones have 1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tables_with_holes_are_refused_in_one_sentence(tmp_path, table, message, streaming):
     rows = small_table(**table)
     with pytest.raises(ValueError, match=message) as caught:

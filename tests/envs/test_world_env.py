@@ -12,6 +12,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import dreamer_hf.envs  # noqa: F401  (registers the environments)
+from dreamer_hf.seeded_noise import SeededNoise
 from tiny import IMAGE_SIZE, make_starts, make_world
 
 ID = "dreamer_hf/DreamerWorld-v0"
@@ -63,7 +64,7 @@ def test_frames_are_those_of_the_plain_rollout(env, world):
     rng = gymnasium.utils.seeding.np_random(7)[0]
     start = make_starts(num_starts=4)[int(rng.random() * 4)]
     np.testing.assert_array_equal(frames[0], start.pixel_values_videos[0, -1].permute(1, 2, 0))
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    generator = SeededNoise(int(rng.integers(2**63)))
     rollout = world.start_rollout(start, generator=generator)
     for frame, action in zip(frames[1:], ACTIONS):
         pixels = rollout.step(torch.from_numpy(action)[None]).pixel_values[0]

@@ -1,7 +1,7 @@
 """Damages files and judges what their reader makes of them. `python tests/fuzz/damage.py` is `make fuzz`.
 
-Environment variables: FUZZ_SEED (default: a random one), FUZZ_TRIES for each format (default 400), FUZZ_FORMATS (parts of
-names, separated by commas; default: all).
+Environment variables: FUZZ_SEED (default: a random one), FUZZ_TRIES for each format (default 400), FUZZ_FORMATS (parts
+of names, separated by commas; default: all).
 """
 
 import faulthandler

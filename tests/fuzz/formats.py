@@ -21,7 +21,7 @@ from dreamer_hf.loading import load_world
 from dreamer_hf.play.action_sources import load_script
 from dreamer_hf.published_checkpoints import convert_dynamics, convert_tokenizer
 from dreamer_hf.serve import protocol
-from dreamer_hf.start_frames import load_start_frames, save_start_frames
+from dreamer_hf.start_frames import load_start_frames
 from fuzz.mutations import (
     Mutation,
     mutate_bytes,
@@ -32,7 +32,7 @@ from fuzz.mutations import (
     mutate_safetensors_header,
     mutate_zip,
 )
-from tiny import TINY_REPO_ID, make_starts, make_world, write_tiny_lerobot
+from tiny import TINY_REPO_ID, make_world, save_world, write_tiny_lerobot
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RLDS, PUBLISHED = FIXTURES / "rlds" / "tfrecord", FIXTURES / "golden" / "grouped_query"
@@ -105,8 +105,7 @@ def shards(folder: Path) -> Path:
 
 @_made_once("world")
 def world(path: Path) -> None:
-    make_world().save_pretrained(path)
-    save_start_frames(path, make_starts())
+    save_world(path, make_world())
 
 
 @_made_once("tables")

@@ -72,6 +72,17 @@ def test_a_world_is_not_taken_for_one_of_its_parts(part, tmp_path):
         DreamerWorldModel.from_tokenizer_dynamics_pretrained(tmp_path, tmp_path)
 
 
+def test_a_tokenizer_and_a_dynamics_model_are_joined_into_a_world(tmp_path):
+    world, frames, actions = tiny_world(), rand(2, 3, 3, 16, 16), randn(2, 5, 2)
+    for part in ("tokenizer", "dynamics"):
+        getattr(world, part).save_pretrained(tmp_path / part)
+    joined = DreamerWorldModel.from_tokenizer_dynamics_pretrained(tmp_path / "tokenizer", tmp_path / "dynamics")
+    assert not joined.training and joined.config.to_dict() == world.config.to_dict()
+    assert torch.equal(first_output(joined, world_inputs()), first_output(world, world_inputs()))
+    videos = [w.generate(frames, actions, generator=torch.Generator().manual_seed(0)) for w in (world, joined)]
+    assert torch.equal(videos[0].pixel_values_videos, videos[1].pixel_values_videos)
+
+
 def test_missing_weights_are_initialized_and_listed_on_request(case, tmp_path):
     _, model, make_inputs = case
     model.save_pretrained(tmp_path)
@@ -309,6 +320,8 @@ def test_an_offloaded_world_dreams(tmp_path):
     loaded = type(world).from_pretrained(
         tmp_path / "model", device_map="auto", max_memory={"cpu": 2000}, offload_folder=tmp_path / "offloaded"
     )
+    assert PreTrainedModel.device.fget(loaded).type == "meta", "our own property is not needed any more"
+    assert loaded.device.type == "cpu"
     videos = [w.generate(frames, actions, generator=torch.Generator().manual_seed(0)) for w in (world, loaded)]
     assert torch.equal(videos[0].pixel_values_videos, videos[1].pixel_values_videos)
 

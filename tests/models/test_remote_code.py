@@ -34,7 +34,8 @@ rollout = models["world"].start_rollout(frames, generator=torch.Generator().manu
 video = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1).contiguous()
 save_file({"latents": latents, "generated": generated, "video": video}, folder / "used.safetensors")
 processor = AutoVideoProcessor.from_pretrained(folder / "world", trust_remote_code=True)
-assert processor(np.zeros((2, 40, 40, 3), np.uint8), return_tensors="pt").pixel_values_videos.shape == (1, 2, 3, 16, 16)
+assert processor(np.zeros((2, 40, 40, 3), np.uint8), return_tensors="pt").pixel_values_videos.shape == (1, 2, 3, 16,
+16)
 """
 
 

@@ -118,7 +118,7 @@ def test_with_known_latents_only_the_state_is_generated():
 
 
 def reference_losses(model, latents, noise, states, state_noise, conditions):
-    """The objective as in the paper, over latents and states at once: three passes over the whole batch, in velocities."""
+    """The objective as in the paper, over latents and states at once: three passes over the batch, in velocities."""
     count, shape = model.config.num_signal_levels, latents.shape
     tau, d = conditions.signal_level_ids / count, 2.0**conditions.step_size_ids / count
     is_flow = conditions.step_size_ids == 0

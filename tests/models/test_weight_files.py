@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from dreamer_hf import DreamerVideoProcessor, DreamerWorldModel
+from dreamer_hf import DreamerDynamicsConfig, DreamerTokenizerModel, DreamerVideoProcessor, DreamerWorldModel
 from dreamer_hf.adapters import replace_action_encoder
+from dreamer_hf.loading import load_world
 from dreamer_hf.start_frames import StartFrames, save_start_frames
+from dreamer_hf.training.finetune import load_model
 from dreamer_hf.weight_files import verify_weights
 from tiny import tiny_dynamics, tiny_tokenizer, tiny_world
 
@@ -124,6 +126,34 @@ def test_worlds_of_older_versions_have_no_digest(world_folder):
     (world_folder / "config.json").write_text(json.dumps(config))
     assert not verify_weights(world_folder)
     assert DreamerWorldModel.from_pretrained(world_folder)
+
+
+WAYS_IN = {
+    "world": DreamerWorldModel.from_pretrained,
+    "tokenizer": DreamerTokenizerModel.from_pretrained,
+    "config": DreamerDynamicsConfig.from_pretrained,
+    "digest": verify_weights,
+    "play": lambda path: load_world(str(path), "cpu"),
+    "train": lambda path: load_model(str(path), "dreamer_tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS_IN)
+@pytest.mark.parametrize("content", ["null", "[]", "[1]", "3", '"text"', "{"])
+def test_a_config_without_a_json_object_is_refused_in_one_sentence(world_folder, name, content):
+    (world_folder / "config.json").write_text(content)
+    message = "not a valid JSON file" if content == "{" else "does not hold a JSON object"
+    with pytest.raises((ValueError, OSError), match=f"{message}|does not hold a JSON object: save") as refusal:
+        WAYS_IN[name](world_folder)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("digests", [5, ["a"], {"model.safetensors": 5}])
+def test_a_damaged_digest_is_refused(world_folder, digests):
+    config = json.loads((world_folder / "config.json").read_text())
+    (world_folder / "config.json").write_text(json.dumps(config | {"weights_sha256": digests}))
+    with pytest.raises(ValueError, match=r"weights_sha256 in config\.json of .* is damaged"):
+        verify_weights(world_folder)
 
 
 @pytest.fixture

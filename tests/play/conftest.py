@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from dreamer_hf import DreamerWorldModel
-from dreamer_hf.start_frames import StartFrames, save_start_frames
-from tiny import make_starts, make_world
+from dreamer_hf.start_frames import StartFrames
+from tiny import make_starts, make_world, save_world
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
 
@@ -31,11 +31,7 @@ def starts() -> StartFrames:
 
 @pytest.fixture(scope="session")
 def world_folder(tmp_path_factory, world):
-    """A world saved with `save_pretrained`, with its start frames: what training leaves."""
-    folder = tmp_path_factory.mktemp("world")
-    world.save_pretrained(folder)
-    save_start_frames(folder, make_starts())
-    return folder
+    return save_world(tmp_path_factory.mktemp("world"), world)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
-import torch
 from websockets.sync.client import connect
 
+from dreamer_hf.seeded_noise import SeededNoise
 from dreamer_hf.serve.serve_options import ServeOptions
 from dreamer_hf.serve.server import make_server
 from dreamer_hf.serve.service import Service
@@ -119,7 +119,7 @@ def send(socket, **message):
 
 def plain_rollout(world, starts, start, seed):
     """Return the rollout that a user would start."""
-    return world.start_rollout(starts[start], generator=torch.Generator().manual_seed(seed))
+    return world.start_rollout(starts[start], generator=SeededNoise(seed))
 
 
 def connect_raw(served, text=b""):

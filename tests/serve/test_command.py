@@ -15,21 +15,17 @@ import pytest
 from serving import MeasuringPlayer, Served, connect_raw, next_frame
 
 from dreamer_hf.cli import main
-from dreamer_hf.start_frames import save_start_frames
-from tiny import make_starts
+from tiny import save_world
 
 
 @pytest.fixture(scope="module")
 def world_folder(tmp_path_factory, world):
-    folder = tmp_path_factory.mktemp("world")
-    world.save_pretrained(folder)
-    save_start_frames(folder, make_starts())
-    return folder
+    return save_world(tmp_path_factory.mktemp("world"), world)
 
 
 @contextlib.contextmanager
 def running_command(world_folder, open_files=None):
-    """Run the command; gives the process and the URL that it prints. open_files: limit of the system on the process."""
+    """Run the command; gives the process and the URL that it prints. open_files: limit of its open files."""
 
     def before_start():
         # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.

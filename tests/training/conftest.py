@@ -1,4 +1,4 @@
-"""A small real dataset and training runs on it, as fixtures. The parallel test processes share them: change copies only."""
+"""A small real dataset and runs on it, as fixtures. The parallel test processes share them: change copies only."""
 
 from pathlib import Path
 

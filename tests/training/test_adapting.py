@@ -14,11 +14,11 @@ from accelerate import Accelerator
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from dreamer_hf import DreamerWorldModel
+from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel, DreamerWorldModel
 from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, save_adapter
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.shard_writer import write_shard
-from dreamer_hf.data.shards import LATENTS, METADATA_NAME, shard_name
+from dreamer_hf.data.shards import LATENTS, METADATA_NAME, ShardMetadata, shard_name
 from dreamer_hf.loading import load_world_and_starts
 from dreamer_hf.options import WorldOptions
 from dreamer_hf.training.finetune import TOKENIZER, load_model
@@ -227,3 +227,28 @@ def test_nan_names_the_episode_and_the_last_good_checkpoint(adapt, data_dir, dyn
     step = int(re.search(r"at step (\d+)", str(caught.value)).group(1))
     assert f"on the episodes {broken} (as the shards count them)" in str(caught.value)
     assert f"the last good checkpoint is {tmp_path}/run/checkpoint-{step - 1}:" in str(caught.value)
+
+
+def test_nearly_constant_actions_of_old_shards_are_not_blown_up(tmp_path, configs, tokenizer_run):
+    """Older versions and other writers stored standard deviations as computed; saved models keep theirs."""
+    rng = np.random.default_rng(0)
+    actions = [np.stack([rng.uniform(-2, 2, 20), 1 + 1e-7 * rng.standard_normal(20)], 1) for _ in range(6)]
+    actions = [values.astype(np.float32) for values in actions]
+    (tmp_path / "data").mkdir()
+    with write_shard(tmp_path / "data" / shard_name(0), action_dim=2) as shard:
+        for episode, values in enumerate(actions):
+            shard.begin_episode(episode)
+            for _ in values:
+                shard.add_frame(rng.integers(0, 256, (16, 16, 3), np.uint8))
+            shard.end_episode(values)
+    every = np.concatenate(actions).astype(np.float64)
+    stats = {"mean": every.mean(0).tolist(), "std": every.std(0).tolist()}
+    assert 0 < stats["std"][1] < 1e-6
+    ShardMetadata(1, 6, (16, 16, 3), (2,), fps=10.0, color_order="rgb", action_stats=stats).write(tmp_path / "data")
+    argv = ["--config", configs["dynamics"], "--data_dir", tmp_path / "data", "--tokenizer", tokenizer_run]
+    train("dynamics", *argv, "--output_dir", tmp_path / "run", "--max_train_steps", 1)
+    encoder = DreamerWorldModel.from_pretrained(tmp_path / "run").dynamics.action_encoder
+    normalized = (torch.from_numpy(np.concatenate(actions)) - encoder.action_mean) / encoder.action_std
+    assert normalized[:, 0].std().item() == pytest.approx(1, abs=0.05) and normalized[:, 1].abs().max() < 1e-6
+    saved = DreamerDynamicsConfig(action_stats=stats)
+    assert DreamerDynamicsModel(saved).action_encoder.action_std[1].item() == pytest.approx(stats["std"][1])

@@ -1,7 +1,10 @@
 """Runs that start from a saved model's weights."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from tiny import train
@@ -46,3 +49,17 @@ def test_another_size_or_another_model_is_refused(tmp_path, data_dir, configs, t
     with pytest.raises(FileNotFoundError, match="there is no dynamics at"):
         train("dynamics", *dynamics, "--pretrained", tmp_path / "nowhere")
     assert not (tmp_path / "run").exists()
+
+
+def test_changed_weights_are_refused(tmp_path, data_dir, configs, tokenizer_run):
+    changed = tmp_path / "changed"
+    shutil.copytree(tokenizer_run, changed, ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = load_file(changed / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, changed / "model.safetensors", {"format": "pt"})
+    argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
+    with pytest.raises(OSError, match="is not the file that was saved: copy or download the folder again"):
+        train("tokenizer", *argv, "--pretrained", changed)
+    dynamics = ["--config", configs["dynamics"], *argv[2:], "--tokenizer", changed]
+    with pytest.raises(OSError, match="is not the file that was saved: copy or download the folder again"):
+        train("dynamics", *dynamics)

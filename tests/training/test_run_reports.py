@@ -61,6 +61,7 @@ def test_a_time_limit_is_reported_in_steps(tmp_path, data_dir, configs, capsys):
 @pytest.mark.parametrize(
     ("psnr", "earlier", "message"),
     [
+        (18.8, None, r"warning: 1\.2 dB below the mean image means that this tokenizer has not even learned the back"),
         (20.3, None, "0.3 dB above the mean image means that this tokenizer has learned only the background"),
         (24.1, None, r"4\.1 dB above the mean image: too blurred for dynamics; train longer\.$"),
         (26.0, 23.0, r"6\.0 dB above the mean image: too blurred for dynamics; train about 2x longer\.$"),

@@ -1,4 +1,4 @@
-"""What a finished run leaves for others, and how it gets to the Hub: the real client against a stand-in for the server."""
+"""What a finished run leaves for others, and how it gets to the Hub: the real client, and a stand-in as server."""
 
 import json
 import os

@@ -137,28 +137,28 @@ COMMANDS = {
         {
             "lerobot": Entry(
                 "Convert a LeRobotDataset of format v3.0 into a folder of HDF5 shards.",
-                "data.converter_options:LeRobotOptions",
-                "data.converters:run_converter",
+                "data.command_options:LeRobotOptions",
+                "data.convert_command:run_converter",
                 "dreamer convert lerobot --repo_id lerobot/pusht --output_dir data/pusht --target_fps 5",
             ),
             "rlds": Entry(
                 "Convert an RLDS dataset (tfrecord or array_record) into a folder of HDF5 shards, without TensorFlow.",
-                "data.converter_options:RldsOptions",
-                "data.converters:run_converter",
+                "data.command_options:RldsOptions",
+                "data.convert_command:run_converter",
                 "dreamer convert rlds --rlds_dir soar/1.0.0 --split success+failure --fps 5 --output_dir data/soar",
             ),
             "video": Entry(
                 "Convert a folder of videos into a folder of HDF5 shards. The actions of clip.mp4, if any, are in "
                 "clip.npy (frames, action_dim) or clip.csv.",
-                "data.converter_options:VideoOptions",
-                "data.converters:run_converter",
+                "data.command_options:VideoOptions",
+                "data.convert_command:run_converter",
                 "dreamer convert video --video_dir clips --output_dir data/clips --width 128 --pad_to_square",
             ),
             "table": Entry(
                 "Convert a dataset of the `datasets` library into a folder of HDF5 shards. A row is a frame (image "
                 "column; rows of an episode follow each other) or an episode (video column).",
-                "data.converter_options:TableOptions",
-                "data.converters:run_converter",
+                "data.command_options:TableOptions",
+                "data.convert_command:run_converter",
                 "dreamer convert table --dataset me/frames --image_column image --action_column action "
                 "--episode_column episode --output_dir data/frames",
             ),
@@ -172,7 +172,7 @@ COMMANDS = {
     ),
     "inspect": Entry(
         "Describe a folder of shards, draw a contact sheet, test its checksums.",
-        "data.converter_options:InspectOptions",
+        "data.command_options:InspectOptions",
         "data.inspect_dataset:inspect_shards",
         "dreamer inspect data/pusht --preview sheet.png",
     ),

@@ -30,8 +30,8 @@ EXTRAS = {
 def run_script(main: Callable[[], object]) -> None:
     """Run the `main` of a script, turn bad input into one sentence and exit status 2, and end the process.
 
-    `ValueError` and `OSError` (a missing file, a folder that is not empty, a full disk) are how the library reports bad
-    input, and `StrictDataclassError` is how a configuration does. The message of these, and of a missing extra, is
+    `ValueError` and `OSError` (a missing file, a folder that is not empty, a full disk) are how the library reports
+    bad input, and `StrictDataclassError` is how a configuration does. The message of these, and of a missing extra, is
     printed without a traceback. Any other exception is a bug and keeps its traceback.
     """
     try:

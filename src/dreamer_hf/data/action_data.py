@@ -64,18 +64,16 @@ class ActionStatistics:
         )
 
     def to_dict(self) -> dict[str, list[float]] | None:
-        """Return `{"mean", "std", "min", "max", "count"}` as metadata and model configs hold them; None without actions.
+        """Return `{"mean", "std", "min", "max", "count"}` as metadata and model configs hold them; None without
+        actions.
 
-        The std of a dimension that only varies by the rounding of its values to float32 is 0, like that of a constant
-        one: divided by such a std, noise would be as large as any signal.
+        The std of a dimension that only varies by rounding is 0; see `without_rounding_noise`.
         """
         if self.count == 0:
             return None
-        std = np.sqrt(self.squares / self.count)
-        resolution = np.finfo(np.float32).eps * np.maximum(np.abs(self.min), np.abs(self.max))
-        std = np.where(std <= ROUNDING_STEPS * resolution, 0.0, std)
-        named = {"mean": self.mean, "std": std, "min": self.min, "max": self.max}
-        return {name: values.tolist() for name, values in named.items()} | {"count": self.count}
+        named = {"mean": self.mean, "std": np.sqrt(self.squares / self.count), "min": self.min, "max": self.max}
+        stats = {name: values.tolist() for name, values in named.items()} | {"count": self.count}
+        return without_rounding_noise(stats)
 
     @classmethod
     def from_dict(cls, stats: dict) -> "ActionStatistics":
@@ -85,8 +83,24 @@ class ActionStatistics:
         return cls(count, mean, std**2 * count, low, high)
 
 
+def without_rounding_noise(stats: dict) -> dict:
+    """Return statistics in which dimensions that only vary by the rounding of their values to float32 have a std of 0.
+
+    Such dimensions are as good as constant: divided by their std, noise would be as large as any signal.
+
+    Args:
+        stats: as `ActionStatistics.to_dict` returns them; shards of older versions have stds as computed, and those of
+            other writers may lack `min` and `max`.
+    """
+    std = np.asarray(stats["std"], np.float64)
+    largest = np.abs([stats[name] for name in ("mean", "min", "max") if name in stats]).max(axis=0)
+    is_noise = std <= ROUNDING_STEPS * np.finfo(np.float32).eps * largest
+    return stats | {"std": np.where(is_noise, 0.0, std).tolist()}
+
+
 def vary_around_zero(stats: dict | None) -> np.ndarray:
-    """Return, for each dimension (A,) bool, whether zero lies inside its range and close to its mean, as in displacements.
+    """Return, for each dimension (A,) bool, whether zero lies inside its range and close to its mean, as in
+    displacements.
 
     Args:
         stats: as `ActionStatistics.to_dict` returns them.

@@ -1,8 +1,8 @@
 """Compresses and decompresses the chunks of HDF5 arrays outside HDF5: faster, and with a checksum that misses nothing.
 
-A chunk is stored as a Zstd frame, a second, skippable frame (RFC 8878, section 3.1.2) that holds the XXH3 checksum of the
-first, and the Fletcher-32 checksum of both. HDF5 reads it through the filters Zstd and Fletcher-32, as everybody else's
-chunks; `read_rows` tests the XXH3 checksum, too. Fletcher-32 alone cannot tell the word 0000 from ffff.
+A chunk is stored as a Zstd frame, a second, skippable frame (RFC 8878, section 3.1.2) that holds the XXH3 checksum of
+the first, and the Fletcher-32 checksum of both. HDF5 reads it through the filters Zstd and Fletcher-32, as everybody
+else's chunks; `read_rows` tests the XXH3 checksum, too. Fletcher-32 alone cannot tell the word 0000 from ffff.
 """
 
 import h5py
@@ -74,8 +74,8 @@ def _checked_frame(stored: bytes) -> memoryview:
 def fletcher32(data: bytes | bytearray) -> int:
     """Return the checksum of HDF5's Fletcher-32 filter, `H5_checksum_fletcher32`.
 
-    It sums big-endian 16-bit words and the sums so far, modulo 65535. Exchanging the bytes of a word multiplies it by 256
-    in this arithmetic, so the words are summed in this machine's order, and the sums exchanged at the end.
+    It sums big-endian 16-bit words and the sums so far, modulo 65535. Exchanging the bytes of a word multiplies it by
+    256 in this arithmetic, so the words are summed in this machine's order, and the sums exchanged at the end.
     """
     words = np.frombuffer(data if len(data) % 2 == 0 else data + b"\0", "<u2")
     total = weighted = 0
@@ -87,6 +87,6 @@ def fletcher32(data: bytes | bytearray) -> int:
 
 
 def _fold(value: int) -> int:
-    """Return a sum of little-endian words modulo 65535 for big-endian ones, as HDF5 writes it: only 0 itself gives 0."""
+    """Return a sum of little-endian words modulo 65535 for big-endian ones, as HDF5 writes it: only 0 gives 0."""
     folded = 256 * value % MODULUS
     return folded or (MODULUS if value else 0)

@@ -113,7 +113,7 @@ class ConversionOptions:
             return prepared.astype(np.float32)
 
     def prepare_states(self, states: np.ndarray | None, step: int) -> np.ndarray | None:
-        """Return the states (kept frames, state_dim) float32 of the kept frames, given those of all frames of an episode."""
+        """Return the states (kept frames, state_dim) float32 of the kept frames, given those of all frames."""
         if states is None:
             return None
         with np.errstate(over="ignore"):  # What does not fit becomes infinite, which the writer refuses.
@@ -141,8 +141,8 @@ class JobOptions:
     Args:
         num_workers: number of processes; 1 works in this one.
         resume: whether to continue an interrupted conversion.
-        num_jobs, job_index: do only every `num_jobs`-th shard, starting with number `job_index`, and leave the metadata
-            to a last call with `merge`.
+        num_jobs, job_index: do only every `num_jobs`-th shard, starting with number `job_index`, and leave the
+            metadata to a last call with `merge`.
         merge: whether to write the metadata of shards that jobs have finished.
 
     Raises:
@@ -162,7 +162,8 @@ class JobOptions:
             )
         if not 0 <= self.job_index < self.num_jobs:
             raise ValueError(
-                f"--job_index {self.job_index} does not exist: --num_jobs {self.num_jobs} makes 0 to {self.num_jobs - 1}."
+                f"--job_index {self.job_index} does not exist: "
+                f"--num_jobs {self.num_jobs} makes 0 to {self.num_jobs - 1}."
             )
 
 

@@ -1,8 +1,8 @@
 """Converts any `EpisodeSource` into a folder of shards: in parallel, resumable, one shard at a time.
 
-A shard is the unit of work. Its episodes follow from the plan alone, so a shard that exists under its final name needs no
-second look after a kill, workers and cluster jobs share only the folder, and the files of a shard are decoded once, in
-order.
+A shard is the unit of work. Its episodes follow from the plan alone, so a shard that exists under its final name needs
+no second look after a kill, workers and cluster jobs share only the folder, and the files of a shard are decoded once,
+in order.
 """
 
 import logging
@@ -276,7 +276,8 @@ def _submit(pool: ProcessPoolExecutor, tasks: list[ShardTask]) -> dict[Future, S
     """Start the workers and queue all tasks.
 
     Raises:
-        OSError: a worker died while it started, which surfaces as a broken pool or pipe, or there is no memory for one.
+        OSError: a worker died while it started, which surfaces as a broken pool or pipe, or there is no memory for
+            one.
     """
     try:
         return {pool.submit(_convert_shard_in_worker, task): task for task in tasks}
@@ -293,8 +294,8 @@ def _set_up_worker(counters, log_level: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker with its parent, however that dies: otherwise it would wait for work forever, and write next to a
-    conversion that was started again."""
+    """End this worker with its parent, however that dies: otherwise it would wait for work forever, and write next to
+    a conversion that was started again."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -427,7 +428,7 @@ def _merge(conversion: Conversion, num_shards: int) -> None:
 
 
 def _summary(path: Path, kinds: list[str]) -> tuple[tuple[int, ...] | None, dict[str, ActionStatistics]]:
-    """Return the shape of a shard's frames, None if it has no episode, and the statistics of its actions and states."""
+    """Return the shape of a shard's frames, None without episodes, and the statistics of its actions and states."""
     with open_shard(path) as file:
         shape = stored_array(file, IMAGES, path).shape[2:] if IMAGES in file else None
         try:

@@ -76,8 +76,8 @@ def push_shards(folder: str | Path, repo_id: str, private: bool = False) -> str:
         )
     except HUB_ERRORS as error:
         raise OSError(
-            f"{repo_id} cannot be written ({first_line(error)}): check the name and `hf auth login`; the shards stay in "
-            f"{folder}, and the same command with --resume tries again."
+            f"{repo_id} cannot be written ({first_line(error)}): check the name and `hf auth login`; the shards stay "
+            f"in {folder}, and the same command with --resume tries again."
         ) from error
     return str(address)
 

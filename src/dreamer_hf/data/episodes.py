@@ -38,9 +38,10 @@ def no_states() -> None:
 class Episode:
     """One episode of a source.
 
-    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once. `actions()`,
-    called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in the numeric type
-    of the source, or None if the episode has no actions. `states()` likewise returns the states, (source frames,
+    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once.
+    `actions()`, called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in
+    the numeric type of the source, or None if the episode has no actions. `states()` likewise returns the states,
+    (source frames,
     state_dim): that of a frame is what was measured when it was taken.
 
     If the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.

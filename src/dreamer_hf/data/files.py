@@ -29,8 +29,8 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
     """Hold the lock of an existing folder, so that no other run writes to it in the meantime.
 
-    The lock is on the folder itself (`flock`) and leaves no file behind. It ends with the process, however that ends, so
-    there is no stale lock to remove. Only the process that coordinates a run takes it, not its workers.
+    The lock is on the folder itself (`flock`) and leaves no file behind. It ends with the process, however that ends,
+    so there is no stale lock to remove. Only the process that coordinates a run takes it, not its workers.
 
     Args:
         folder: the output folder of a run.
@@ -48,7 +48,8 @@ def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
         except OSError as error:
             if error.errno in LOCKED:
                 raise BlockingIOError(
-                    f"another running process is writing to {folder}: wait until it ends, or choose another --output_dir."
+                    f"another running process is writing to {folder}: "
+                    "wait until it ends, or choose another --output_dir."
                 ) from error
             logger.warning(
                 f"the file system of {folder} has no locks ({error.strerror}): make sure that no other run uses it."
@@ -238,6 +239,6 @@ def check_not_lfs_pointer(path: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, at most 500 characters, or the name of its type without a message."""
+    """Return the first line of an error's message, at most 500 characters, or the name of its type if it has none."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= 500 else f"{line[:500]}..."

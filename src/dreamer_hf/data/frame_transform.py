@@ -33,8 +33,8 @@ class FrameTransform:
                 raise ValueError(f"expected a positive int for --{name}, got {value}.")
         if self.pad_to_square and self.width and self.height and self.width != self.height:
             raise ValueError(
-                f"--pad_to_square makes squares, but --width {self.width} and --height {self.height} differ: give both "
-                "the same value."
+                f"--pad_to_square makes squares, but --width {self.width} and --height {self.height} differ: give "
+                "both the same value."
             )
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -104,7 +104,8 @@ def as_rgb(image, where: str) -> np.ndarray:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"{where}: expected an image of shape (height, width, 1, 3 or 4), got {array.shape}: choose another image key."
+            f"{where}: expected an image of shape (height, width, 1, 3 or 4), got {array.shape}: "
+            "choose another image key."
         )
     _check_depth(array, where)
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array[..., :3])

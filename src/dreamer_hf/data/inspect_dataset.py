@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .converter_options import InspectOptions
+from .command_options import InspectOptions
 from .files import replacing
 from .shard_dataset import ShardDataset
 from .shards import STATISTICS, ShardMetadata
@@ -30,7 +30,8 @@ def describe(folder: str | Path, window_size: int, stride: int = 1, train_fracti
     raw = int(lengths.sum()) * int(np.prod(shape)) * (2 if metadata.latent_shape else 1)
     rate = "unknown rate" if data.fps is None else f"{data.fps:g} frames/s, {lengths.sum() / data.fps / 3600:.2f} h"
     lines = [
-        f"{data.data_dir}: {metadata.num_shards} shards, {data.num_episodes} episodes, {lengths.sum()} frames ({rate})",
+        f"{data.data_dir}: {metadata.num_shards} shards, {data.num_episodes} episodes, "
+        f"{lengths.sum()} frames ({rate})",
         f"source:  {metadata.source or 'unknown'}",
         f"frames:  {tuple(shape)}, colors {metadata.color_order or 'not said'}",
         f"lengths: min {lengths.min()}, median {np.median(lengths):g}, mean {lengths.mean():.1f}, max {lengths.max()}",

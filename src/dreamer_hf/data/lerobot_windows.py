@@ -117,8 +117,8 @@ def opener_for_world(
     fps, ours = float(info["fps"]), dynamics_config.fps
     if ours is not None and abs(fps / ours - max(1, round(fps / ours))) > 0.005:
         raise ValueError(
-            f"{path} has {fps:g} frames/s, which is not a multiple of the world's {ours:g}: start from a video of it, or "
-            "from other data."
+            f"{path} has {fps:g} frames/s, which is not a multiple of the world's {ours:g}: start from a video of it, "
+            "or from other data."
         )
     action_key = _find_actions(info, action_key, dynamics_config)
     height, width = frame_size
@@ -130,7 +130,7 @@ def opener_for_world(
 
 
 def _find_actions(info: dict, action_key: str, config) -> str:
-    """Return `action_key`, or the only feature whose dimensions are named like the world's actions if it is missing."""
+    """Return `action_key`, or, if it is missing, the only feature with dimensions named like the world's actions."""
     features, ours = info["features"], config.action_names
     if action_key in features or not ours:
         return action_key

@@ -182,7 +182,8 @@ class WindowBatch(NamedTuple):
 
 
 class AlternatingBatchSampler(StepSampler):
-    """Yields `WindowBatch`es, each from one of several datasets: short and long windows in the proportion of `weights`.
+    """Yields `WindowBatch`es, each from one of several datasets: short and long windows in the proportion of
+    `weights`.
 
     All processes take from the same dataset in the same step, so that their shapes and their work agree.
 

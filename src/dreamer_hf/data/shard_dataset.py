@@ -273,7 +273,7 @@ class ShardDataset(EpisodeWindows):
 
 @dataclass(frozen=True)
 class _OpenShard:
-    """An open shard: its arrays, each with whether it has its own checksums, and which episodes have states (None: all)."""
+    """An open shard: its arrays, each with whether it has checksums, and which episodes have states (None: all)."""
 
     file: h5py.File
     arrays: dict[str, tuple[h5py.Dataset, bool]]

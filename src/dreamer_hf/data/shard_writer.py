@@ -98,8 +98,8 @@ class ShardWriter:
     """Fills one shard; use it through `write_shard`.
 
     One episode at a time: `begin_episode`, `add_frame` or `new_frame` for each frame, then `end_episode` with its
-    actions and states, or `drop_episode` if it turns out to be damaged or too short. Frames leave memory chunk by chunk. Arrays grow
-    with their content; padding is never written and takes no space.
+    actions and states, or `drop_episode` if it turns out to be damaged or too short. Frames leave memory chunk by
+    chunk. Arrays grow with their content; padding is never written and takes no space.
 
     Args:
         file: an empty HDF5 file, open for writing.

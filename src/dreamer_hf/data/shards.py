@@ -7,8 +7,8 @@
                       states (episodes, max_len, state_dim) float32 and has_state (episodes,), if there is a state
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
 
-Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is trusted:
-values are checked when they are read, and a shard cannot refer to other files.
+Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is
+trusted: values are checked when they are read, and a shard cannot refer to other files.
 """
 
 import ast
@@ -101,12 +101,13 @@ class ShardMetadata:
         """Read `folder/metadata.json`.
 
         Raises:
-            FileNotFoundError, ValueError: missing, damaged, or with a value that cannot be right; the message names it.
+            FileNotFoundError, ValueError: missing, damaged, or with a value that cannot be right; the message names
+                it.
         """
         path = folder / METADATA_NAME
         if not path.is_file() and (folder / "meta" / "info.json").is_file():
             raise FileNotFoundError(
-                f"{folder} is a LeRobot dataset, not a folder of shards: convert it first (conversion/lerobot_to_hdf5.py)."
+                f"{folder} is a LeRobot dataset, not a folder of shards: convert it first (dreamer convert lerobot)."
             )
         content = read_json(path)
         known = {item.name for item in fields(cls)} - {"extra"}

@@ -1,8 +1,8 @@
 """The first frames of data, for dreams to start from: of a shard folder, a LeRobot dataset, a video or an image.
 
 What is returned are the fields of `StartFrames`: uint8 frames (S, C, 3, H, W), float32 actions (S, C, A) and a bool
-mask (S, C), False where a frame has no action; and, if the data have states, float32 states (S, C, D) with another mask.
-S starts, C context frames, A action dimensions, D state dimensions, H height, W width.
+mask (S, C), False where a frame has no action; and, if the data have states, float32 states (S, C, D) with another
+mask. S starts, C context frames, A action dimensions, D state dimensions, H height, W width.
 """
 
 import os

@@ -262,8 +262,8 @@ class _WantedFrames:
     """Iterates over the frames at given times, decoding ever more before a frame that does not come out intact.
 
     First only what a well-formed file needs is decoded. If a wanted frame is missing or damaged then, decoding starts
-    again one key frame earlier, and two, four, ... earlier, without leaving out anything: frames after a recovery point
-    and in an intra refresh need what came before their key frame.
+    again one key frame earlier, and two, four, ... earlier, without leaving out anything: frames after a recovery
+    point and in an intra refresh need what came before their key frame.
     """
 
     def __init__(self, container, stream, times: list[float], tolerance: float, path: Path):

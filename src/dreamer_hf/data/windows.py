@@ -42,7 +42,8 @@ class WindowSpec:
             raise ValueError(f"expected an action_offset of 0, 1 or more, got {self.action_offset}.")
 
     def episodes(self, num_episodes: int) -> np.ndarray:
-        """Return the numbers of the episodes in the split, increasing; they depend on the spec and `num_episodes` only.
+        """Return the numbers of the episodes in the split, increasing; they depend on the spec and `num_episodes`
+        only.
 
         Raises:
             ValueError: the split has no episode.
@@ -54,8 +55,8 @@ class WindowSpec:
         chosen = np.sort(order[:count] if self.split == "train" else order[count:])
         if len(chosen) == 0:
             raise ValueError(
-                f"the {self.split} split of {num_episodes} episodes with train_fraction {self.train_fraction} is empty: "
-                "lower the fraction, or record more episodes."
+                f"the {self.split} split of {num_episodes} episodes with train_fraction {self.train_fraction} is "
+                "empty: lower the fraction, or record more episodes."
             )
         return chosen
 

@@ -18,8 +18,8 @@ class ActionFormat:
     | all categorical | `MultiDiscrete`; `Discrete` where there is one component |
     | both | `Dict` of "continuous" (`Box`) and "categorical" (`MultiDiscrete`), each in the data's order |
 
-    A component that is constant in the data gets a range around its value, so that the space can be rescaled; the world
-    clips it to that value.
+    A component that is constant in the data gets a range around its value, so that the space can be rescaled; the
+    world clips it to that value.
 
     Args:
         actions: the world's actions.

@@ -131,7 +131,8 @@ class RemoteWorldEnv(gymnasium.Env):
         raise (ValueError if status < 500 else ConnectionError)(sentence)
 
     def _send(self, method: str, path: str, body: str | None) -> tuple[int, dict]:
-        # The server may have closed a connection that was idle. A request on a new connection cannot be affected by that.
+        # The server may have closed a connection that was idle. A request on a new connection cannot be affected by
+        # that.
         for is_new in (self._connection.sock is None, True):
             try:
                 self._connection.request(method, path, body, self._headers)

@@ -20,8 +20,8 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
     """Check that a world can take the data.
 
     Raises:
-        ValueError: the data are latents, or image size, action or state width, frame rate or alignment differ. The message
-            lists everything that differs.
+        ValueError: the data are latents, or image size, action or state width, frame rate or alignment differ. The
+            message lists everything that differs.
     """
     tokenizer, dynamics = config.tokenizer_config, config.dynamics_config
     if data.image_size is None:

@@ -187,8 +187,8 @@ def state_distances(dreamed: dict[str, torch.Tensor], clips: Clips, space: State
 
     Returns:
         `state_error`, in percent of the range of each component in the training data, averaged over them; and
-        `state_error/NAME` of each component, in the units of the data. NaN where a frame has no state, and for the last
-        state of a context that has none.
+        `state_error/NAME` of each component, in the units of the data. NaN where a frame has no state, and for the
+        last state of a context that has none.
     """
     context = clips.num_context_frames
     states, has_state = clips.states.double().cpu(), clips.state_mask[..., None].cpu()

@@ -53,16 +53,16 @@ class Control:
     ):
         self.space, self.direct, self.pointer = space, direct, pointer
         self.step_size = (space.high - space.low) / (fps * seconds_across)
-        self.target = space.rest
+        self.rest = self.target = space.rest
 
     def __call__(self, axes: np.ndarray) -> np.ndarray:
-        space = self.space
-        reach = np.where(axes < 0, space.rest - space.low, space.high - space.rest)
+        space, rest = self.space, self.rest
+        reach = np.where(axes < 0, rest - space.low, space.high - rest)
         if self.pointer:
             self.target = space.low + (axes + 1) / 2 * (space.high - space.low)
         else:
             self.target = np.clip(self.target + axes * self.step_size, space.low, space.high)
-        return space.valid(np.where(self.direct, space.rest + axes * reach, self.target))
+        return space.valid(np.where(self.direct, rest + axes * reach, self.target))
 
     def resume_from(self, action: np.ndarray) -> None:
         """Continue from the action (A,) that the world saw last, after a reset or a rewind."""

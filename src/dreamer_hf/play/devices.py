@@ -241,7 +241,8 @@ def open_device(name: str | None, space: ActionSpace, image: Callable[[], "pygam
     if len(device.labels) < space.size:
         resting = ", ".join(space.names[len(device.labels) :])
         print(
-            f"This device moves {len(device.labels)} of the world's {space.size} actions; these stay at rest: {resting}."
+            f"This device moves {len(device.labels)} of the world's {space.size} actions; "
+            f"these stay at rest: {resting}."
         )
     return device
 

@@ -118,8 +118,8 @@ class PlaySession:
     def rewind(self) -> None:
         """Go back ten frames, or as far as possible.
 
-        There is a snapshot for every tenth frame only. The frames between it and the goal are generated again, with the
-        same actions and the same noise, so they are the same.
+        There is a snapshot for every tenth frame only. The frames between it and the goal are generated again, with
+        the same actions and the same noise, so they are the same.
         """
         goal = max(self.dream.step - REWIND_FRAMES, self._snapshots[0].dream.step)
         while self._snapshots[-1].dream.step > goal:

@@ -37,9 +37,9 @@ def is_loopback(host: str) -> bool:
 def allowed_hosts(options: ServeOptions) -> frozenset[str] | None:
     """Return the names that a request's Host header may carry; None if any name will do.
 
-    A page of a foreign site can have its name resolve to this machine ("DNS rebinding") and then counts as our own page
-    to the browser, in every respect but this header. On the loopback interface, where nothing else keeps strangers out,
-    only the machine's own names are accepted.
+    A page of a foreign site can have its name resolve to this machine ("DNS rebinding") and then counts as our own
+    page to the browser, in every respect but this header. On the loopback interface, where nothing else keeps
+    strangers out, only the machine's own names are accepted.
     """
     protected_by_host = is_loopback(options.host) and options.token is None
     if not options.allowed_host and not protected_by_host:

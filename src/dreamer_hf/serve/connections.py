@@ -26,7 +26,8 @@ class LimitedHttpProtocol(H11Protocol):
     """An HTTP connection that is closed if it makes the server wait.
 
     Three things have to happen within `seconds` each: the head of a request arrives, its body arrives, and the client
-    reads what was sent to it. Connections that idle between requests are closed after uvicorn's own keep-alive timeout.
+    reads what was sent to it. Connections that idle between requests are closed after uvicorn's own keep-alive
+    timeout.
 
     When there are too many connections, the one that has waited longest for a request makes room, those first that
     never sent a complete one: clients that send their requests promptly get in during a flood of others.

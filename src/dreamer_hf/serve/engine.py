@@ -8,10 +8,10 @@ import time
 
 from ..dreams import Dreams
 from ..pacing import PacingClock
+from ..seeded_noise import MAX_SEED
 from .server_metrics import ServerMetrics
 from .sessions import Session
 
-MAX_SEED = 2**63 - 1
 FAILURE = "the server failed at this dream: start another session."
 log = logging.getLogger(__package__)
 

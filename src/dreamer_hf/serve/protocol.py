@@ -14,7 +14,7 @@ import numpy as np
 from ..action_space import ActionSpace
 from ..media import encode_image
 from ..play.controls import fit_axes
-from .engine import MAX_SEED
+from ..seeded_noise import MAX_SEED
 from .sessions import Input, SessionFrame, StartRequest
 
 IMAGE_FORMATS = ("jpeg", "png")

@@ -1,7 +1,7 @@
 """Where the options of a run come from: the saved run, a preset, a YAML file, the command line.
 
-Precedence, lowest first: the defaults, the saved run (when it is resumed), `--preset`, `--config`, the flags. All of them
-go through one parser, so that a wrong name or value gives the same message wherever it stands.
+Precedence, lowest first: the defaults, the saved run (when it is resumed), `--preset`, `--config`, the flags. All of
+them go through one parser, so that a wrong name or value gives the same message wherever it stands.
 """
 
 import difflib

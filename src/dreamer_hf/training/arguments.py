@@ -1,6 +1,7 @@
 """The options of a training run, grouped by what they concern: model, objective, data, optimizer, and the run itself.
 
-The options of the model are the fields of its config class. On the command line and in YAML files all options are flat.
+The options of the model are the fields of its config class. On the command line and in YAML files all options are
+flat.
 """
 
 import dataclasses
@@ -210,7 +211,7 @@ class TokenizerObjectiveArguments(Section):
     )
     pyramid_weight: float = option(
         0.0,
-        "weight of the squared error in whitened colors on all scales, which emphasizes small objects; not in the paper",
+        "weight of the squared error in whitened colors on all scales, for small objects; not in the paper",
     )
     freeze_encoder: bool = option(
         False, "keep the encoder of --pretrained, so that dynamics models trained on its latents stay valid"
@@ -234,16 +235,16 @@ class DynamicsObjectiveArguments(Section):
     cache_latents: bool = option(False, "encode all episodes once and keep their latents in memory")
     context_copies: int = option(
         0,
-        "n > 0 shows each window once as context, with the noise level of a rollout's context, and denoises n copies of "
-        "its frames, at 1 + n times the cost; 0 denoises each frame given noisy earlier frames, as in the paper",
+        "n > 0 shows each window once as context, with the noise level of a rollout's context, and denoises n copies "
+        "of its frames, at 1 + n times the cost; 0 denoises each frame given noisy earlier frames, as in the paper",
     )
     num_context_frames: int = option(
         0, "with --context_copies: number of frames at the start of a window that are only context, without a loss"
     )
     pure_noise_fraction: float = option(
         0.0,
-        "with --context_copies: share of frames that start from pure noise, where only context and action determine the "
-        "result",
+        "with --context_copies: share of frames that start from pure noise, where only context and action determine "
+        "the result",
     )
     own_context_fraction: float = option(
         0.0,
@@ -260,8 +261,8 @@ class DynamicsObjectiveArguments(Section):
     state_weight: float = option(0.5, "weight of the loss of the state; that of the latents has weight 1")
     state_dropout: float = option(
         0.1,
-        "share of windows whose first frames, up to a random one, are shown without their state, so that a rollout can "
-        "start from frames alone",
+        "share of windows whose first frames, up to a random one, are shown without their state, so that a rollout "
+        "can start from frames alone",
     )
     num_start_frames: int = option(8, "number of held-out starts that are saved with the model, for playing")
     lora_rank: int | None = option(None, "train LoRA adapters of this rank and keep the weights of --pretrained")
@@ -272,8 +273,8 @@ class DynamicsObjectiveArguments(Section):
     freeze: list[str] | None = field(
         default=None,
         metadata={
-            "help": "parts of the --pretrained model to keep: space, time (the layers), latents (the projections, also of "
-            "the state), actions (the projections), control (signal level, step size, registers)"
+            "help": "parts of the --pretrained model to keep: space, time (layers), latents (projections, also of the "
+            "state), actions (projections), control (signal level, step size, registers)"
         },
     )
 
@@ -428,8 +429,8 @@ class DynamicsArguments(TrainingArguments):
             raise ValueError("--tokenizer is missing: give the folder of a trained tokenizer.")
         if self.data.sequence_length < 2:
             raise ValueError(
-                f"expected a --sequence_length of at least 2, got {self.data.sequence_length}: a dynamics model learns what "
-                "follows a frame."
+                f"expected a --sequence_length of at least 2, got {self.data.sequence_length}: a dynamics model "
+                "learns what follows a frame."
             )
         if objective.num_context_frames >= self.data.sequence_length:
             raise ValueError(

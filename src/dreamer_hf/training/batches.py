@@ -161,7 +161,8 @@ class WorkerDied(OSError):
     def __init__(self, error: BaseException):
         super().__init__(
             f"a data-loading process died ({first_line(error)}), probably because memory ran out: lower "
-            "--dataloader_num_workers, then continue with --resume_from_checkpoint latest; earlier checkpoints are intact."
+            "--dataloader_num_workers, then continue with --resume_from_checkpoint latest; "
+            "earlier checkpoints are intact."
         )
 
 
@@ -192,7 +193,7 @@ def receive(loader: DataLoader) -> Iterator:
 
 
 def batch_states(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the normalized states (B,T,S) of a batch for a dynamics model that has a state, and which frames have one.
+    """Return the normalized states (B,T,S) of a batch for a model that has a state, and which frames have one.
 
     Data without states give zeros, and no frame that has one.
     """
@@ -206,7 +207,8 @@ def batch_states(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
 
 @contextmanager
 def readable_worker_errors() -> Iterator[None]:
-    """Turn the death of a data-loading process, which PyTorch raises in any line of the main process, into `WorkerDied`.
+    """Turn the death of a data-loading process, which PyTorch raises in any line of the main process, into
+    `WorkerDied`.
 
     PyTorch learns of the death by a signal and raises in the handler, so that other code may already have wrapped the
     error in another one.

@@ -58,8 +58,8 @@ def _checksum(path: Path) -> int:
 def refuse_code(folder: Path) -> None:
     """Make sure that loading sharded tensors (FSDP) runs no code.
 
-    PyTorch reads their metadata and everything that is not a tensor with plain pickle. So both are read here first, with
-    only the types that belong there. All other files of a checkpoint are read with `weights_only=True`.
+    PyTorch reads their metadata and everything that is not a tensor with plain pickle. So both are read here first,
+    with only the types that belong there. All other files of a checkpoint are read with `weights_only=True`.
 
     Raises:
         ValueError: the checkpoint holds anything else.
@@ -75,8 +75,8 @@ def refuse_code(folder: Path) -> None:
                         torch.load(io.BytesIO(file.read(entry.length)), map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
-                f"{path.parent} holds something else than tensors and plain values, which might be code: resume from a "
-                "checkpoint that you trust."
+                f"{path.parent} holds something else than tensors and plain values, which might be code: resume from "
+                "a checkpoint that you trust."
             ) from error
 
 

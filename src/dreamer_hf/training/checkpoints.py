@@ -1,10 +1,10 @@
 """The output folder of a run: who writes to it, its resumable checkpoints, and the model that it ends with.
 
-A checkpoint is written under a temporary name and renamed when it is complete, so `checkpoint-<step>` is never partial.
-Its `trainer_state.json` records the size and the CRC-32 of all other files. Resuming runs no code from a checkpoint:
-weights and their average are safetensors, the state of the loss normalizer is JSON, and Accelerate's files (optimizers,
-random generators) are read with `weights_only=True`. Accelerate's own rotation of checkpoints is not used, because it
-deletes the oldest one before the new one is complete.
+A checkpoint is written under a temporary name and renamed when it is complete, so `checkpoint-<step>` is never
+partial. Its `trainer_state.json` records the size and the CRC-32 of all other files. Resuming runs no code from a
+checkpoint: weights and their average are safetensors, the state of the loss normalizer is JSON, and Accelerate's files
+(optimizers, random generators) are read with `weights_only=True`. Accelerate's own rotation of checkpoints is not
+used, because it deletes the oldest one before the new one is complete.
 """
 
 import dataclasses
@@ -78,8 +78,8 @@ def claim_output_dir(output_dir: Path, resume: str | None) -> Iterator[Path | No
         BlockingIOError: another running process writes to the folder.
         FileExistsError: the folder is not empty and the run does not resume.
         FileNotFoundError: the checkpoint to resume from does not exist.
-        ValueError: the folder does not belong to a training run, it holds later checkpoints than the one to resume from,
-            or that one is damaged.
+        ValueError: the folder does not belong to a training run, it holds later checkpoints than the one to resume
+            from, or that one is damaged.
     """
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -319,8 +319,8 @@ def _disk_errors(temporary: Path) -> Iterator[None]:
         free = shutil.disk_usage(temporary).free
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
-            f"writing to {temporary.parent} failed with {free / 1e6:.0f} MB free ({first_line(error)}): free some space, "
-            "then continue with --resume_from_checkpoint latest; earlier checkpoints are intact."
+            f"writing to {temporary.parent} failed with {free / 1e6:.0f} MB free ({first_line(error)}): free some "
+            "space, then continue with --resume_from_checkpoint latest; earlier checkpoints are intact."
         ) from error
 
 

@@ -27,8 +27,8 @@ class DynamicsEvaluation:
     """Compares dreams with the real frames, over the batches that are added.
 
     The first frames of every window are the context. The last `MAX_HORIZON` (half the window, if that is less) are
-    dreamed, once with their own actions and once with those of another window. The noise comes from the generator given
-    with a batch: pass equal ones in every evaluation.
+    dreamed, once with their own actions and once with those of another window. The noise comes from the generator
+    given with a batch: pass equal ones in every evaluation.
 
     Args:
         dynamics, tokenizer: the models, in eval mode.
@@ -51,8 +51,8 @@ class DynamicsEvaluation:
         """Add a batch of windows.
 
         Args:
-            batch: uint8 `pixel_values_videos` (B,T,3,H,W), or `latents` (B,T,N,C), which are decoded for the comparison;
-                `actions` (B,T,A) and `action_mask` (B,T); perhaps `states` (B,T,S) and `state_mask` (B,T).
+            batch: uint8 `pixel_values_videos` (B,T,3,H,W), or `latents` (B,T,N,C), which are decoded for the
+                comparison; `actions` (B,T,A) and `action_mask` (B,T); perhaps `states` (B,T,S) and `state_mask` (B,T).
             generator: draws the noise.
         """
         if "latents" in batch:
@@ -78,7 +78,7 @@ class DynamicsEvaluation:
             self._show(pixels[:, :-horizon], {"real": real, "dream": dreamed, "other actions": misled})
 
     def _show(self, context: torch.Tensor, columns: dict[str, torch.Tensor]) -> None:
-        """Make the image and the video of the first two windows, from the context (B,T,3,H,W) and what follows, by title."""
+        """Make image and video of the first two windows, from the context (B,T,3,H,W) and what follows, by title."""
         shown = range(min(2, len(context)))
         self.image = image_grid([frames[window] for window in shown for frames in columns.values()])
         for window in shown:
@@ -100,15 +100,15 @@ class DynamicsEvaluation:
         self.windows += len(latents)
 
     def _dream(self, clips: Clips, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the dreamed frames of each window (B,horizon,3,H,W), and their states (B,horizon,S) if there are any."""
+        """Return the dreamed frames of each window (B,horizon,3,H,W), and perhaps their states (B,horizon,S)."""
         context, dreamed = clips.latents[:, : clips.num_context_frames], dream_clips(self.dynamics, clips, generator)
         latents = torch.cat([context.float(), dreamed.latents], dim=1)
         return self.tokenizer.decode(latents).pixel_values_videos[:, clips.num_context_frames :], dreamed.states
 
     def values(self) -> dict[str, float]:
-        """Return the metrics: the flow loss, the quality of the first and the last dreamed frame, the PSNR of repeating the
-        last real frame instead, and the ratio of the error with another window's actions to that with the real ones; of a
-        state, the error in percent of the range, and that of repeating the last real state."""
+        """Return the metrics: the flow loss, the quality of the first and the last dreamed frame, the PSNR of
+        repeating the last real frame instead, and the ratio of the error with another window's actions to that with
+        the real ones; of a state, the error in percent of the range, and that of repeating the last real state."""
         values = {"eval_flow_loss": self.flow / self.windows}
         horizon = self.dreamed.scores()["mse"].shape[1]
         for step in sorted({1, horizon}):

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from ..adapters import save_adapter
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
+from ..data.action_data import without_rounding_noise
 from ..data.shards import STATISTICS
 from ..image_metrics import load_lpips
 from ..losses import (
@@ -28,7 +29,7 @@ from ..losses import (
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..modeling_dreamer_world import DreamerWorldModel
-from ..scheduling_shortcut import CONTEXT_SIGNAL_LEVEL, signal_level_id
+from ..scheduling_shortcut import signal_level_id
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import DynamicsArguments
@@ -43,7 +44,7 @@ from .randomness import RowNumbers, seeded_generator
 from .verdicts import History, dynamics_verdict
 
 EVALUATION = 1_000_000
-"""Takes the place of a kind of batch in seeds: all evaluations use the same draws, which differ from those of training."""
+"""Takes the place of a kind of batch in seeds: all evaluations use the same draws, and training uses others."""
 OWN_CONTEXT = 2_000_000
 """Likewise, for the choice of the windows whose context is predicted by the model."""
 
@@ -100,8 +101,7 @@ class DynamicsObjective:
             **({} if data.fps is None else {"fps": data.fps}),
             **self.arguments.model_values(),
         }
-        # The statistics of the data also hold the number of actions that they were computed from.
-        stats = data.action_stats and {name: data.action_stats[name] for name in STATISTICS}
+        stats = _statistics(data.action_stats)
         labels = {name: getattr(data, name) for name in ("action_names", "action_units", "relative_actions")}
         described = {"action_stats": stats, **labels} | values
         if self.arguments.run.pretrained:
@@ -109,8 +109,7 @@ class DynamicsObjective:
             check_state_fits(model, self.arguments.run.pretrained, data.state_dim)
             return model
         if self.options.learn_state and data.state_dim:
-            stats = data.state_stats and {name: data.state_stats[name] for name in STATISTICS}
-            described |= {"state_dim": data.state_dim, "state_stats": stats}
+            described |= {"state_dim": data.state_dim, "state_stats": _statistics(data.state_stats)}
             described |= {name: getattr(data, name) for name in ("state_names", "state_units")}
         knows_coarse_steps = self.options.bootstrap_fraction > 0
         return DreamerDynamicsModel(DreamerDynamicsConfig(step_size_conditioning=knows_coarse_steps, **described))
@@ -177,12 +176,17 @@ class DynamicsObjective:
             is_own = torch.rand((), generator=generator) < self.options.own_context_fraction
             drawn = torch.randint(first, length + 1, (), generator=generator)
             num_real.append(int(drawn) if is_own else length)
-        level = signal_level_id(CONTEXT_SIGNAL_LEVEL, self.model.config.num_signal_levels)
         num_real = torch.tensor(num_real, device=self.device)
-        is_sharded = isinstance(model, FSDPModule)
         twice = slice(0, 2 * length)
         given = () if of_state is None else (of_state[0], *(part[:, twice] for part in of_state[1:]))
-        return predicted_context(model, *windows, noise[:, twice], num_real, level, is_sharded, *given)
+        settings = self._context_level_id, isinstance(model, FSDPModule)
+        return predicted_context(model, *windows, noise[:, twice], num_real, *settings, *given)
+
+    @property
+    def _context_level_id(self) -> int:
+        """Index of the signal level that rollouts of the model give to the frames before."""
+        level = self.model.generation_config.context_signal_level
+        return signal_level_id(level, self.model.config.num_signal_levels)
 
     def _latents(self, batch: Batch) -> torch.Tensor:
         """Return the clean latents (B,T,N,C) of a batch, stored or encoded now."""
@@ -201,8 +205,8 @@ class DynamicsObjective:
         num_drawn = shape[0] - length if copies else shape[0]
         drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, generator.device)
         if copies:
-            level, first = signal_level_id(CONTEXT_SIGNAL_LEVEL, levels), self.options.num_context_frames
-            drawn = prepend_context(*drawn, length, level, self.options.pure_noise_fraction, generator, first)
+            first, fraction = self.options.num_context_frames, self.options.pure_noise_fraction
+            drawn = prepend_context(*drawn, length, self._context_level_id, fraction, generator, first)
         else:
             drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool)
         return *drawn, torch.randn(shape, generator=generator)
@@ -210,8 +214,8 @@ class DynamicsObjective:
     def _draw_state(self, num_frames: int, length: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Draw for the states of one row: noise (num_frames,S), and which frames show theirs, (num_frames,) bool.
 
-        The first frames may not: those of the context, if the `length` frames of the window are copied. Nothing is drawn
-        for a world without a state.
+        The first frames may not: those of the context, if the `length` frames of the window are copied. Nothing is
+        drawn for a world without a state.
         """
         if not self.model.config.state_dim:
             return ()
@@ -230,8 +234,9 @@ class DynamicsObjective:
         return num_rows * (passes * one_pass + context + encoding)
 
     def evaluate(self, model: DreamerDynamicsModel) -> Evaluation:
-        """See `Objective` and `DynamicsEvaluation`; the image holds, for each of two windows, a row of real frames, one of
-        dreamed frames, and one of frames dreamed with the actions of another window; the video shows them side by side."""
+        """See `Objective` and `DynamicsEvaluation`; the image holds, for each of two windows, a row of real frames,
+        one of dreamed frames, and one of frames dreamed with the actions of another window; the video shows them side
+        by side."""
         evaluation = DynamicsEvaluation(model, self.tokenizer, self.perceptual)
         for number, batch in enumerate(self.eval_batches):
             batch = {name: value.to(self.device) for name, value in batch.items()}
@@ -239,7 +244,7 @@ class DynamicsObjective:
         return Evaluation(evaluation.values(), {"real_dreamed_misled": evaluation.image}, evaluation.video)
 
     def save(self, folder: Path, model: DreamerDynamicsModel, state_dict: dict[str, torch.Tensor]) -> None:
-        """See `Objective`; writes a `DreamerWorldModel` folder with its processor, or a PEFT adapter, and start frames."""
+        """See `Objective`; writes a `DreamerWorldModel` with its processor, or a PEFT adapter, and start frames."""
         decode = self._decoded if self.test_data.image_size is None else None
         save_start_frames(folder, starts_from_dataset(self.test_data, self.options.num_start_frames, decode=decode))
         if has_adapter(model):
@@ -262,13 +267,19 @@ class DynamicsObjective:
         return dynamics_verdict(values, history)
 
 
+def _statistics(stats: dict | None) -> dict | None:
+    """Return statistics of data as a config holds them: without the number of vectors that they were computed from."""
+    stats = stats and without_rounding_noise(stats)
+    return stats and {name: stats[name] for name in STATISTICS if name in stats}
+
+
 def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
     """Load the frozen tokenizer that latents come from.
 
     Raises:
         FileNotFoundError: there is no model at the path.
-        ValueError: the path holds another kind of model, or the tokenizer takes frames of another size than the data's or
-            did not make the data's latents.
+        ValueError: the path holds another kind of model, or the tokenizer takes frames of another size than the data's
+            or did not make the data's latents.
     """
     tokenizer = load_model(path, TOKENIZER).eval().requires_grad_(False)
     if data.image_size is None:
@@ -280,7 +291,7 @@ def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
     elif tokenizer.config.frame_size != data.image_size:
         ours, theirs = ("x".join(map(str, size)) for size in (tokenizer.config.frame_size, data.image_size))
         raise ValueError(
-            f"the tokenizer {path} takes frames of {ours} pixels (height x width) but the data has {theirs}: convert the "
-            "data at that size, or train a tokenizer on this data."
+            f"the tokenizer {path} takes frames of {ours} pixels (height x width) but the data has {theirs}: convert "
+            "the data at that size, or train a tokenizer on this data."
         )
     return tokenizer

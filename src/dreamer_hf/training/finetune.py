@@ -5,11 +5,12 @@ from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..adapters import ACTION_KEYS, add_lora, replace_action_encoder
 from ..configuration_dreamer import DreamerWorldConfig
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
+from ..weight_files import read_config, verify_weights
 from ..worlds import resolve_model
 from .arguments import DynamicsArguments
 
@@ -28,17 +29,19 @@ def load_model(path: str, model_type: Literal["dreamer_tokenizer", "dreamer_dyna
 
     Raises:
         FileNotFoundError: there is no model at the path.
-        ValueError: the path holds another kind of model.
+        OSError: its weights are damaged, or not those that were saved.
+        ValueError: the path holds another kind of model, or weights are missing.
     """
     name, path = model_type.removeprefix("dreamer_"), resolve_model(path)
     try:
-        found = AutoConfig.from_pretrained(path).model_type
-    except (OSError, ValueError) as error:
+        found = read_config(path).get("model_type")
+    except OSError as error:
         raise FileNotFoundError(
             f"there is no {name} at {path}: give the folder of a trained one, or a Hub repository."
         ) from error
     if found not in (model_type, DreamerWorldConfig.model_type):
         raise ValueError(f"{path} holds a {found}, not a {name}: give the folder of a trained {name}.")
+    verify_weights(path)
     model = AutoModel.from_pretrained(path, dtype=torch.float32)
     return model if found == model_type else getattr(model, name)
 
@@ -113,8 +116,8 @@ def check_state_fits(model: DreamerDynamicsModel, path: str, state_dim: int) -> 
     if ours and state_dim and ours != state_dim:
         names = f" ({', '.join(model.config.state_names)})" if model.config.state_names else ""
         raise ValueError(
-            f"the model at {path} has a state of width {ours}{names}, but the data have one of width {state_dim}: give "
-            "data of that width, or start from new weights without --pretrained."
+            f"the model at {path} has a state of width {ours}{names}, but the data have one of width {state_dim}: "
+            "give data of that width, or start from new weights without --pretrained."
         )
 
 

@@ -1,7 +1,8 @@
 """Floating-point operations of the models, counted from their configs.
 
-A multiplication and an addition are two operations. Matrix products, convolutions and attention count; norms, activations,
-masks and optimizers do not, as is usual. Attention counts all pairs of query and key that are computed, masked or not.
+A multiplication and an addition are two operations. Matrix products, convolutions and attention count; norms,
+activations, masks and optimizers do not, as is usual. Attention counts all pairs of query and key that are computed,
+masked or not.
 
 Shapes: T frames, N tokens of a frame, M of them that are used, D hidden size.
 """

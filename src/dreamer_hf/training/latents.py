@@ -83,8 +83,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Encode a folder of shards once with a frozen tokenizer: dynamics training then reads latents instead "
-        "of frames. The latents carry the tokenizer's fingerprint; training refuses them with any other tokenizer.",
+        description="Encode a folder of shards once with a frozen tokenizer: dynamics training then reads latents "
+        "instead of frames. They carry the fingerprint of the tokenizer; training refuses them with any other one.",
     )
     parser.add_argument("--tokenizer", required=True, help="tokenizer or world: a folder or a Hub repository")
     parser.add_argument("--data_dir", required=True, help="shard folder of frames")

@@ -177,8 +177,8 @@ def _actions(config: PreTrainedConfig) -> str:
         else "the action recorded together with frame i"
     )
     text = (
-        f"Each frame takes {config.action_dim} raw numbers, in the units of the data below; the model normalizes them. "
-        f"`actions[:, i]` is {meaning}."
+        f"Each frame takes {config.action_dim} raw numbers, in the units of the data below; the model normalizes "
+        f"them. `actions[:, i]` is {meaning}."
     )
     if config.action_stats is None:
         return text

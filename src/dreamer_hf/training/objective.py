@@ -57,7 +57,7 @@ class Objective(Protocol):
         """Yield batches of this process on its device, without end, from the first batch of an optimizer step on."""
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
-        """Return loss terms, and further values to log (NaN if the batch has none of the kind); means over the batch."""
+        """Return loss terms and other values to log (NaN if the batch has none of the kind), means over the batch."""
 
     def flops(self, num_rows: int, num_frames: int, step: int) -> float:
         """Return the expected operations of forward and backward passes for a batch, see `flops`."""

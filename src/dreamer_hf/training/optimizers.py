@@ -90,15 +90,15 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], arguments: Optimi
 
 
 BATCH_ELEMENTS = 2**24
-"""Largest number of matrix elements that are orthogonalized together (64 MB in float32), to bound the memory of updates."""
+"""Largest number of matrix elements to orthogonalize together (64 MB in float32), to bound the memory of updates."""
 
 
 class BatchedMuon(torch.optim.Muon):
     """`torch.optim.Muon` for all matrices of one shape at a time, with the same arguments and interchangeable state.
 
-    Small matrices are faster in a stack than one after another. The Newton-Schulz iterations run in bfloat16 on a GPU, as
-    in PyTorch, and in float32 elsewhere, which is more exact and, on processors without bfloat16 matrix units, twice as
-    fast.
+    Small matrices are faster in a stack than one after another. The Newton-Schulz iterations run in bfloat16 on a GPU,
+    as in PyTorch, and in float32 elsewhere, which is more exact and, on processors without bfloat16 matrix units,
+    twice as fast.
     """
 
     @torch.no_grad()
@@ -180,15 +180,15 @@ def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
 
 
 NUM_GRAPHS = 64
-"""Number of compiled graphs that all layers may have: for every width and kind of attention, with and without gradient, and
-for every shape of batch. PyTorch's own limit is 8."""
+"""Number of compiled graphs that all layers may have: for every width and kind of attention, with and without
+gradient, and for every shape of batch. PyTorch's own limit is 8."""
 
 
 def compile_layers(model: nn.Module) -> None:
     """Compile every layer in place, when it is first called.
 
-    Layers of the same kind share their code, so that 32 compile as fast as 3. The first shape of batch gets specialized
-    code and later ones share dynamic code, so that a resumed run is equal only up to rounding.
+    Layers of the same kind share their code, so that 32 compile as fast as 3. The first shape of batch gets
+    specialized code and later ones share dynamic code, so that a resumed run is equal only up to rounding.
 
     Args:
         model: holds `DreamerLayer`s, which adapters may have wrapped.

@@ -42,8 +42,8 @@ class FinishedRun:
 def write_final_folder(folder: Path, run: FinishedRun) -> None:
     """Fill an empty folder with everything that `from_pretrained`, with or without this package, and readers need.
 
-    With `ema_decay` the folder's weights are the averaged ones, which were evaluated; those of the last step are saved as
-    the variant `non_ema`.
+    With `ema_decay` the folder's weights are the averaged ones, which were evaluated; those of the last step are saved
+    as the variant `non_ema`.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -126,7 +126,7 @@ def upload(arguments: TrainingArguments, names: list[str]) -> str:
         )
     except HUB_ERRORS as error:
         raise OSError(
-            f"{arguments.run.hub_model_id} cannot be written ({first_line(error)}): the model is in {arguments.run.output_dir}, "
-            "and the same command with --resume_from_checkpoint latest tries again."
+            f"{arguments.run.hub_model_id} cannot be written ({first_line(error)}): the model is in "
+            f"{arguments.run.output_dir}, and the same command with --resume_from_checkpoint latest tries again."
         ) from error
     return commit.commit_url

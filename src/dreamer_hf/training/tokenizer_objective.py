@@ -68,8 +68,8 @@ class TokenizerObjective:
             model = load_for_finetuning(arguments.run.pretrained, TOKENIZER, values)
             model.encoder.requires_grad_(not arguments.objective.freeze_encoder)
             return model
-        # Pixels are scaled by the data's own statistics, without which small tokenizers stay at the mean image. A channel
-        # that never changes cannot scale anything: one gray level is the smallest deviation.
+        # Pixels are scaled by the data's own statistics, without which small tokenizers stay at the mean image. A
+        # channel that never changes cannot scale anything: one gray level is the smallest deviation.
         mean, std = frames.mean(dim=(0, 2, 3)), frames.std(dim=(0, 2, 3)).clamp(min=1 / 255)
         return DreamerTokenizerModel(
             DreamerTokenizerConfig(image_mean=mean.tolist(), image_std=std.tolist(), **values)
@@ -80,14 +80,14 @@ class TokenizerObjective:
         return self.stream.batches(start_step)
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
-        """See `Objective`; the terms are `mse`, `lpips` if its weights are on this machine, and `pyramid` on request."""
+        """See `Objective`; the terms are `mse`, `lpips` if its weights are here, and `pyramid` on request."""
         pixels = to_unit_range(batch["pixel_values_videos"])
         mask, noise = self._corruption(rows, pixels.shape[1])
         reconstruction = model(pixels, patch_mask=mask, latent_noise=noise).reconstruction
         return tokenizer_loss_terms(reconstruction, pixels, self.perceptual, self.pyramid), {}
 
     def _corruption(self, rows: RowNumbers, num_frames: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Return a patch mask (B,T,N_p) and latent noise (B,T,N_z,d_z) for a batch, None for what the run does not use."""
+        """Return a patch mask (B,T,N_p) and latent noise (B,T,N_z,d_z) for a batch; None for what the run lacks."""
         masks, noises = [], []
         for _, generator in rows.generators(self.device):
             if self.model.config.max_mask_ratio > 0:

@@ -193,7 +193,8 @@ class Trainer:
         seconds = per_flop * np.mean([self._expected_flops(step) for step in sample]) if len(sample) else 0.0
         rest = (last - self.step) * seconds
         if minutes is None or self.seconds + rest < 60 * minutes:
-            return f"about {format_duration(rest)} left for {last - self.step:,} steps on this machine, without evaluations"
+            left = f"about {format_duration(rest)} left for {last - self.step:,} steps"
+            return f"{left} on this machine, without evaluations"
         steps = self.step + int((60 * minutes - self.seconds) / seconds)
         return f"--max_train_minutes ends this run after {minutes:g} minutes, at about step {steps:,} on this machine"
 
@@ -204,7 +205,7 @@ class Trainer:
         return per_batch * self.arguments.optimizer.gradient_accumulation_steps
 
     def _profiler(self) -> AbstractContextManager:
-        """Return what records `--profile` steps of the main process; the trace opens in chrome://tracing or Perfetto."""
+        """Return the recorder of `--profile` steps of the main process; chrome://tracing and Perfetto open traces."""
         if self.arguments.run.profile is None or not self.accelerator.is_main_process:
             return nullcontext()
         activities = [ProfilerActivity.CPU]
@@ -317,12 +318,12 @@ class Trainer:
         shown = ", ".join(map(str, episodes[:MAX_NAMED_EPISODES]))
         more = f" and {len(episodes) - MAX_NAMED_EPISODES} more" if len(episodes) > MAX_NAMED_EPISODES else ""
         raise ValueError(
-            f"the loss or its gradient is not a finite number at step {self.step + 1}, on the episodes {shown}{more} (as "
-            f"the shards count them); {last}: look for NaN in these episodes, or lower --learning_rate."
+            f"the loss or its gradient is not a finite number at step {self.step + 1}, on the episodes {shown}{more} "
+            f"(as the shards count them); {last}: look for NaN in these episodes, or lower --learning_rate."
         )
 
     def _agreed(self, seconds: float) -> float:
-        """Return one duration for all processes, which must stop at the same step; only a time limit makes it matter."""
+        """Return one duration for all processes: with a time limit, they must stop at the same step."""
         if self.arguments.run.max_train_minutes is None:
             return seconds
         return float(self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean"))
@@ -386,8 +387,8 @@ class Trainer:
     def _finish(self, evaluation: Evaluation) -> list[str]:
         weights = self.accelerator.get_state_dict(self.model)
         training = (
-            f"{self.step:,} steps of {self._state().rows_per_step} rows in {self.seconds / 60:.1f} minutes. The options are "
-            f"in `{ARGUMENTS_FILE}`, the curves in `{self.log.path.name}`."
+            f"{self.step:,} steps of {self._state().rows_per_step} rows in {self.seconds / 60:.1f} minutes. The "
+            f"options are in `{ARGUMENTS_FILE}`, the curves in `{self.log.path.name}`."
         )
         run = FinishedRun(self.objective, self.arguments, self._final_model(), weights, evaluation, training)
         names = []

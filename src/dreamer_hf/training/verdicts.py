@@ -1,8 +1,9 @@
-"""What the metrics of a finished run mean: is the model good enough, and if not, how much longer would it have to train?
+"""What the metrics of a finished run mean: is the model good enough, and if not, how much longer would it have to
+train?
 
 The thresholds are those of models that were tried (docs/decisions): tokenizers 9 dB or more above the mean image
-gave worlds whose objects kept their shape, and dynamics models 3 dB above repeating the last frame, with 1.6 times the error
-under other actions, could be steered.
+gave worlds whose objects kept their shape, and dynamics models 3 dB above repeating the last frame, with 1.6 times the
+error under other actions, could be steered.
 """
 
 import math
@@ -17,8 +18,8 @@ SHARP_MARGIN = 9.0
 MOVING_MARGIN = 3.0
 """Decibels above repeating the last frame from which on a dream shows what moves."""
 IGNORED_RATIO, FOLLOWED_RATIO = 1.15, 1.6
-"""Error under other actions, relative to that under the real ones, up to which actions are ignored, and from which on they
-are followed."""
+"""Error under other actions, relative to that under the real ones, up to which actions are ignored, and from which on
+they are followed."""
 LONGEST = 20
 """Factor on the steps above which an extrapolation says nothing."""
 
@@ -34,9 +35,10 @@ def tokenizer_verdict(values: dict[str, float], history: History) -> str:
     margin = ours - floor
     text = f"held-out reconstruction {ours:.2f} dB, against {floor:.2f} dB for the mean image."
     if margin < PLATEAU_MARGIN:
+        means = "has not even learned the background" if margin < 0 else "has learned only the background"
         return (
-            f"{text}\nwarning: {margin:.1f} dB above the mean image means that this tokenizer has learned only the "
-            "background. Train longer, or with another --learning_rate (docs/decisions/0001)."
+            f"{text}\nwarning: {_distance(margin)} the mean image means that this tokenizer {means}. "
+            "Train longer, or with another --learning_rate (docs/decisions/0001)."
         )
     if margin < SHARP_MARGIN:
         curve = [(line["step"], line["eval_psnr"]) for line in history if "eval_psnr" in line]
@@ -50,13 +52,13 @@ def dynamics_verdict(values: dict[str, float], history: History) -> str:
     last = max(int(name.rsplit("_", 1)[1]) for name in values if name.startswith("eval_repeat_psnr_"))
     ratio = values["eval_action_shuffle_ratio"]
     text = (
-        f"held-out dream: first frame {values['eval_psnr_1']:.2f} dB, against {values['eval_repeat_psnr_1']:.2f} dB for "
-        f"repeating the last real one; frame {last} {values[f'eval_psnr_{last}']:.2f} dB, against "
-        f"{values[f'eval_repeat_psnr_{last}']:.2f} dB; with the actions of another window its error is {ratio:.2f} times "
-        "as large."
+        f"held-out dream: first frame {values['eval_psnr_1']:.2f} dB, against {values['eval_repeat_psnr_1']:.2f} dB "
+        f"for repeating the last real one; frame {last} {values[f'eval_psnr_{last}']:.2f} dB, against "
+        f"{values[f'eval_repeat_psnr_{last}']:.2f} dB; with the actions of another window its error is {ratio:.2f} "
+        "times as large."
     )
     margin = values[f"eval_psnr_{last}"] - values[f"eval_repeat_psnr_{last}"]
-    repeated = f"{abs(margin):.1f} dB {'above' if margin >= 0 else 'below'} repeating the last frame"
+    repeated = f"{_distance(margin)} repeating the last frame"
     if ratio < IGNORED_RATIO:
         follows = "it hardly follows the actions yet"
     else:
@@ -66,6 +68,10 @@ def dynamics_verdict(values: dict[str, float], history: History) -> str:
     curve = [(line["step"], line[f"eval_psnr_{last}"]) for line in history if f"eval_psnr_{last}" in line]
     advice = longer(curve, values[f"eval_repeat_psnr_{last}"] + MOVING_MARGIN)
     return f"{text}\n{repeated}, and {follows}: not good enough to play; {advice}."
+
+
+def _distance(margin: float) -> str:
+    return f"{abs(margin):.1f} dB {'above' if margin >= 0 else 'below'}"
 
 
 def longer(curve: list[tuple[int, float]], target: float) -> str:

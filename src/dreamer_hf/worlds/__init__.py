@@ -25,7 +25,8 @@ def shipped_world(name: str = "pusht-tiny") -> Path:
 def resolve_model(model: str | os.PathLike) -> str:
     """Return the folder or Hub repository that `model` stands for.
 
-    A local folder comes first, then the name of a shipped world. Anything else is a Hub repository and stays unchanged.
+    A local folder comes first, then the name of a shipped world. Anything else is a Hub repository and stays
+    unchanged.
     """
     model = str(model)
     return str(_FOLDER / model) if model in shipped_worlds() and not os.path.exists(model) else model

@@ -1,4 +1,4 @@
-"""What a LeRobotDataset says about itself: where it lies, its `meta/info.json`, and the names and units of its features."""
+"""What a LeRobotDataset says about itself: its place, its `meta/info.json`, names and units of its features."""
 
 import json
 import math
@@ -17,7 +17,8 @@ def read_info(root: Path, repo_id: str) -> dict:
     """Read `meta/info.json` of a v3.0 dataset.
 
     Raises:
-        FileNotFoundError, ValueError: no dataset there, damaged, or of an older format (the message says how to migrate).
+        FileNotFoundError, ValueError: no dataset there, damaged, or of an older format (the message says how to
+            migrate).
     """
     path = Path(root) / INFO_PATH
     if not path.is_file():
@@ -45,8 +46,8 @@ def migration_advice(version: str, root: Path, repo_id: str) -> str:
     """Return how to bring a dataset of an older format to v3.0: a command that neither looks elsewhere nor uploads."""
     if not version.startswith("v2.1"):
         return (
-            "lerobot of today migrates v2.1 only, so bring it to v2.1 with an older one first (0.3.3 has the step from "
-            "v2.0), then to v3.0."
+            "lerobot of today migrates v2.1 only, so bring it to v2.1 with an older one first (0.3.3 has the step "
+            "from v2.0), then to v3.0."
         )
     is_download = "snapshots" in Path(root).parts  # Only its metadata is here.
     folder = Path(root.name if not is_download else f"{repo_id.rpartition('/')[2]}-v3")

@@ -136,8 +136,8 @@ class LeRobotSource:
         image_key, action_key, episodes, revision, state_key: see `LeRobotSelection`.
 
     Raises:
-        FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names those
-            that exist).
+        FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names
+            those that exist).
     """
 
     root: Path
@@ -248,8 +248,8 @@ class LeRobotSource:
             return
         if not self._is_video(camera):
             raise ValueError(
-                f"{camera} of {self.repo_id} is a depth map, whose values do not fit into frames of 8 bits per channel: "
-                "choose another camera."
+                f"{camera} of {self.repo_id} is a depth map, whose values do not fit into frames of 8 bits per "
+                "channel: choose another camera."
             )
         logger.warning(f"{camera} of {self.repo_id} is a depth map: its video is stored as gray frames of 8 bits")
 
@@ -268,8 +268,8 @@ class LeRobotSource:
         promised, numbers = self.info.get("total_episodes"), arrays["episode_index"]
         if len(table) != (len(table) if promised is None else promised) or len(np.unique(numbers)) < len(table):
             raise ValueError(
-                f"{self.root}/{INFO_PATH} promises {promised} episodes, but meta/episodes lists {len(table)}, or lists "
-                "some twice: finalize or download the dataset again."
+                f"{self.root}/{INFO_PATH} promises {promised} episodes, but meta/episodes lists {len(table)}, or "
+                "lists some twice: finalize or download the dataset again."
             )
         if np.any(arrays["length"] < 1) or not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError(f"{folder} lists an episode without frames, or an impossible time: {AGAIN}.")
@@ -346,8 +346,8 @@ class LeRobotSource:
         length = self._length(number)
         if len(frames) != length:
             raise ValueError(
-                f"{path} holds {len(frames)} frames of episode {number}, but the dataset's metadata promises {length}: "
-                f"{AGAIN}."
+                f"{path} holds {len(frames)} frames of episode {number}, but the dataset's metadata promises "
+                f"{length}: {AGAIN}."
             )
         expected = np.arange(length)
         if frames[0] < 0 or np.array_equal(frames, expected):

@@ -119,7 +119,7 @@ class RldsSource:
         self.state = StateInfo(state_key, *_describe(self._state_keys, specs)) if state_key else None
 
     def _records(self, numbers: Sequence[int]):
-        """Yield, for each episode, its number and a function that reads its record; files are opened once, in order."""
+        """Yield the number of each episode and a function that reads its record; files are opened once, in order."""
         start = 0
         for part in self._ranges:
             wanted = [number for number in numbers if start <= number < start + part.count]
@@ -130,7 +130,7 @@ class RldsSource:
             start += part.count
 
     def _kept_images(self, parse, number: int, frame_step: int, vectors: tuple[list, list]) -> Iterator[np.ndarray]:
-        """Yield the images of the kept steps and append the actions and states of all steps to `vectors`; raise `CorruptRecord`."""
+        """Yield the images of the kept steps and append actions and states of all to `vectors`; or `CorruptRecord`."""
         steps = parse()
         for position in range(len(steps)):
             where = f"episode {number}, step {position}"

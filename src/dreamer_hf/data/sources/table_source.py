@@ -78,8 +78,8 @@ class VectorColumns:
         vector = np.concatenate([part.ravel() for part in parts])
         if len(vector) != (self.width or len(vector)):
             raise ValueError(
-                f"{where}: the {self.kind} has {len(vector)} values, earlier ones have {self.width}: repair it, or leave "
-                "the episode out with --episodes."
+                f"{where}: the {self.kind} has {len(vector)} values, earlier ones have {self.width}: repair it, or "
+                "leave the episode out with --episodes."
             )
         return vector
 
@@ -105,8 +105,8 @@ class VectorColumns:
 class TableSource:
     """Rows of a `datasets` dataset as episodes; an `EpisodeSource`.
 
-    With an image column, a row is a frame, and successive rows with the same value in the episode column are an episode.
-    With a video column, a row is a whole episode, and its action column holds a list of actions.
+    With an image column, a row is a frame, and successive rows with the same value in the episode column are an
+    episode. With a video column, a row is a whole episode, and its action column holds a list of actions.
 
     Args:
         dataset: a `Dataset`, or an `IterableDataset` (read once, from its start).

@@ -19,8 +19,8 @@ VIDEO_SUFFIXES = (".mp4", ".gif", ".mov", ".mkv", ".webm", ".avi", ".h264")
 class VideoSource:
     """Every video in a folder and its subfolders, in the order of their names, as an episode; an `EpisodeSource`.
 
-    The actions of `clip.mp4` are read from `clip.npy`, an array (frames, action_dim), or `clip.csv`, one row per frame,
-    which may start with a row of names. A video without either is unlabeled. Hidden files are left out.
+    The actions of `clip.mp4` are read from `clip.npy`, an array (frames, action_dim), or `clip.csv`, one row per
+    frame, which may start with a row of names. A video without either is unlabeled. Hidden files are left out.
 
     Frames at uneven times are sampled by time at `fps`: then there is one row of actions per sample.
 

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
+from .command_options import ConverterOptions
 from .conversion_options import ConversionOptions, JobOptions, available_cores
 from .convert import convert
-from .converter_options import ConverterOptions
 from .frame_transform import FrameTransform
 from .shards import METADATA_NAME
 

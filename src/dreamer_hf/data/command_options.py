@@ -43,7 +43,7 @@ class ConverterOptions:
         (),
         group=STORAGE,
         metavar="DIM",
-        help="Treat these dimensions (or `all`) as displacements: with --target_fps, add up those between kept frames.",
+        help="Treat these dimensions (or `all`) as displacements: --target_fps adds up those between kept frames.",
     )
     compression: str = option(
         "zstd",
@@ -83,8 +83,8 @@ class LeRobotOptions(ConverterOptions):
     action_key: str = option("action", help="Take actions from this feature, or join several: a,b.")
     state_key: str | None = option(
         None,
-        help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to observation.state "
-        "if there is one.",
+        help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to "
+        "observation.state if there is one.",
     )
     episodes: str | None = option(None, help="Convert only these episodes, like 0:100 or 3,8,10:20. Defaults to all.")
 
@@ -107,8 +107,8 @@ class RldsOptions(ConverterOptions):
     action_key: str = option("action", help="Take actions from this feature, or join several: a,b.")
     state_key: str | None = option(
         None,
-        help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to observation/state "
-        "if there is one.",
+        help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to "
+        "observation/state if there is one.",
     )
     fps: float | None = option(None, help="Frame rate of the dataset, which does not specify it.")
     episodes: str | None = option(None, help="Convert only these episodes of the split, like 0:100. Defaults to all.")
