@@ -326,6 +326,7 @@ class DynamicsConfig(TransformerConfig):
     state_dim: int = 0  # s; 0: the world has no state (it has none in the paper)
     num_state_tokens: int = 1
     state_stats: dict | None = None  # "mean" and "std" of every component
+    camera_names: list[str] | None = None  # of several cameras, whose latents stand next to each other
 
 
 class PlainActionEncoder(nn.Module):
@@ -395,6 +396,8 @@ class PlainDynamics(nn.Module):
         super().__init__()
         self.config, width = config, config.hidden_size
         self.latent_embed = linear(config.latent_dim, width)
+        cameras = len(config.camera_names or [])
+        self.camera_embeddings = nn.Parameter(torch.randn(cameras, width)) if cameras > 1 else None
         self.register_tokens = nn.Parameter(torch.randn(config.num_register_tokens, width))
         self.step_size_embedding = nn.Embedding(config.num_signal_levels.bit_length(), width)
         self.signal_level_embedding = nn.Embedding(config.num_signal_levels, width)
@@ -414,8 +417,12 @@ class PlainDynamics(nn.Module):
         """
         batch, frames, count = latents.shape[:3]
         control = torch.cat([self.step_size_embedding(step_ids), self.signal_level_embedding(signal_ids)], dim=-1)
+        latent_tokens = self.latent_embed(latents)
+        if self.camera_embeddings is not None:
+            by_camera = latent_tokens.unflatten(2, (len(self.camera_embeddings), -1))
+            latent_tokens = (by_camera + self.camera_embeddings[:, None]).flatten(2, 3)
         tokens = [
-            self.latent_embed(latents),
+            latent_tokens,
             *([] if self.state_coder is None else [self.state_coder(*states)]),
             self.register_tokens.expand(batch, frames, -1, -1),
             self.control_proj(control)[:, :, None],

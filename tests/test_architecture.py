@@ -17,6 +17,7 @@ MAX_LINES = 500
 
 FLOORS = (
     {
+        "camera_views",
         "configuration_base",
         "configuration_dreamer",
         "scheduling_shortcut",

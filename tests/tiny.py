@@ -204,6 +204,8 @@ def tiny_world(tokenizer_changes=None, dynamics_changes=None):
     return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics).eval()
 
 
+CAMERAS = {"camera_names": ["front", "wrist"], "num_latent_tokens": 6}
+"""Fields of a dynamics config with two cameras of three latent tokens each."""
 STATE = {
     "state_dim": 3,
     "num_state_tokens": 2,
@@ -283,15 +285,18 @@ def write_moving_square(
     size: int = 16,
     width: int | None = None,
     with_state: bool = False,
+    camera_names: list[str] | None = None,
 ) -> Path:
     """Episodes of a bright square that each action moves by whole pixels, in frames of `size` x `width` (`size`).
 
-    Its state, if asked for, is where the square is, in pixels; the last episode has none.
+    Its state, if asked for, is where the square is, in pixels; the last episode has none. Of two cameras, the second
+    one shows the frames upside down.
     """
     sides = np.array([size, width or size])
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    with write_shard(folder / shard_name(0), action_dim=2, state_dim=2 if with_state else 0) as shard:
+    layout = {"state_dim": 2 if with_state else 0, "camera_names": camera_names}
+    with write_shard(folder / shard_name(0), action_dim=2, **layout) as shard:
         for episode in range(episodes):
             shard.begin_episode(episode)
             actions = rng.integers(-2, 3, (length, 2)).astype(np.float32)
@@ -302,12 +307,14 @@ def write_moving_square(
                 frame = np.full((*sides, 3), 30, np.uint8)
                 frame[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = (250, 200, 40)
                 shard.add_frame(frame)
+                if camera_names:
+                    shard.add_frame(frame[::-1], camera=1)
                 corner = np.clip(corner + action.astype(int), 0, sides - 4)
             has_state = with_state and episode < episodes - 1
             shard.end_episode(actions, np.array(corners, np.float32) if has_state else None)
         state_stats = shard.state_statistics.to_dict()
     stats = {"mean": [0.0, 0.0], "std": [1.4, 1.4], "min": [-2.0, -2.0], "max": [2.0, 2.0], "count": episodes * length}
-    labels = {"action_names": ["dy", "dx"], "action_units": ["px", "px"]}
+    labels = {"action_names": ["dy", "dx"], "action_units": ["px", "px"], "camera_names": camera_names}
     if with_state:
         labels |= {
             "state_shape": (2,),

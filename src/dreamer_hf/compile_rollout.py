@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .cache_dreamer import DreamerCache
+from .camera_views import decode_cameras
 
 if TYPE_CHECKING:  # PyTorch's compiler takes seconds to import
     from torch._dynamo.types import GuardFilterEntry
@@ -69,8 +70,8 @@ def dynamics_pass(
 
 
 def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:
-    """Decode latents (B,T,N_z,d_z) with a tokenizer into frames (B,T,3,H,W) in [0, 1], float32."""
-    return model.decode(latents, past_key_values=cache).pixel_values_videos
+    """Decode latents (B,T,N_z,d_z) with a tokenizer into frames (B,T,3,H,W) in [0, 1]; see `decode_cameras`."""
+    return decode_cameras(model, latents, cache)
 
 
 def compile_pass(function: FunctionType, model: nn.Module) -> Callable[..., torch.Tensor]:

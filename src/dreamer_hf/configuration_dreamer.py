@@ -278,7 +278,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         num_attention_heads (`int`, *optional*, defaults to 12): Number of query heads.
         num_hidden_layers (`int`, *optional*, defaults to 16): Number of layers, a multiple of `time_every`.
         num_latent_tokens (`int`, *optional*, defaults to 256): Number of latent tokens of a frame, N_z, as in the
-            tokenizer.
+            tokenizer; with several cameras, of all of them together.
         latent_dim (`int`, *optional*, defaults to 32): Number of channels of a latent token, d_z, as in the tokenizer.
         num_register_tokens (`int`, *optional*, defaults to 4): Number of learned extra tokens of a frame.
         num_action_tokens (`int`, *optional*, defaults to 1): Number of tokens that carry the action of a frame.
@@ -310,6 +310,8 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
             state, in the data's units. They enter and leave the network as `(state - mean) / std`; raw by default.
         state_names (`list[str]`, *optional*): Name of every component of the state.
         state_units (`list[str]`, *optional*): Unit of every component of the state, for people; `""` for none.
+        camera_names (`list[str]`, *optional*): Name of every camera of a world with several; one camera by default.
+            Each has an equal share of the latent tokens, in this order, and a learned embedding.
 
     Example:
 
@@ -352,6 +354,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     state_stats: dict[str, list[float | int]] | None = None
     state_names: list[str] | None = None
     state_units: list[str] | None = None
+    camera_names: list[str] | None = None
 
     def __post_init__(self, **kwargs):
         if self.fps is None or isinstance(self.fps, int):
@@ -367,6 +370,11 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     def categorical_action_indices(self) -> list[int]:
         """Positions of the categorical and binary components in the action vector."""
         return [i for i, classes in enumerate(self._action_classes()) if classes > 0]
+
+    @property
+    def num_cameras(self) -> int:
+        """Number of cameras, V."""
+        return len(self.camera_names) if self.camera_names else 1
 
     @property
     def num_output_tokens(self) -> int:
@@ -399,6 +407,13 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         lists = ["action_names", "action_units", "action_num_classes", "relative_actions"]
         check_components(self, "action_dim", lists, "action_stats")
         check_components(self, "state_dim", ["state_names", "state_units"], "state_stats")
+        if len(set(self.camera_names or ())) < len(self.camera_names or ()):
+            raise ValueError(f"expected a different name for each camera, got {self.camera_names}.")
+        if self.num_latent_tokens % self.num_cameras:
+            raise ValueError(
+                f"num_latent_tokens={self.num_latent_tokens} cannot be shared by {self.num_cameras} cameras: choose a "
+                "multiple of their number."
+            )
         if any(classes < 0 or classes == 1 or classes > 2**16 for classes in self._action_classes()):
             raise ValueError(
                 "expected action_num_classes to be 0 (continuous) or "
@@ -456,13 +471,18 @@ class DreamerWorldConfig(DreamerConfigMixin, PreTrainedConfig):
                 raise ValueError(
                     f"expected {name} to be a {kind.__name__}, got a {type(getattr(self, name)).__name__}."
                 )
-        for name in ("num_latent_tokens", "latent_dim"):
-            ours, theirs = getattr(self.tokenizer_config, name), getattr(self.dynamics_config, name)
+        cameras = {"num_latent_tokens": self.dynamics_config.num_cameras, "latent_dim": 1}
+        for name, factor in cameras.items():
+            ours, theirs = factor * getattr(self.tokenizer_config, name), getattr(self.dynamics_config, name)
             if ours != theirs:
                 raise ValueError(
-                    f"the tokenizer has {name}={ours} but the dynamics model has {theirs}: "
+                    f"the tokenizer has {name}={ours}{_for(factor)} but the dynamics model has {theirs}: "
                     "join a dynamics model with the tokenizer that it was trained on."
                 )
+
+
+def _for(num_cameras: int) -> str:
+    return "" if num_cameras == 1 else f" for {num_cameras} cameras"
 
 
 __all__ = ["DreamerDynamicsConfig", "DreamerTokenizerConfig", "DreamerTransformerConfig", "DreamerWorldConfig"]

@@ -14,6 +14,7 @@ FrameInput = Any
 """Frames as every public function takes them:
 
 - a tensor or NumPy array (B,T,3,H,W), of an integer type (0..255) or of floats in [0, 1], on any device;
+- for a world of several cameras, likewise (B,T,V,3,H,W);
 - a list of PIL images, one clip, which the video processor resizes to the model's frame size;
 - `StartFrames`, or the output of the video processor.
 """
@@ -49,11 +50,16 @@ def prepare_frames(frames: FrameInput, config, device: torch.device, check_range
     return to_unit_range(frames.to(device))
 
 
-def checked_frames(frames: FrameInput, config) -> torch.Tensor:
+def checked_frames(frames: FrameInput, config, camera_names: list[str] | None = None) -> torch.Tensor:
     """Return frames as a tensor (B,T,3,H,W), with the type, device and values that they have.
 
+    Args:
+        frames: see `FrameInput`.
+        config: the `DreamerTokenizerConfig`.
+        camera_names: those of a world with several cameras, whose frames are (B,T,V,3,H,W).
+
     Raises:
-        ValueError: frames of another shape or type.
+        ValueError: frames of another shape, type or number of cameras.
     """
     frames = getattr(frames, "pixel_values_videos", frames)
     if isinstance(frames, (list, tuple)):
@@ -61,7 +67,14 @@ def checked_frames(frames: FrameInput, config) -> torch.Tensor:
     if not isinstance(frames, torch.Tensor):
         frames = torch.tensor(np.asarray(frames))
     expected = (config.num_channels, *config.frame_size)
-    if frames.ndim != 5 or frames.shape[2:] != expected or frames.numel() == 0:
+    if camera_names:
+        expected = (len(camera_names), *expected)
+        if frames.ndim == 5 or (frames.ndim == 6 and frames.shape[2] != expected[0]):
+            raise ValueError(
+                f"the world has the cameras {', '.join(camera_names)}: expected frames of shape (B, T, "
+                f"{', '.join(map(str, expected))}), an image of each camera, got {tuple(frames.shape)}."
+            )
+    if frames.ndim != 2 + len(expected) or frames.shape[2:] != expected or frames.numel() == 0:
         raise ValueError(
             f"expected frames of shape (B, T, {', '.join(map(str, expected))}) with at least one row and one frame, "
             f"got {tuple(frames.shape)}; DreamerVideoProcessor resizes frames."

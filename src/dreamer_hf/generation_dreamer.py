@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers.utils import ModelOutput
 
+from .camera_views import decode_cameras, encode_cameras
 from .frame_inputs import (
     FrameInput,
     action_limits,
@@ -302,6 +303,10 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         settings = schedule, generator, context_noise, context_state_noise
         return DreamerRollout(self, DreamerLatentRollout(self.dynamics, context, *settings))
 
+    def _checked_frames(self, frames: FrameInput) -> torch.Tensor:
+        """Return context frames as a tensor, (B,C,3,H,W) or, with several cameras, (B,C,V,3,H,W)."""
+        return checked_frames(frames, self.config.tokenizer_config, self.config.dynamics_config.camera_names)
+
     @on_ordinary_tensors
     def make_context(
         self, pixel_values_videos: FrameInput, actions=None, action_mask=None, states=None, state_mask=None
@@ -313,14 +318,17 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         """
         actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
         states = context_states(pixel_values_videos, states, state_mask, self.config.dynamics_config)
-        frames, tokenizer = checked_frames(pixel_values_videos, self.config.tokenizer_config), self.tokenizer
+        frames, tokenizer = self._checked_frames(pixel_values_videos), self.tokenizer
+        num_cameras = self.config.dynamics_config.num_cameras
         num_needed = max(self.dynamics.transformer.reach, tokenizer.decoder.transformer.reach, 1)
         last = frames[:, -(num_needed + tokenizer.encoder.transformer.reach) :]
-        cache = tokenizer.new_encoder_cache(len(last))
+        cache = tokenizer.new_encoder_cache(len(last) * num_cameras)
         chunks = [last[:, chunk] for chunk in cache.chunks(last.shape[1])]
         # Without a cache one chunk is encoded as `encode` does it, bit for bit.
         cache = cache if len(chunks) > 1 else None
-        latents = torch.cat([tokenizer.encode(chunk, cache).latents for chunk in chunks], dim=1)[:, -num_needed:]
+        latents = torch.cat([encode_cameras(tokenizer, chunk, cache).latents for chunk in chunks], dim=1)[
+            :, -num_needed:
+        ]
         num_skipped = frames.shape[1] - latents.shape[1]
         return make_context(latents, actions, action_mask, self.dynamics, num_skipped, *states)
 
@@ -360,7 +368,7 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         """
         schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
         settings = schedule.num_inference_steps, schedule.context_signal_level, generator
-        config, frames = self.config.dynamics_config, checked_frames(pixel_values_videos, self.config.tokenizer_config)
+        config, frames = self.config.dynamics_config, self._checked_frames(pixel_values_videos)
         num_context = frames.shape[1]
         if is_start(pixel_values_videos):
             actions, action_mask = _append_actions(pixel_values_videos, actions, action_mask, config, self.device)
@@ -379,7 +387,7 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         context = self.encode(frames).latents.float()
         conditions = actions, action_mask, *settings, noise
         output = self.dynamics.generate(context, *conditions, use_cache=False, states=states, state_mask=state_mask)
-        frames = self.tokenizer.decode(torch.cat([context, output.latents], dim=1)).pixel_values_videos
+        frames = decode_cameras(self.tokenizer, torch.cat([context, output.latents], dim=1))
         output.pixel_values_videos = frames[:, num_context:]
         return output
 

@@ -149,8 +149,10 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
     (step size, signal level) | A action tokens], and every one sees every other. Signal levels and step sizes are
     indices on the grid of `scheduling_shortcut`. The model accepts any pair of valid indices.
 
-    A state is noised and denoised like the latents. Rollouts, `generate` and data have states in the units of the
-    data; `forward` takes and returns normalized ones (see `normalize_states` and `denormalize_states`).
+    The latents of several cameras stand next to each other, in the order of `config.camera_names`, and those of each
+    camera share a learned embedding. A state is noised and denoised like the latents. Rollouts, `generate` and data
+    have states in the units of the data; `forward` takes and returns normalized ones (see `normalize_states` and
+    `denormalize_states`).
 
     ```python
     dynamics = DreamerDynamicsModel.from_pretrained("path-or-repo")
@@ -164,6 +166,9 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
     def __init__(self, config: DreamerDynamicsConfig):
         super().__init__(config)
         self.latent_embed = nn.Linear(config.latent_dim, config.hidden_size, bias=False)
+        self.camera_embeddings = None
+        if config.num_cameras > 1:
+            self.camera_embeddings = nn.Parameter(torch.empty(config.num_cameras, config.hidden_size))
         self.register_tokens = nn.Parameter(torch.empty(config.num_register_tokens, config.hidden_size))
         self.step_size_embedding = nn.Embedding(num_step_sizes(config.num_signal_levels), config.hidden_size)
         self.signal_level_embedding = nn.Embedding(config.num_signal_levels, config.hidden_size)
@@ -191,6 +196,8 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
             init.copy_(module.state_std, std)
         elif isinstance(module, DreamerDynamicsModel):
             init.normal_(module.register_tokens)
+            if module.camera_embeddings is not None:
+                init.normal_(module.camera_embeddings)
             # Step sizes start almost alike, so a coarse step starts from what the finest one has learned.
             init.normal_(module.step_size_embedding.weight, std=0.1)
             init.zeros_(module.latent_head.weight)
@@ -286,7 +293,11 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         control = [self.step_size_embedding(step_size_ids), self.signal_level_embedding(signal_level_ids)]
         control = self.control_proj(torch.cat(control, dim=-1))[:, :, None]
         action_tokens = self.action_encoder(batch, frames, actions, action_mask)
-        tokens = [self.latent_embed(latents.to(self.dtype)), registers, control, action_tokens]
+        latent_tokens = self.latent_embed(latents.to(self.dtype))
+        if self.camera_embeddings is not None:
+            share = latents.shape[2] // len(self.camera_embeddings)
+            latent_tokens = latent_tokens + self.camera_embeddings.repeat_interleave(share, dim=0)
+        tokens = [latent_tokens, registers, control, action_tokens]
         if self.state_coder is not None:
             tokens.insert(1, self.state_coder(batch, frames, states, state_mask))
         return torch.cat(tokens, dim=2)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from .cache_dreamer import DreamerCache, row_indices
+from .camera_views import camera_rows, decode_cameras
 from .compile_rollout import compile_pass, decoder_pass, warm_up
 from .frame_inputs import FrameInput
 from .latent_rollout import DreamerLatentRollout, DreamerRolloutOutput, on_ordinary_tensors
@@ -21,6 +22,8 @@ from .rollout_noise import Generators
 
 class DreamerRollout:
     """A dream in pixels. Made by [`DreamerWorldModel.start_rollout`].
+
+    With V cameras, frames have one more axis: (B, C, V, 3, H, W) and (B, V, 3, H, W).
 
     A call that fails or is refused leaves the rollout unchanged, its noise included.
 
@@ -125,7 +128,7 @@ class DreamerRollout:
         decoder_cache = self._primed_decoder_cache(context, end_position)
         self.latent_rollout.restart(context, indices, context_noise, generator)
         if rows is not None:
-            self._decoder_cache.replace_rows(indices, decoder_cache)
+            self._decoder_cache.replace_rows(camera_rows(indices, self._num_cameras), decoder_cache)
             return context.latents
         if decoder_cache.batch_size != self._decoder_cache.batch_size:
             self._decoder_pass = decoder_pass  # compiled for another number of rows
@@ -142,7 +145,7 @@ class DreamerRollout:
         """
         self.latent_rollout.compile()
         compiled = compile_pass(decoder_pass, self.world.tokenizer)
-        config, cache = self.world.config.tokenizer_config, self._decoder_cache.clone()
+        config, cache = self.world.config.dynamics_config, self._decoder_cache.clone()
         shape = (self.batch_size, 1, config.num_latent_tokens, config.latent_dim)
         latents = torch.zeros(shape, device=self.world.device)
         warm_up(lambda: compiled(self.world.tokenizer, latents, cache), ["decoder pass"], self.world.device)
@@ -166,6 +169,9 @@ class DreamerRollout:
         """
         twin = copy.copy(self)
         twin.latent_rollout = self.latent_rollout.clone(rows)
+        if rows is not None:
+            indices = row_indices(rows, self.batch_size, self.world.device)
+            rows = camera_rows(indices, self._num_cameras).tolist()
         twin._decoder_cache = self._decoder_cache.clone(rows)
         if rows is not None:
             twin._decoder_pass = decoder_pass
@@ -207,6 +213,10 @@ class DreamerRollout:
         self.latent_rollout.copy_(other.latent_rollout)
         self._decoder_cache.copy_(other._decoder_cache)
 
+    @property
+    def _num_cameras(self) -> int:
+        return self.world.config.dynamics_config.num_cameras
+
     def _primed_decoder_cache(self, context: Context, end_position: torch.Tensor | None = None) -> DreamerCache:
         """Return a new decoder cache that has seen the clean context latents.
 
@@ -216,9 +226,10 @@ class DreamerRollout:
         tokenizer = self.world.tokenizer
         latents = context.latents[:, -max(tokenizer.decoder.transformer.reach, 1) :]
         end_position = context.num_frames if end_position is None else end_position
-        cache = tokenizer.new_decoder_cache(len(latents), end_position - latents.shape[1])
+        rows = len(latents) * self._num_cameras
+        cache = tokenizer.new_decoder_cache(rows, end_position - latents.shape[1])
         for chunk in cache.chunks(latents.shape[1]):
-            tokenizer.decode(latents[:, chunk], past_key_values=cache)
+            decode_cameras(tokenizer, latents[:, chunk], cache)
         return cache
 
 

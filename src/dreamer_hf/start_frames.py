@@ -30,7 +30,7 @@ class StartFrames:
     """Context frames with their actions and states, for example for `DreamerWorldModel.start_rollout`.
 
     Attributes:
-        pixel_values_videos: uint8 (S, C, 3, H, W) RGB.
+        pixel_values_videos: uint8 (S, C, 3, H, W) RGB; (S, C, V, 3, H, W) for V cameras.
         actions: float32 (S, C, A), raw: `actions[:, t]` belongs to frame t.
         action_mask: bool (S, C), False where a frame has no action.
         states: float32 (S, C, D), in the units of the data; None (the default) if no frame has a state.
@@ -48,9 +48,11 @@ class StartFrames:
 
     def __post_init__(self):
         frames, actions, mask = self.pixel_values_videos, self.actions, self.action_mask
-        shapes_agree = frames.ndim == 5 and actions.ndim == 3 and frames.shape[:2] == actions.shape[:2] == mask.shape
+        shapes_agree = (
+            frames.ndim in (5, 6) and actions.ndim == 3 and frames.shape[:2] == actions.shape[:2] == mask.shape
+        )
         types_agree = (frames.dtype, actions.dtype, mask.dtype) == (torch.uint8, torch.float32, torch.bool)
-        if not shapes_agree or not types_agree or frames.shape[2] != 3 or 0 in frames.shape[:2]:
+        if not shapes_agree or not types_agree or frames.shape[-3] != 3 or 0 in frames.shape[:2]:
             raise ValueError(
                 "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), "
                 f"but are {frames.dtype} {tuple(frames.shape)}, {actions.dtype} {tuple(actions.shape)} and "
@@ -122,6 +124,13 @@ class StartFrames:
                 f"{action_dim}: choose data of the robot that the world was trained on."
             )
         dynamics = config.dynamics_config
+        num_cameras = self.pixel_values_videos.shape[2] if self.pixel_values_videos.ndim == 6 else 1
+        if num_cameras != dynamics.num_cameras:
+            names = f" ({', '.join(dynamics.camera_names)})" if dynamics.camera_names else ""
+            raise ValueError(
+                f"the start frames show {num_cameras} camera(s) but the world has {dynamics.num_cameras}{names}: "
+                "start from data that have its cameras."
+            )
         if self.states is not None and dynamics.state_dim not in (0, self.states.shape[-1]):
             names = f" ({', '.join(dynamics.state_names)})" if dynamics.state_names else ""
             raise ValueError(

@@ -160,7 +160,7 @@ def test_differences_of_displacements_are_refused(tmp_path):
 class World:
     """What `opener_for_world` asks of a world's configuration."""
 
-    fps, action_offset, relative_actions, state_dim = 5.0, 1, None, 0
+    fps, action_offset, relative_actions, state_dim, camera_names = 5.0, 1, None, 0, None
 
     def __init__(self, stats, names=None):
         self.action_stats, self.action_names = stats, names

@@ -77,9 +77,8 @@ class LeRobotOptions(ConverterOptions):
     revision: str | None = option(
         None, help="Read this branch, tag or commit on the Hub. Defaults to LeRobot's tag v3.0, then main."
     )
-    image_key: str | None = option(
-        None, help="Use this camera, or several side by side: a,b. Defaults to the only one."
-    )
+    image_key: str | None = option(None, help="Use this camera, or several: a,b. Defaults to the only one.")
+    tile_cameras: bool = option(False, help="Join several cameras to one frame, side by side.")
     action_key: str = option("action", help="Take actions from this feature, or join several: a,b.")
     state_key: str | None = option(
         None,
@@ -91,7 +90,7 @@ class LeRobotOptions(ConverterOptions):
     def open_source(self) -> "EpisodeSource":
         from .sources.lerobot_source import LeRobotSelection
 
-        chosen = self.image_key, self.action_key, self.episodes, self.revision, self.state_key
+        chosen = self.image_key, self.action_key, self.episodes, self.revision, self.state_key, self.tile_cameras
         return LeRobotSelection(self.repo_id, self.local_dir, *chosen).open()
 
 
@@ -102,8 +101,9 @@ class RldsOptions(ConverterOptions):
     rlds_dir: str = option(help="Read the dataset whose dataset_info.json is in this folder or below it.")
     split: str = option("train", help="Read this split: train, success+failure, train[:10%].")
     image_key: str | None = option(
-        None, help="Use these images of a step, like observation/image, or several side by side: a,b."
+        None, help="Use these images of a step, like observation/image, or several cameras: a,b."
     )
+    tile_cameras: bool = option(False, help="Join several cameras to one frame, side by side.")
     action_key: str = option("action", help="Take actions from this feature, or join several: a,b.")
     state_key: str | None = option(
         None,
@@ -117,8 +117,8 @@ class RldsOptions(ConverterOptions):
     def open_source(self) -> "EpisodeSource":
         from .sources.rlds_source import RldsSource
 
-        chosen = self.image_key, self.action_key, self.fps, self.episodes, self.skip_corrupt, self.state_key
-        return RldsSource(self.rlds_dir, self.split, *chosen)
+        chosen = self.image_key, self.action_key, self.fps, self.episodes, self.skip_corrupt
+        return RldsSource(self.rlds_dir, self.split, *chosen, self.state_key, self.tile_cameras)
 
 
 @dataclass(kw_only=True)

@@ -118,6 +118,8 @@ class Conversion:
         source = self.source
         arguments = self.options.arguments(source.action_dim)
         arguments.update(image_key=source.image_key, action_key=source.action_key, source=source.description)
+        if source.camera_names is not None:
+            arguments["camera_names"] = source.camera_names
         if source.state is not None:
             arguments["state_key"] = source.state.key
         return arguments | {"episodes": "stream" if source.numbers is None else format_ranges(source.numbers)}
@@ -327,7 +329,7 @@ def write_episodes(conversion: Conversion, shard: int, episodes: Iterator[Episod
     """Prepare one shard for `publish`; yield how many frames were stored and episodes finished since the last time."""
     options, width, state = conversion.options, conversion.source.action_dim, conversion.source.state
     layout = {"compression": options.compression, "conversion_id": json_checksum(conversion.arguments)}
-    layout["state_dim"] = 0 if state is None else state.dim
+    layout |= {"state_dim": 0 if state is None else state.dim, "camera_names": conversion.source.camera_names}
     with prepare_shard(conversion.shard_path(shard), width, **layout) as writer:
         for position, episode in enumerate(episodes):
             try:
@@ -348,10 +350,12 @@ def _write_episode(writer: ShardWriter, episode: Episode, conversion: Conversion
     options, length = conversion.options, 0
     transform = options.transform
     for length, frame in enumerate(episode.frames, start=1):
-        if explains and length == 1:
-            _explain_stretching(frame, conversion)
-        out = writer.new_frame((*transform.output_size(*frame.shape[:2]), 3))
-        transform.write(frame, out)
+        views = frame if conversion.source.camera_names else [frame]
+        for camera, view in enumerate(views):
+            if explains and length == 1:
+                _explain_stretching(view, conversion)
+            out = writer.new_frame((*transform.output_size(*view.shape[:2]), 3), camera=camera)
+            transform.write(view, out)
         if length % FRAMES_PER_REPORT == 0:
             yield FRAMES_PER_REPORT
     yield length % FRAMES_PER_REPORT
@@ -430,7 +434,14 @@ def _merge(conversion: Conversion, num_shards: int) -> None:
 def _summary(path: Path, kinds: list[str]) -> tuple[tuple[int, ...] | None, dict[str, ActionStatistics]]:
     """Return the shape of a shard's frames, None without episodes, and the statistics of its actions and states."""
     with open_shard(path) as file:
-        shape = stored_array(file, IMAGES, path).shape[2:] if IMAGES in file else None
+        arrays = [name for name in file if name.startswith(IMAGES)]
+        shapes = {stored_array(file, name, path).shape[2:] for name in arrays}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the cameras have frames of different sizes ({' and '.join(map(str, sorted(shapes)))}): give --width "
+                "and --height to bring them to one size."
+            )
+        shape = next(iter(shapes), None)
         try:
             return shape, {kind: read_shard_statistics(file, kind) for kind in kinds}
         except (KeyError, ValueError, *UNREADABLE) as error:
@@ -462,6 +473,7 @@ def _metadata(
         source=source.description,
         conversion=conversion.arguments,
         frames_per_shard=[int(part.lengths.sum()) for part in parts],
+        camera_names=source.camera_names,
         state_shape=None if state is None else (state.dim,),
         state_names=None if state is None else state.names,
         state_units=None if state is None else state.units,

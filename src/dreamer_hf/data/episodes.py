@@ -1,5 +1,6 @@
 """What every source of episodes offers to the converter."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,7 +39,8 @@ def no_states() -> None:
 class Episode:
     """One episode of a source.
 
-    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once.
+    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once. With
+    several cameras it yields a list of these, one for each of `camera_names`.
     `actions()`, called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in
     the numeric type of the source, or None if the episode has no actions. `states()` likewise returns the states,
     (source frames,
@@ -48,7 +50,7 @@ class Episode:
     """
 
     number: int
-    frames: Iterator[np.ndarray]
+    frames: Iterator[np.ndarray | list[np.ndarray]]
     actions: Callable[[], np.ndarray | None]
     states: Callable[[], np.ndarray | None] = no_states
 
@@ -63,6 +65,8 @@ class EpisodeSource(Protocol):
     action_units: list[str] | None
     image_key: str | None
     action_key: str | None
+    camera_names: list[str] | None
+    """Names of several cameras; None for one."""
     state: StateInfo | None
     """None if no episode has a state."""
     description: dict
@@ -82,6 +86,17 @@ class EpisodeSource(Protocol):
         A stream takes `range(first, sys.maxsize)` and yields what follows. An episode must be used up before the next.
         """
         ...
+
+
+def camera_names(keys: Sequence[str]) -> list[str] | None:
+    """Return short names of several cameras, None for one: the last parts of their keys if these differ.
+
+    "observation.images.front" becomes "front".
+    """
+    if len(keys) < 2:
+        return None
+    short = [re.split(r"[./]", key)[-1] for key in keys]
+    return short if len(set(short)) == len(keys) else list(keys)
 
 
 def choose_state_key(given: str | None, usual: str, available: Sequence[str]) -> str | None:

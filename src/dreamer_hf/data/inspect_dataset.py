@@ -121,7 +121,9 @@ def _action_range(data: ShardDataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tile(item: dict[str, torch.Tensor], caption: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    frame = item["pixel_values_videos"][0].permute(1, 2, 0).numpy()
+    frame = item["pixel_values_videos"][0]
+    frame = frame if frame.ndim == 3 else torch.cat(list(frame), dim=-1)  # several cameras, side by side
+    frame = frame.permute(1, 2, 0).numpy()
     scale = TILE / max(frame.shape[:2])
     inner = cv2.resize(
         frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST

@@ -1,5 +1,6 @@
 """Windows directly from a LeRobotDataset, without converting it: for small sets, first looks, and start frames."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -48,6 +49,7 @@ class LeRobotWindows(EpisodeWindows):
         options = options or ConversionOptions()
         self._source = selection.open()
         self._source.check()
+        self.camera_names = self._source.camera_names
         options.check_actions(self._source.action_dim)
         self._transform, self._frame_step = options.transform, options.frame_step(self._source.fps)
         recorded = self._source.actions(self._source.numbers)
@@ -72,10 +74,12 @@ class LeRobotWindows(EpisodeWindows):
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         kept = range(start * self._frame_step, stop * self._frame_step, self._frame_step)
-        frames = np.stack(
-            [self._transform(frame) for frame in self._source.frames(self._source.numbers[episode], kept)]
-        )
-        return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
+        frames = self._source.frames(self._source.numbers[episode], kept)
+        if self.camera_names:
+            frames = [np.stack([self._transform(view) for view in views]) for views in frames]
+        else:
+            frames = [self._transform(frame) for frame in frames]
+        return {"pixel_values_videos": torch.from_numpy(np.stack(frames)).movedim(-1, -3)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         return self._actions[episode][start:stop]
@@ -121,12 +125,32 @@ def opener_for_world(
             "or from other data."
         )
     action_key = _find_actions(info, action_key, dynamics_config)
+    image_key = image_key or _find_cameras(info, dynamics_config.camera_names)
     height, width = frame_size
     state_key = None if dynamics_config.state_dim else NO_STATE
     selection = LeRobotSelection(str(path), path, image_key, action_key, state_key=state_key)
     open_with = partial(LeRobotWindows, selection, None, action_offset=dynamics_config.action_offset)
     options = ConversionOptions(target_fps=ours, transform=FrameTransform(width, height))
     return partial(open_with, options=_like_the_world(open_with, options, dynamics_config))
+
+
+def _find_cameras(info: dict, names: list[str] | None) -> str | None:
+    """Return the cameras with the names of a world's, joined by commas; None for a world of one camera.
+
+    Raises:
+        ValueError: the dataset lacks one.
+    """
+    if not names:
+        return None
+    keys = [key for key, item in info["features"].items() if item["dtype"] in ("video", "image")]
+    found = {name: [key for key in keys if name in (key, re.split(r"[./]", key)[-1])] for name in names}
+    missing = [name for name, alike in found.items() if len(alike) != 1]
+    if missing:
+        raise ValueError(
+            f"the world has the cameras {', '.join(names)}, but the dataset has {', '.join(keys)}: name those that "
+            "take their place with --image_key a,b."
+        )
+    return ",".join(alike[0] for alike in found.values())
 
 
 def _find_actions(info: dict, action_key: str, config) -> str:

@@ -30,6 +30,8 @@ class MixtureDataset(Dataset):
         self.datasets = list(datasets)
         for name in ("image_size", "fps", "action_offset"):
             self._agreed(name, [getattr(dataset, name) for dataset in datasets])
+        self._agreed("camera_names", [tuple(dataset.camera_names or ()) for dataset in datasets])
+        self.camera_names = datasets[0].camera_names
         labeled = [dataset for dataset in datasets if dataset.action_dim]
         self.action_dim = self._agreed("action_dim", [dataset.action_dim for dataset in labeled]) or 0
         self.action_names = labeled[0].action_names if labeled else None

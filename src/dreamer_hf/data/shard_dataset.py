@@ -15,6 +15,7 @@ from .chunk_encoding import has_checksums, read_rows
 from .files import first_line, json_checksum
 from .shards import (
     ACTIONS,
+    CAMERA_NAMES,
     CONVERSION_ID,
     HAS_STATE,
     IMAGES,
@@ -27,6 +28,7 @@ from .shards import (
     UNREADABLE,
     ShardFolder,
     ShardMetadata,
+    camera_arrays,
     damaged_shard,
     open_shard,
     read_episode_values,
@@ -165,11 +167,14 @@ class ShardDataset(EpisodeWindows):
         self._index.write(self.data_dir)
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
-        frames = self._read(self._frames_key, episode, start, stop)
+        if len(self._frame_keys) > 1:
+            frames = np.stack([self._read(key, episode, start, stop) for key in self._frame_keys], axis=1)
+        else:
+            frames = self._read(self._frames_key, episode, start, stop)
         if self._frames_key == LATENTS:
             return {"latents": torch.from_numpy(frames)}
         frames = frames[..., ::-1].copy() if self._swap_colors else frames
-        return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
+        return {"pixel_values_videos": torch.from_numpy(frames).movedim(-1, -3)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         if not self._index.labeled[episode]:
@@ -218,7 +223,18 @@ class ShardDataset(EpisodeWindows):
     @property
     def _keys(self) -> list[str]:
         """Names of the arrays with one entry for each frame."""
-        return [self._frames_key, ACTIONS, *([STATES] if self.metadata.state_dim else [])]
+        return [*self._frame_keys, ACTIONS, *([STATES] if self.metadata.state_dim else [])]
+
+    @property
+    def _frame_keys(self) -> list[str]:
+        """Names of the arrays of frames, one for each camera, or of that of latents."""
+        names = self.metadata.camera_names
+        return [self._frames_key] if names is None or self._frames_key == LATENTS else camera_arrays(names)
+
+    @property
+    def camera_names(self) -> list[str] | None:
+        """Names of the cameras, if there are several."""
+        return self.metadata.camera_names
 
     def _open(self, shard: int) -> "_OpenShard":
         """Return an open shard. Handles belong to one process, and only the latest ones stay open."""
@@ -242,18 +258,21 @@ class ShardDataset(EpisodeWindows):
         """Refuse a shard that is not the one that metadata and index describe."""
         first, last = np.searchsorted(self._index.shards, [shard, shard + 1])
         metadata = self.metadata
-        expected = [tuple(metadata.latent_shape or metadata.image_shape), tuple(metadata.action_shape)]
+        num_cameras = len(self._frame_keys)
+        expected = [tuple(metadata.latent_shape or metadata.image_shape)] * num_cameras
+        expected += [tuple(metadata.action_shape)]
         expected += [tuple(metadata.state_shape)] if metadata.state_dim else []
+        self._check_cameras(file, path)
         shapes = [_item_shape(file, key, path) for key in self._keys]
         extents = [file[key].shape[:2] for key in self._keys]
         lengths = read_episode_values(file, LENGTHS, path)
         fits = np.array_equal(lengths, self._index.lengths[first:last]) and shapes == expected
         fits = fits and all(rows == len(lengths) for rows, _ in extents)
         if not fits or lengths.max(initial=0) > min(length for _, length in extents):
-            states = f" and states {shapes[2]}" if metadata.state_dim else ""
+            states = f" and states {shapes[-1]}" if metadata.state_dim else ""
             raise ValueError(
-                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[1]}{states}, which "
-                f"contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
+                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[num_cameras]}{states},"
+                f" which contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
             )
         for key, expected in ((SOURCE_EPISODES, self._index.source_episodes), (LABELED, self._index.labeled)):
             if key in file and not np.array_equal(read_episode_values(file, key, path), expected[first:last]):
@@ -265,6 +284,17 @@ class ShardDataset(EpisodeWindows):
         if None not in (arguments, made_by) and str(made_by) != json_checksum(arguments):
             raise ValueError(
                 f"{path} comes from another conversion than {self.data_dir}: restore it, or convert again."
+            )
+
+    def _check_cameras(self, file: h5py.File, path: Path) -> None:
+        """Refuse a shard of other cameras than those of the metadata."""
+        names = self.metadata.camera_names
+        found = file.attrs.get(CAMERA_NAMES)
+        found = found if found is None else [str(name) for name in np.ravel(found)]
+        if self._frames_key == IMAGES and found != names:
+            raise ValueError(
+                f"{path} has {_cameras(found)}, but the metadata of {self.data_dir} name {_cameras(names)}: restore "
+                "it, or convert again with the same --image_key."
             )
 
     def __getstate__(self) -> dict:
@@ -287,6 +317,7 @@ def _item_shape(file: h5py.File, key: str, path: Path) -> tuple[int, ...]:
         ValueError: the array is missing, refers to another file, or is not one of frames, latents, actions or states.
     """
     array = stored_array(file, key, path)
+    key = IMAGES if key.startswith(IMAGES) else key
     rank, kinds = {
         IMAGES: (5, ("uint8",)),
         LATENTS: (4, ("float16", "float32")),
@@ -297,6 +328,10 @@ def _item_shape(file: h5py.File, key: str, path: Path) -> tuple[int, ...]:
     if array.ndim != rank or not is_right or math.prod(array.shape[2:]) * array.dtype.itemsize > MAX_FRAME_BYTES:
         raise damaged_shard(path, f"'{key}' has shape {array.shape} and type {array.dtype}")
     return array.shape[2:]
+
+
+def _cameras(names: list[str] | None) -> str:
+    return "one camera" if names is None else f"the cameras {', '.join(names)}"
 
 
 def _swaps_colors(color_order: str | None, metadata: ShardMetadata, folder: Path) -> bool:

@@ -4,6 +4,7 @@
     index.npz         per episode: shard, length, source episode, labeled or not
     shard_0000.h5     images (episodes, max_len, H, W, 3) uint8 RGB | latents (episodes, max_len, N_z, d_z) float16
                       actions (episodes, max_len, action_dim) float32
+                      images_NAME, for each camera after the first, if there are several (attribute camera_names)
                       states (episodes, max_len, state_dim) float32 and has_state (episodes,), if there is a state
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
 
@@ -17,7 +18,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,8 @@ INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
 SOURCE_EPISODES, LABELED = "source_episodes", "labelled"
 STATES, HAS_STATE = "states", "has_state"
+CAMERA_NAMES = "camera_names"
+"""Attribute of a shard of several cameras."""
 STATISTICS = ("mean", "std", "min", "max")
 INDEX_KEYS = ("shards", "lengths", SOURCE_EPISODES, LABELED)
 """Arrays of the index, in the order of the fields of `ShardIndex`."""
@@ -51,6 +54,11 @@ RESTORE = "restore it, or convert again"
 def shard_name(shard: int) -> str:
     """Return the file name of shard number `shard`."""
     return f"shard_{shard:04d}.h5"
+
+
+def camera_arrays(names: Sequence[str]) -> list[str]:
+    """Return the names of the arrays of several cameras: that of the first is the one of a shard with one camera."""
+    return [IMAGES, *(f"{IMAGES}_{name.replace('/', '.')}" for name in names[1:])]
 
 
 @dataclass
@@ -93,6 +101,8 @@ class ShardMetadata:
     state_stats: dict | None = None
     """mean, std, min, max of the states, lists of state_dim, and count."""
     state_key: str | None = None
+    camera_names: list[str] | None = None
+    """Of several cameras; None for one."""
     extra: dict = field(default_factory=dict)
     """Keys of other writers, kept unchanged."""
 
@@ -143,6 +153,11 @@ class ShardMetadata:
                 raise ValueError(
                     f"{path}: '{key}' has {len(values)} entries for {width} {kind} dimensions: {RESTORE}."
                 )
+
+    @property
+    def num_cameras(self) -> int:
+        """Number of cameras, V."""
+        return len(self.camera_names) if self.camera_names else 1
 
     @property
     def state_dim(self) -> int:
@@ -198,6 +213,10 @@ def _are_statistics(value: Any) -> bool:
     )
 
 
+def _are_cameras(value: Any) -> bool:
+    return _is_list_of(_is_text)(value) and len(set(value)) == len(value) > 1
+
+
 def _are_arguments(value: Any) -> bool:
     dims = _or_none(_is_list_of(_is_count))
     return isinstance(value, dict) and all(
@@ -227,6 +246,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "state_units": (_or_none(_is_list_of(_is_text)), "a list of units"),
     "state_stats": (_or_none(_are_statistics), "finite lists of mean, std, min and max"),
     "state_key": (_or_none(_is_text), "text"),
+    "camera_names": (_or_none(_are_cameras), "two or more different names"),
 }
 """Keys of `metadata.json`: which values are possible, and how to call them."""
 

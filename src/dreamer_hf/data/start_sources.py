@@ -74,6 +74,12 @@ def _held_out(open_split: Callable[..., EpisodeWindows]) -> EpisodeWindows:
 
 def _starts_of_file(path: Path, config) -> dict[str, torch.Tensor]:
     """Return the first frames of a video, or an image, resized as training data are; they have no actions."""
+    names = config.dynamics_config.camera_names
+    if names:
+        raise ValueError(
+            f"{path} shows one camera, but the world has {', '.join(names)}: start from a LeRobot dataset or a folder "
+            "of shards that have all of them."
+        )
     height, width = config.tokenizer_config.frame_size
     frames = read_first_frames(path, CONTEXT_FRAMES, config.dynamics_config.fps, FrameTransform(width, height))
     return {

@@ -65,7 +65,8 @@ class EpisodeWindows(Dataset, ABC):
     """Windows of `window_size` frames that start every `stride` frames and never cross the end of an episode.
 
     Items are dictionaries:
-        pixel_values_videos: (T, 3, H, W) uint8 RGB (a view of channels-last memory; see `collate_windows`), or
+        pixel_values_videos: (T, 3, H, W) uint8 RGB (a view of channels-last memory; see `collate_windows`), with V
+            cameras (T, V, 3, H, W), or
         latents: (T, N_z, d_z) float16, if the storage holds latents;
         actions: (T, A) float32, raw, in the dataset's units, aligned: entry i belongs to frame i by `action_offset`;
         action_mask: (T,) bool, False where a frame has no action (its entry is 0);
@@ -86,6 +87,9 @@ class EpisodeWindows(Dataset, ABC):
         self.episode_ids = spec.episodes(len(lengths))
         self.episode_lengths = self._all_lengths[self.episode_ids]
         self._set_spec(spec)
+
+    camera_names: list[str] | None = None
+    """Names of the cameras, if there are several."""
 
     @abstractmethod
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
@@ -209,6 +213,32 @@ class EpisodeWindows(Dataset, ABC):
         self._first_window = np.concatenate([[0], np.cumsum(counts)])
 
 
+class EachCamera(Dataset):
+    """The windows of a dataset of V cameras, those of each camera as windows of one; see `EpisodeWindows`.
+
+    Window i V + v is that of camera v in window i.
+    """
+
+    def __init__(self, windows: EpisodeWindows):
+        self.windows = windows
+        self.num_cameras = len(windows.camera_names)
+
+    def with_window(self, window_size: int | None, stride: int = 1) -> "EachCamera":
+        """Return the same episodes in windows of another size; nothing is read again."""
+        return EachCamera(self.windows.with_window(window_size, stride))
+
+    def episode_of(self, index: int) -> int:
+        """Return the number, over all splits, of the episode that a window belongs to."""
+        return self.windows.episode_of(index // self.num_cameras)
+
+    def __len__(self) -> int:
+        return len(self.windows) * self.num_cameras
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        item = self.windows[index // self.num_cameras]
+        return item | {"pixel_values_videos": item["pixel_values_videos"][:, index % self.num_cameras]}
+
+
 def collate_windows(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stack items to a batch (B, T, ...) and leave frames in channels-last memory, without a transpose on the CPU.
 
@@ -218,7 +248,7 @@ def collate_windows(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
     for key in items[0]:
         values = [item[key] for item in items]
         if key == "pixel_values_videos":
-            batch[key] = torch.stack([value.permute(0, 2, 3, 1) for value in values]).permute(0, 1, 4, 2, 3)
+            batch[key] = torch.stack([value.movedim(-3, -1) for value in values]).movedim(-1, -3)
         else:
             batch[key] = torch.stack(values)
     return batch

@@ -1,7 +1,7 @@
 """Measuring a world on held-out episodes. Every metric is kept for each episode and step; nothing is averaged here.
 
 Shapes: B episodes of a batch, E all episodes, T frames, C context frames, F dream frames, N latent tokens, d latent
-channels, S state components, H, W pixels, a action components.
+channels, S state components, H, W pixels, a action components. Frames of V cameras are (B, T, V, 3, H, W).
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..action_space import ActionSpace
+from ..camera_views import tile_cameras
 from ..data import ShardDataset
 from ..frame_inputs import to_unit_range
 from ..image_metrics import frame_scores
@@ -39,6 +40,8 @@ from .open_loop import (
 
 STATE_ERROR = "state_error/"
 """Prefix of the metrics of single components of the state, before their names."""
+CAMERA_ERROR = "mse/"
+"""Prefix of the squared errors of single cameras, before their names."""
 Values = dict[str, dict[str, np.ndarray]]
 """Arrays (E, F) by metric and candidate; NaN where there is no value."""
 
@@ -48,7 +51,8 @@ class Measurements:
     """The values of all metrics for each episode and step.
 
     Attributes:
-        values: `mse`, `ssim` and perhaps `lpips` of each candidate against the real frames; `reencoding` of the
+        values: `mse`, `ssim` and perhaps `lpips` of each candidate against the real frames (`mse/NAME` of each of
+            several cameras); `reencoding` of the
         latents
             that the dreams and the tokenizer decoded (see `reencoding_distance`); for PushT, those of `state_errors`
             and `block_moved` of the real frames; for a world and data with a state, those of `state_distances`.
@@ -88,7 +92,8 @@ def measure_world(
     clips = {DREAM: real, ZEROED: real.with_zeroed_actions(is_relative)}
     if len(frames) > 1:
         clips[OTHERS] = real.with_other_actions()
-    shows_pusht = is_pusht(frames[:, context - 1])
+    camera_names = world.config.dynamics_config.camera_names
+    shows_pusht = not camera_names and is_pusht(frames[:, context - 1])
     values, features, videos = [], [], []
     batches = range(0, len(frames), protocol.batch_size)
     with tqdm(total=len(batches) * len(clips) * num_steps, desc="dreaming", unit="frame") as progress:
@@ -103,12 +108,12 @@ def measure_world(
             progress.set_description("comparing")
             latents = {name: dream.latents for name, dream in dreams.items()}
             views = _all_views(world.tokenizer, frames[rows], real.latents[rows], latents, context)
-            values.append(_compare(views, context, perceptual, shows_pusht))
+            values.append(_compare(views, context, perceptual, shows_pusht, camera_names))
             if real.states is not None and world.config.dynamics_config.state_dim:
                 values[-1] |= _state_values(world, real.rows(rows), dreams, noise)
             features.append({name: view.encoded[:, context:].flatten(2).numpy() for name, view in views.items()})
             for row in range(min(len(latents[DREAM]), protocol.num_videos - len(videos))):
-                videos.append({name: view.frames[row] for name, view in views.items()})
+                videos.append({name: tile_cameras(view.frames[row : row + 1])[0] for name, view in views.items()})
     joined = {metric: _concatenate([batch[metric] for batch in values]) for metric in values[0]}
     return Measurements(joined, _concatenate(features), videos, is_relative, len(frames))
 
@@ -151,13 +156,30 @@ def reencoding_distance(latents: torch.Tensor, reencoded: torch.Tensor) -> torch
     return (latents - reencoded).float().square().mean(dim=(2, 3)).sqrt().double().cpu()
 
 
-def _compare(views: dict[str, _View], context: int, perceptual: nn.Module | None, shows_pusht: bool) -> Values:
+def _camera_scores(
+    video: torch.Tensor, real: torch.Tensor, perceptual: nn.Module | None, camera_names: list[str] | None
+) -> dict[str, np.ndarray]:
+    """Return the scores (B, F) of a candidate's frames; of several cameras their means, and the `mse` of each."""
+    if not camera_names:
+        return {metric: scores.numpy() for metric, scores in frame_scores(video, real, perceptual).items()}
+    scores = [frame_scores(video[:, :, camera], real[:, :, camera], perceptual) for camera in range(len(camera_names))]
+    means = {metric: torch.stack([each[metric] for each in scores]).mean(dim=0).numpy() for metric in scores[0]}
+    return means | {f"{CAMERA_ERROR}{name}": each["mse"].numpy() for name, each in zip(camera_names, scores)}
+
+
+def _compare(
+    views: dict[str, _View],
+    context: int,
+    perceptual: nn.Module | None,
+    shows_pusht: bool,
+    camera_names: list[str] | None,
+) -> Values:
     future = {name: view.frames[:, context:] for name, view in views.items()}
     real = future.pop(REAL)
     values: Values = {"reencoding": {}}
     for name, video in future.items():
-        for metric, scores in frame_scores(video, real, perceptual).items():
-            values.setdefault(metric, {})[name] = scores.numpy()
+        for metric, scores in _camera_scores(video, real, perceptual, camera_names).items():
+            values.setdefault(metric, {})[name] = scores
         if views[name].decoded_from is not None:
             distance = reencoding_distance(views[name].decoded_from, views[name].encoded)
             values["reencoding"][name] = distance[:, context:].numpy()
@@ -207,4 +229,12 @@ def _concatenate(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-__all__ = ["STATE_ERROR", "Measurements", "Values", "measure_world", "reencoding_distance", "state_distances"]
+__all__ = [
+    "CAMERA_ERROR",
+    "STATE_ERROR",
+    "Measurements",
+    "Values",
+    "measure_world",
+    "reencoding_distance",
+    "state_distances",
+]

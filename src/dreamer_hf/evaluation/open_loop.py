@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..camera_views import decode_cameras, encode_cameras
 from ..data import ShardDataset
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
@@ -165,13 +166,14 @@ def held_out_clips(
 
 def encode_frames(tokenizer: DreamerTokenizerModel, frames: torch.Tensor) -> torch.Tensor:
     """Encode frames (B, T, 3, H, W), uint8 or float in [0, 1], to latents (B, T, N, d), float32 on the CPU."""
-    return torch.cat([tokenizer.encode(chunk).latents.float().cpu() for chunk in frames.split(TOKENIZER_BATCH)])
+    chunks = frames.split(TOKENIZER_BATCH)
+    return torch.cat([encode_cameras(tokenizer, chunk).latents.float().cpu() for chunk in chunks])
 
 
 def decode_latents(tokenizer: DreamerTokenizerModel, latents: torch.Tensor) -> torch.Tensor:
     """Decode latents (B, T, N, d) to frames (B, T, 3, H, W) in [0, 1], on the CPU."""
     chunks = latents.split(TOKENIZER_BATCH)
-    return torch.cat([tokenizer.decode(chunk).pixel_values_videos.cpu() for chunk in chunks])
+    return torch.cat([decode_cameras(tokenizer, chunk).cpu() for chunk in chunks])
 
 
 __all__ = [

@@ -63,8 +63,12 @@ ROW_GROUPS = (
 )
 
 
+CAMERA_PSNR = "psnr/"
+"""Prefix of the PSNR of single cameras, before their names."""
+
+
 def _row_groups(figures: dict) -> list[RowGroup]:
-    """Return the groups of all rows: those of every world, and one for each component of the state."""
+    """Return the groups of all rows: those of every world, and one for each camera and each component of the state."""
     components = [metric for metric in figures if metric.startswith(STATE_ERROR)]
     shown = (DREAM, REPEAT, TRUE_LATENTS)
     ours = [
@@ -73,7 +77,9 @@ def _row_groups(figures: dict) -> list[RowGroup]:
         )
         for metric in components
     ]
-    return [*ROW_GROUPS, *ours]
+    cameras = [metric for metric in figures if metric.startswith(CAMERA_PSNR)]
+    groups = [RowGroup(f"PSNR of camera {metric.removeprefix(CAMERA_PSNR)}, dB", metric) for metric in cameras]
+    return [ROW_GROUPS[0], *groups, *ROW_GROUPS[1:], *ours]
 
 
 def evaluation_table(report: dict) -> str:

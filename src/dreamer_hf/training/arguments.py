@@ -334,7 +334,7 @@ DynamicsModelArguments = model_section(
     DreamerDynamicsConfig,
     *("num_latent_tokens", "latent_dim", "step_size_conditioning"),
     *("action_dim", "action_stats", "action_names", "action_units", "relative_actions", "fps"),
-    *("state_dim", "state_stats", "state_names", "state_units"),
+    *("state_dim", "state_stats", "state_names", "state_units", "camera_names"),
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..camera_views import decode_cameras, encode_cameras, split_frames, tile_cameras
 from ..evaluation.measurements import state_distances
 from ..evaluation.open_loop import DREAM, REPEAT, Clips, dream_clips
 from ..evaluation.videos import image_grid, side_by_side
@@ -57,10 +58,10 @@ class DynamicsEvaluation:
         """
         if "latents" in batch:
             latents = batch["latents"].float()
-            pixels = self.tokenizer.decode(latents).pixel_values_videos
+            pixels = decode_cameras(self.tokenizer, latents)
         else:
             pixels = to_unit_range(batch["pixel_values_videos"])
-            latents = self.tokenizer.encode(pixels).latents
+            latents = encode_cameras(self.tokenizer, pixels).latents
         self._add_flow(latents, batch, generator)
         horizon = min(MAX_HORIZON, pixels.shape[1] // 2)
         real, last = pixels[:, -horizon:], pixels[:, -horizon - 1 : -horizon]
@@ -71,11 +72,12 @@ class DynamicsEvaluation:
         misled, _ = self._dream(clips.with_other_actions(), generator)
         if states is not None and clips.states is not None:
             self.state_errors.append(state_distances({DREAM: states}, clips, self.state_space)["state_error"])
-        self.dreamed.add(dreamed, real)
-        self.misled.add(misled, real)
-        self.repeated.add(last.expand_as(real), real)
+        for quality, frames in ((self.dreamed, dreamed), (self.misled, misled), (self.repeated, last.expand_as(real))):
+            quality.add(split_frames(frames), split_frames(real))
         if self.image is None:
-            self._show(pixels[:, :-horizon], {"real": real, "dream": dreamed, "other actions": misled})
+            columns = {"real": real, "dream": dreamed, "other actions": misled}
+            columns = {title: tile_cameras(frames) for title, frames in columns.items()}
+            self._show(tile_cameras(pixels[:, :-horizon]), columns)
 
     def _show(self, context: torch.Tensor, columns: dict[str, torch.Tensor]) -> None:
         """Make image and video of the first two windows, from the context (B,T,3,H,W) and what follows, by title."""
@@ -103,7 +105,7 @@ class DynamicsEvaluation:
         """Return the dreamed frames of each window (B,horizon,3,H,W), and perhaps their states (B,horizon,S)."""
         context, dreamed = clips.latents[:, : clips.num_context_frames], dream_clips(self.dynamics, clips, generator)
         latents = torch.cat([context.float(), dreamed.latents], dim=1)
-        return self.tokenizer.decode(latents).pixel_values_videos[:, clips.num_context_frames :], dreamed.states
+        return decode_cameras(self.tokenizer, latents)[:, clips.num_context_frames :], dreamed.states
 
     def values(self) -> dict[str, float]:
         """Return the metrics: the flow loss, the quality of the first and the last dreamed frame, the PSNR of

@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from ..adapters import save_adapter
+from ..camera_views import decode_cameras, encode_cameras
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
 from ..data.action_data import without_rounding_noise
@@ -94,7 +95,7 @@ class DynamicsObjective:
                 f"no episode in {data.data_dir} has actions: a dynamics model needs some episodes that have them."
             )
         values = {
-            "num_latent_tokens": latents.num_latent_tokens,
+            "num_latent_tokens": data.metadata.num_cameras * latents.num_latent_tokens,
             "latent_dim": latents.latent_dim,
             "action_dim": data.action_dim,
             "action_offset": data.action_offset,
@@ -103,6 +104,8 @@ class DynamicsObjective:
         }
         stats = _statistics(data.action_stats)
         labels = {name: getattr(data, name) for name in ("action_names", "action_units", "relative_actions")}
+        if data.camera_names is not None:
+            values["camera_names"] = data.camera_names
         described = {"action_stats": stats, **labels} | values
         if self.arguments.run.pretrained:
             model = load_to_adapt(self.arguments, values, described)
@@ -193,7 +196,7 @@ class DynamicsObjective:
         if "latents" in batch:
             return batch["latents"].float()
         with torch.no_grad(), self.autocast():
-            return self.tokenizer.encode(batch["pixel_values_videos"]).latents.float()
+            return encode_cameras(self.tokenizer, batch["pixel_values_videos"]).latents.float()
 
     def _draw(self, shape: torch.Size, length: int, is_bootstrap: bool, generator: torch.Generator):
         """Draw for one row of T frames, context copies included.
@@ -258,8 +261,8 @@ class DynamicsObjective:
 
     @torch.no_grad()
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode latents (T,N,C) to uint8 frames (T,3,H,W)."""
-        frames = self.tokenizer.decode(latents[None].to(self.device)).pixel_values_videos[0]
+        """Decode latents (T,N,C) to uint8 frames (T,3,H,W), or (T,V,3,H,W) of several cameras."""
+        frames = decode_cameras(self.tokenizer, latents[None].to(self.device))[0]
         return (frames * 255).round().byte().cpu()
 
     def verdict(self, values: dict[str, float], history: History) -> str:

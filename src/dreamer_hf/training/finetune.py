@@ -71,7 +71,7 @@ def _remedy(name: str, found, model_type: str) -> str:
     """Return how to make a run ask for what a model has."""
     if name == "action_dim":
         return "give data of that width, or --reset_action_embedding for actions of another"
-    if name in ("image_size", "fps"):
+    if name in ("image_size", "fps", "camera_names"):
         return "give data that fit it"
     if model_type == DYNAMICS and name in ("num_latent_tokens", "latent_dim"):
         return "give the tokenizer that it was trained on"

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from ..camera_views import encode_cameras
 from ..data import ShardDataset
 from ..data.files import lock_folder, read_json, remove_leftovers, write_json
 from ..data.shard_writer import write_shard
@@ -43,6 +44,7 @@ class LatentDataset(EpisodeWindows):
 
     def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
         super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec, frames.state_dim)
+        self.camera_names = frames.camera_names
         self._latents, self._actions, self._states = {}, {}, {}
         bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         for position, episode in enumerate(map(int, bar)):
@@ -65,10 +67,10 @@ class LatentDataset(EpisodeWindows):
 
 @torch.no_grad()
 def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> torch.Tensor:
-    """Encode the uint8 frames (T,3,H,W) of a whole episode to latents (T,N,C), float16 on the CPU."""
-    cache = tokenizer.new_encoder_cache()
+    """Encode the uint8 frames (T,3,H,W), or (T,V,3,H,W), of a whole episode to latents (T,N,C), float16 on the CPU."""
+    cache = tokenizer.new_encoder_cache(1 if frames.ndim == 4 else frames.shape[1])
     chunks = frames.split(ENCODED_FRAMES)
-    latents = [tokenizer.encode(chunk[None], cache).latents[0] for chunk in chunks]
+    latents = [encode_cameras(tokenizer, chunk[None], cache).latents[0] for chunk in chunks]
     return torch.cat(latents).to("cpu", torch.float16)
 
 
@@ -183,7 +185,7 @@ def _finish(data: ShardDataset, output_dir: Path, tokenizer: DreamerTokenizerMod
     remove_leftovers(output_dir)
     shards = range(data.metadata.num_shards)
     ShardIndex.join([read_shard_index(output_dir / shard_name(shard), shard) for shard in shards]).write(output_dir)
-    latent_shape = (tokenizer.config.num_latent_tokens, tokenizer.config.latent_dim)
+    latent_shape = (data.metadata.num_cameras * tokenizer.config.num_latent_tokens, tokenizer.config.latent_dim)
     replace(data.metadata, image_shape=None, latent_shape=latent_shape, tokenizer_fingerprint=fingerprint).write(
         output_dir
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..episodes import Episode, StateInfo, choose_state_key, format_ranges, no_states, parse_ranges
+from ..episodes import Episode, StateInfo, camera_names, choose_state_key, format_ranges, no_states, parse_ranges
 from ..files import check_not_lfs_pointer
 from ..frame_transform import as_rgb, side_by_side
 from ..hub import download_dataset, looks_like_a_path
@@ -42,12 +42,13 @@ class LeRobotSelection:
     Args:
         repo_id: the dataset's name, or its folder.
         local_dir: its folder; default: lerobot's own folder of recordings, then the Hub.
-        image_key: camera, or several separated by commas, shown side by side; default: the only one.
+        image_key: camera, or several separated by commas; default: the only one.
         action_key: the feature that holds the actions, or several separated by commas, which are joined.
         episodes: which ones, like "0:100"; default: all.
         revision: branch, tag or commit on the Hub; default: lerobot's tag of the format, or else main.
         state_key: the feature that holds the state, or several separated by commas, which are joined; "none" for no
             state; default: `observation.state` if there is one.
+        tile_cameras: whether several cameras are joined to one frame, side by side. Defaults to False.
     """
 
     repo_id: str
@@ -57,6 +58,7 @@ class LeRobotSelection:
     episodes: str | None = None
     revision: str | None = None
     state_key: str | None = None
+    tile_cameras: bool = False
 
     def open(self) -> "LeRobotSource":
         """Find the dataset on this machine, or download the files that the selection needs from the Hub.
@@ -80,7 +82,7 @@ class LeRobotSelection:
         return source
 
     def _source(self, root: Path, revision: str | None) -> "LeRobotSource":
-        chosen = self.image_key, self.action_key, self.episodes, revision, self.state_key
+        chosen = self.image_key, self.action_key, self.episodes, revision, self.state_key, self.tile_cameras
         return LeRobotSource(root, self.repo_id, *chosen)
 
 
@@ -133,7 +135,7 @@ class LeRobotSource:
     Args:
         root: the dataset's folder.
         repo_id: its name, for the record.
-        image_key, action_key, episodes, revision, state_key: see `LeRobotSelection`.
+        image_key, action_key, episodes, revision, state_key, tile_cameras: see `LeRobotSelection`.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names
@@ -147,6 +149,7 @@ class LeRobotSource:
     episodes: str | None = None
     revision: str | None = None
     state_key: str | None = None
+    tile_cameras: bool = False
     info: dict = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -225,6 +228,9 @@ class LeRobotSource:
             if camera not in cameras:
                 raise ValueError(f"{self.repo_id} has no camera {camera!r}; --image_key can be: {_listed(cameras)}.")
             self._check_depth(camera)
+        if len(set(self.cameras)) < len(self.cameras):
+            raise ValueError(f"--image_key names a camera twice ({self.image_key}): name each once.")
+        self.camera_names = None if self.tile_cameras else camera_names(self.cameras)
         action_keys = self.action_key.split(",")
         vectors = [key for key, item in features.items() if is_numeric(item) and key not in BOOKKEEPING]
         for key in action_keys:
@@ -278,12 +284,13 @@ class LeRobotSource:
     def _is_video(self, camera: str) -> bool:
         return self.info["features"][camera]["dtype"] == "video"
 
-    def _images(self, kept: dict[int, range]) -> Iterator[np.ndarray]:
-        """Yield the kept frames of these episodes one after another, all cameras side by side."""
+    def _images(self, kept: dict[int, range]) -> Iterator[np.ndarray | list[np.ndarray]]:
+        """Yield the kept frames of these episodes one after another, of all cameras."""
         per_camera = [self._camera_frames(camera, kept) for camera in self.cameras]
         if len(per_camera) == 1:
             return per_camera[0]
-        return (side_by_side(list(group)) for group in zip(*per_camera, strict=True))
+        groups = map(list, zip(*per_camera, strict=True))
+        return map(side_by_side, groups) if self.tile_cameras else groups
 
     def _camera_frames(self, camera: str, kept: dict[int, range]) -> Iterator[np.ndarray]:
         """Yield the kept frames of one camera, opening each file once."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ..episodes import DamagedEpisode, Episode, StateInfo, choose_state_key, no_states, parse_ranges
+from ..episodes import DamagedEpisode, Episode, StateInfo, camera_names, choose_state_key, no_states, parse_ranges
 from ..files import check_not_lfs_pointer, first_line
 from ..frame_transform import UnreadableImage, as_rgb, side_by_side
 
@@ -42,14 +42,15 @@ class RldsSource:
     Args:
         rlds_dir: the folder that holds `dataset_info.json`, or one above it that leads to a single version.
         split: a split expression: "train", "success+failure", "train[:10%]".
-        image_key: path of the images within a step, "observation/image"; several, separated by commas, are shown side
-            by side; default: the only one.
+        image_key: path of the images within a step, "observation/image"; default: the only one; there may be
+            several, separated by commas.
         action_key: path of the actions within a step; several, separated by commas, are joined.
         fps: frames per second, if known: RLDS does not say.
         episodes: which ones of the split, like "0:100"; default: all.
         skip_corrupt: whether to leave out damaged records and log how many, instead of refusing them.
         state_key: path of the state within a step; several, separated by commas, are joined; "none" for no state;
             default: `observation/state` if there is one.
+        tile_cameras: whether several images are joined to one frame, side by side. Defaults to False.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, no such split or feature (the message names those that exist).
@@ -63,6 +64,7 @@ class RldsSource:
     episodes: str | None = None
     skip_corrupt: bool = False
     state_key: str | None = None
+    tile_cameras: bool = False
 
     def __post_init__(self) -> None:
         self.rlds_dir = _find_dataset(Path(self.rlds_dir))
@@ -106,6 +108,7 @@ class RldsSource:
         for key in self._image_keys:
             if key not in images + texts:
                 raise ValueError(f"steps have no images {key!r}; --image_key can be: {', '.join(images)}.")
+        self.camera_names = None if self.tile_cameras else camera_names(self._image_keys)
 
     def _choose_actions(self, specs: dict) -> None:
         vectors = sorted(name for name, feature in specs.items() if _is_numeric(feature))
@@ -146,7 +149,7 @@ class RldsSource:
                 views = [as_rgb(step[key], where) for key in self._image_keys]
             except UnreadableImage as error:
                 raise CorruptRecord(str(error)) from error
-            yield side_by_side(views)
+            yield views if self.camera_names else side_by_side(views)
 
     def _refusing(self, images: Iterator[np.ndarray], skipped: list[str]) -> Iterator[np.ndarray]:
         """Pass images on; a corrupt record stops the conversion, or only its episode with `skip_corrupt`."""
