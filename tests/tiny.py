@@ -105,7 +105,7 @@ def random_world(image_size=32, **dynamics_fields):
     }
     layers = {"num_encoder_layers": 4, "num_decoder_layers": 4}
     tokenizer = DreamerTokenizerConfig(image_size=image_size, patch_size=8, **layers, **common)
-    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, num_signal_levels=8, **common, **dynamics_fields)
+    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, num_signal_levels=8, **common | dynamics_fields)
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
     for parameter in world.parameters():
         if not parameter.any():

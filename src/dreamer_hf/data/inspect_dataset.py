@@ -34,6 +34,7 @@ def describe(folder: str | Path, window_size: int, stride: int = 1, train_fracti
         f"{lengths.sum()} frames ({rate})",
         f"source:  {metadata.source or 'unknown'}",
         f"frames:  {tuple(shape)}, colors {metadata.color_order or 'not said'}",
+        *([f"cameras: {', '.join(data.camera_names)}"] if data.camera_names else []),
         f"lengths: min {lengths.min()}, median {np.median(lengths):g}, mean {lengths.mean():.1f}, max {lengths.max()}",
         f"on disk: {size / 1e6:.1f} MB, {100 * size / max(raw, 1):.1f} % of {raw / 1e6:.1f} MB",
         f"windows of {window_size} frames every {stride}: {_count_windows(data, window_size, stride, train_fraction)}",

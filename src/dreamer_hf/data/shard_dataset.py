@@ -271,8 +271,8 @@ class ShardDataset(EpisodeWindows):
         if not fits or lengths.max(initial=0) > min(length for _, length in extents):
             states = f" and states {shapes[-1]}" if metadata.state_dim else ""
             raise ValueError(
-                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[num_cameras]}{states},"
-                f" which contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
+                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[num_cameras]}{states}"
+                f", which contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
             )
         for key, expected in ((SOURCE_EPISODES, self._index.source_episodes), (LABELED, self._index.labeled)):
             if key in file and not np.array_equal(read_episode_values(file, key, path), expected[first:last]):
