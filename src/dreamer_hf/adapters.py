@@ -9,9 +9,11 @@ import warnings
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers.utils import cached_file
 
-from .data.files import read_json, write_json
+from .data.files import first_line, read_json, write_json
 from .modeling_dreamer_dynamics import DreamerActionEncoder, DreamerDynamicsModel
 from .modeling_dreamer_world import DreamerWorldModel
 
@@ -21,6 +23,14 @@ ACTION_KEYS = (
     *("relative_actions", "fps"),
 )
 """The config values that describe the actions of an action encoder."""
+ADAPTER_CONFIG = "adapter_config.json"
+IMPORTING_FIELDS = ("auto_mapping", "megatron_config")
+"""Fields of PEFT's config with which it imports a module that the config names; no adapter of a world has them."""
+UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError),
+    *(TypeError, AttributeError, KeyError, IndexError, ZeroDivisionError, OverflowError, RecursionError),
+)
+"""What PEFT, safetensors and the config raise for damaged files; PEFT does not check the types of its fields."""
 ADAPTED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 """The modules that LoRA changes: every matrix of every transformer layer."""
 
@@ -101,6 +111,14 @@ def save_adapter(dynamics: DreamerDynamicsModel, folder: str | Path, state_dict:
         write_json(Path(folder) / ACTIONS_FILE, {key: getattr(dynamics.config, key) for key in ACTION_KEYS})
 
 
+def _refuse_imports(path: str) -> None:
+    """Refuse the fields of `adapter_config.json` that name modules, which PEFT would import."""
+    file = cached_file(path, ADAPTER_CONFIG, _raise_exceptions_for_missing_entries=False)
+    named = [] if file is None else [name for name in IMPORTING_FIELDS if read_json(file).get(name) is not None]
+    if named:
+        raise ValueError(f"{named[0]} in its {ADAPTER_CONFIG} names a module to import: remove it.")
+
+
 def load_adapter(world: DreamerWorldModel, path_or_repo: str | Path) -> None:
     """Load an adapter onto the dynamics model of a world, in place; its actions may differ from the world's.
 
@@ -117,9 +135,10 @@ def load_adapter(world: DreamerWorldModel, path_or_repo: str | Path) -> None:
         actions = cached_file(path, ACTIONS_FILE, _raise_exceptions_for_missing_entries=False)
         if actions is not None:
             replace_action_encoder(world.dynamics, read_json(actions))
+        _refuse_imports(path)
         loaded = world.dynamics.load_adapter(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except UNREADABLE as error:
+        reason = first_line(error.__cause__ or error) if isinstance(error, StrictDataclassError) else first_line(error)
         raise ValueError(f"cannot load an adapter from {path!r} onto this world: {reason}") from error
     if loaded.missing_keys or loaded.unexpected_keys:
         raise ValueError(

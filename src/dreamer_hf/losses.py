@@ -85,8 +85,17 @@ class LossNormalizer:
         return {name: rms.state_dict() for name, rms in self.running.items()}
 
     def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises:
+            ValueError: a term is missing, or its scale is not a pair of finite numbers of at least 0.
+        """
         for name, rms in self.running.items():
-            rms.load_state_dict(state[name])
+            scale = state.get(name)
+            numbers = [scale.get(key) for key in rms.state_dict()] if isinstance(scale, dict) else [None]
+            if not all(type(number) in (int, float) and 0 <= number < math.inf for number in numbers):
+                raise ValueError(f"no usable scale of the loss term {name}")
+            rms.load_state_dict(scale)
 
 
 class ColorPyramid:

@@ -258,6 +258,7 @@ def test_workers_end_with_a_killed_converter_and_resume_is_whole(tiny_lerobot, t
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
+@pytest.mark.slow
 def test_resuming_next_to_a_live_conversion_does_no_harm(tiny_lerobot, tiny_shards, tmp_path):
     out, options = tmp_path / "out", ConversionOptions(episodes_per_shard=2)
     source = LeRobotSource(tiny_lerobot, TINY_REPO_ID)

@@ -61,6 +61,7 @@ def run_converter(hub, home, repo_id, out, *flags, offline="0", **variables):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags", [["v3.0"], []])
 def test_what_was_downloaded_once_is_read_offline_and_while_the_hub_is_down(tmp_path, tags):
     root = write_lerobot(tmp_path / "set", video=True)
@@ -81,6 +82,7 @@ def test_what_was_downloaded_once_is_read_offline_and_while_the_hub_is_down(tmp_
     assert len(set(shards)) == 1
 
 
+@pytest.mark.slow
 def test_what_lerobot_downloaded_is_not_downloaded_again(tmp_path):
     root = write_lerobot(tmp_path / "set", video=True)
     with HubStandIn("me/set", "secret") as hub:

@@ -18,7 +18,7 @@ import traceback
 import warnings
 import zlib
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,8 @@ def table(results: dict[str, Counter]) -> str:
 
 def _worker(form: Format, folder: Path, seed: int, tries: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    counts, wrong = fuzz(form, folder, folder / "damaged", seed, tries)
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        counts, wrong = fuzz(form, folder, folder / "damaged", seed, tries)
     (folder / "results.json").write_text(json.dumps([counts, wrong]))
 
 

@@ -22,6 +22,7 @@ from dreamer_hf.play.action_sources import load_script
 from dreamer_hf.published_checkpoints import convert_dynamics, convert_tokenizer
 from dreamer_hf.serve import protocol
 from dreamer_hf.start_frames import load_start_frames
+from dreamer_hf.training.checkpoints import STATE_FILE
 from fuzz.mutations import (
     Mutation,
     mutate_bytes,
@@ -30,8 +31,11 @@ from fuzz.mutations import (
     mutate_json,
     mutate_npz,
     mutate_safetensors_header,
+    mutate_torch_file,
     mutate_zip,
+    with_fitting_record,
 )
+from fuzz.training_formats import CHECKPOINT, read_adapter, read_checkpoint, write_adapter, write_run
 from tiny import TINY_REPO_ID, make_world, save_world, write_tiny_lerobot
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -62,9 +66,12 @@ class Format:
 
 
 def fingerprint(values: Iterable) -> str:
-    """Return a digest of tensors and arrays: values, types and shapes."""
+    """Return a digest of tensors, arrays and texts: values, types and shapes."""
     digest = hashlib.sha256()
     for value in values:
+        if isinstance(value, str):
+            digest.update(value.encode())
+            continue
         array = np.ascontiguousarray(value.numpy() if isinstance(value, torch.Tensor) else value)
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
@@ -127,6 +134,27 @@ MESSAGES = (
     {"type": "reset", "start": 1, "seed": 7},
     {"type": "record", "on": True},
 )
+
+
+@_made_once("training_run")
+def training_run(path: Path) -> None:
+    write_run(path)
+
+
+def checkpoint(folder: Path) -> Path:
+    return training_run(folder) / "run"
+
+
+def read_run_checkpoint(folder: Path) -> str:
+    data_dir = next(
+        parent / "training_run" / "data" for parent in folder.parents if (parent / "training_run").exists()
+    )
+    return fingerprint(read_checkpoint(folder / CHECKPOINT, data_dir))
+
+
+@_made_once("adapter")
+def adapter(path: Path) -> None:
+    write_adapter(path)
 
 
 @_made_once("messages")
@@ -315,6 +343,45 @@ FORMATS = (
     Format("RLDS records", rlds, "*success.tfrecord*", read_rlds),
     Format("RLDS descriptions (JSON)", rlds, "*.json", read_rlds, (mutate_bytes, mutate_json), protected=False),
     Format("action tables (CSV, NPY)", tables, "*", read_tables, protected=False),
+    Format(
+        "training checkpoints",
+        checkpoint,
+        f"{CHECKPOINT}/*",
+        read_run_checkpoint,
+    ),
+    Format(
+        *("training checkpoints: trainer_state.json", checkpoint, f"{CHECKPOINT}/{STATE_FILE}", read_run_checkpoint),
+        (mutate_bytes, mutate_json),
+        protected=False,
+    ),
+    Format(
+        *("training checkpoints: weights with a fitting record", checkpoint, f"{CHECKPOINT}/*.safetensors"),
+        read_run_checkpoint,
+        (with_fitting_record(mutate_bytes), with_fitting_record(mutate_safetensors_header)),
+        protected=False,
+    ),
+    Format(
+        *("training checkpoints: optimizers with a fitting record", checkpoint, f"{CHECKPOINT}/*.bin"),
+        read_run_checkpoint,
+        (with_fitting_record(mutate_bytes), with_fitting_record(mutate_torch_file)),
+        protected=False,
+    ),
+    Format(
+        "adapters: weights",
+        adapter,
+        "*.safetensors",
+        lambda folder: fingerprint(read_adapter(folder)),
+        (mutate_bytes, mutate_safetensors_header),
+        protected=False,
+    ),
+    Format(
+        "adapters: JSON",
+        adapter,
+        "*.json",
+        lambda folder: fingerprint(read_adapter(folder)),
+        (mutate_bytes, mutate_json),
+        protected=False,
+    ),
     Format(
         "messages of players",
         messages,

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import h5py
 import numpy as np
 import torch
 
-from dreamer_hf.data.files import json_checksum
+from dreamer_hf.data.files import json_checksum, read_json, write_json
+from dreamer_hf.training.checkpoints import STATE_FILE
 
 Mutation = Callable[[Path, np.random.Generator], None]
 
@@ -177,6 +179,26 @@ def mutate_checkpoint(path: Path, rng: np.random.Generator) -> None:
     else:
         content = ODD_VALUES[rng.integers(len(ODD_VALUES))]
     torch.save(content, path)
+
+
+def mutate_torch_file(path: Path, rng: np.random.Generator) -> None:
+    """Change one node of the nested values of a file of `torch.save`, such as the state of an optimizer."""
+    torch.save(change_node(torch.load(path, weights_only=False), rng), path)
+
+
+def with_fitting_record(mutation: Mutation) -> Mutation:
+    """Return a mutation of a file of a checkpoint after which the size and checksum on record fit the file."""
+
+    def mutate(path: Path, rng: np.random.Generator) -> None:
+        mutation(path, rng)
+        content = path.read_bytes()
+        state_file = path.parent / STATE_FILE
+        state = read_json(state_file)
+        state["files"][path.name] = [len(content), zlib.crc32(content)]
+        write_json(state_file, state)
+
+    mutate.__name__ = f"{mutation.__name__} with a fitting record"
+    return mutate
 
 
 def mutate_zip(path: Path, rng: np.random.Generator) -> None:

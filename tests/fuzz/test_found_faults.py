@@ -9,12 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreamer_hf import DreamerDynamicsConfig
+from dreamer_hf.adapters import load_adapter
 from dreamer_hf.data.action_data import read_action_table
 from dreamer_hf.data.files import first_line
 from dreamer_hf.data.shards import ShardIndex
 from dreamer_hf.loading import load_world
+from dreamer_hf.losses import LossNormalizer
 from dreamer_hf.published_checkpoints import PublishedReader, read_state_dict
 from dreamer_hf.start_frames import load_start_frames, save_start_frames
+from fuzz.training_formats import write_adapter
 from tiny import make_starts, make_world
 
 
@@ -100,3 +103,32 @@ def test_a_damaged_header_of_an_array_is_refused(tmp_path):
 
 def test_a_message_does_not_quote_a_whole_file():
     assert len(first_line(ValueError("a" * 10_000))) < 600
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [None, [], {}, {"mean_square": 1.0}, {"mean_square": "1", "num_observed": 1}, {"mean_square": float("nan")}],
+)
+def test_a_damaged_scale_of_a_loss_term_is_refused(scale):
+    normalizer = LossNormalizer({"mse": 1.0})
+    normalizer.load_state_dict({"mse": {"mean_square": 1.0, "num_observed": 1}})
+    with pytest.raises(ValueError, match="no usable scale of the loss term mse"):
+        normalizer.load_state_dict({"mse": scale})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"megatron_config": {}, "megatron_core": "this"},
+        {"auto_mapping": {"parent_library": "this", "base_model_class": "a"}},
+        {"target_modules": 0.5},
+        {"r": "two"},
+    ],
+)
+def test_an_adapter_imports_no_module_that_its_config_names(values, tmp_path, capsys):
+    write_adapter(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(ValueError, match="cannot load an adapter") as refusal:
+        load_adapter(make_world(), tmp_path / "adapter")
+    assert "\n" not in str(refusal.value) and "Zen" not in capsys.readouterr().out

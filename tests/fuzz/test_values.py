@@ -44,6 +44,7 @@ def fields_of(config_class):
     return st.dictionaries(st.sampled_from(sorted(defaults)), anything | st.integers(1, 64), max_size=4)
 
 
+@pytest.mark.slow
 @seed(1)
 @few
 @pytest.mark.parametrize("config_class", [DreamerTokenizerConfig, DreamerDynamicsConfig])

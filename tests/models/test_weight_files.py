@@ -211,6 +211,7 @@ DreamerWorldModel.from_pretrained(sys.argv[1] + "/again", device_map="auto").gen
 """
 
 
+@pytest.mark.slow
 def test_normal_use_writes_nothing_to_standard_error(world_folder, monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Python itself warns about the source of torchao, which transformers imports, where that has no bytecode yet.

@@ -52,6 +52,7 @@ def test_a_run_says_how_long_it_takes_and_traces_steps(tmp_path, data_dir, confi
     assert line["memory_gib"] > 0.01
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_reported_in_steps(tmp_path, data_dir, configs, capsys):
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     train("tokenizer", *argv, "--max_train_steps", 1_000_000, "--max_train_minutes", 0.03, "--eval_steps", 0)
@@ -127,6 +128,7 @@ def test_the_work_of_a_step_follows_its_options(data_dir, tokenizer_run):
     assert flops(bootstrap_fraction=0, cache_latents=False) > plain
 
 
+@pytest.mark.slow
 def test_a_run_chooses_its_threads_once(tmp_path, data_dir, configs, capsys):
     """A resumed run takes the number over, as another one would round differently."""
     folder, available = tmp_path / "run", torch.get_num_threads()

@@ -213,6 +213,7 @@ def _claim_folder(conversion: Conversion, job: JobOptions) -> None:
     names = {path.name for path in found if not is_leftover(path)}
     shared = job.resume or job.num_jobs > 1 or job.merge
     if METADATA_NAME in names and shared:
+        _tidy_up(output_dir)  # It may have been killed after it wrote the last file.
         raise FileExistsError(f"{output_dir} holds a finished conversion: there is nothing left to do.")
     if names and PLAN_NAME not in names:
         raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or empty it first.")
@@ -395,6 +396,12 @@ def _explain_actions(actions: np.ndarray, conversion: Conversion) -> None:
             )
 
 
+def _tidy_up(output_dir: Path) -> None:
+    """Delete what a finished conversion does not need any more."""
+    (output_dir / PLAN_NAME).unlink(missing_ok=True)
+    remove_leftovers(output_dir)
+
+
 def _merge(conversion: Conversion, num_shards: int) -> None:
     """Check that every shard is there and write the index, then the metadata."""
     output_dir, source = conversion.output_dir, conversion.source
@@ -422,8 +429,7 @@ def _merge(conversion: Conversion, num_shards: int) -> None:
         )
     index.write(output_dir)
     _metadata(conversion, parts, frame_shape, statistics).write(output_dir)
-    (output_dir / PLAN_NAME).unlink(missing_ok=True)
-    remove_leftovers(output_dir)
+    _tidy_up(output_dir)
     warn_of_values("action", statistics["action"].to_dict(), source.action_names)
     if source.state is not None:
         warn_of_values("state", statistics["state"].to_dict(), source.state.names)

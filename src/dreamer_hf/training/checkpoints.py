@@ -32,6 +32,11 @@ from .checkpoint_integrity import file_record, find_damage, refuse_code
 logger = logging.getLogger(__name__)
 STATE_FILE = "trainer_state.json"
 AVERAGE_FILE = "average.safetensors"
+UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError),
+    *(KeyError, IndexError, TypeError, AttributeError),
+)
+"""What PyTorch, Accelerate and safetensors raise for files that hold other values than those of this run."""
 FORMAT_VERSION = 2
 """Of checkpoints. Version 1 had no checksums and kept its states in pickles."""
 
@@ -304,7 +309,7 @@ def load_checkpoint(
         accelerator.load_state(str(checkpoint), strict=strict)
         if average is not None:
             average.load_state_dict(load_file(checkpoint / AVERAGE_FILE))
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{checkpoint} cannot be loaded ({first_line(error)}): move it away to resume from an earlier one."
         ) from error

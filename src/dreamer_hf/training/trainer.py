@@ -130,7 +130,12 @@ class Trainer:
         check_same_run(saved, self._state(), checkpoint, type(self.objective.model.config)().to_dict())
         is_strict = not has_adapter(self.objective.model)
         load_checkpoint(self.accelerator, checkpoint, self.average, is_strict)
-        self.normalizer.load_state_dict(saved.normalizer)
+        try:
+            self.normalizer.load_state_dict(saved.normalizer)
+        except ValueError as error:
+            raise ValueError(
+                f"{checkpoint} is damaged ({error}): move it away to resume from an earlier one."
+            ) from error
         self.step, self.seconds = saved.step, saved.seconds
         self.accelerator.print(f"resuming from {checkpoint}")
 
