@@ -128,7 +128,7 @@ def make_world(**dynamics_fields) -> DreamerWorldModel:
     tokenizer = DreamerTokenizerConfig(
         image_size=IMAGE_SIZE, patch_size=8, num_encoder_layers=4, num_decoder_layers=4, **latents, **width
     )
-    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **latents, **width, **(fields | dynamics_fields))
+    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **(latents | width | fields | dynamics_fields))
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
     for parameter in world.parameters():
         if not parameter.any():  # projections that start at zero: give them weight, so that every part matters

@@ -122,7 +122,8 @@ def _version(tensor: torch.Tensor) -> int:
 
 def _copy_code_object(function: FunctionType) -> FunctionType:
     """Return a copy for which PyTorch, which keeps compiled graphs by code object, has none yet."""
-    return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
 
 
 def _compile(function: FunctionType, options: dict[str, bool] | None = None) -> Callable[..., torch.Tensor]:

@@ -27,12 +27,14 @@ import numpy as np
 import torch
 
 from .action_space import ActionSpace
+from .camera_views import tile_cameras
 from .frame_inputs import action_limits, prepare_actions
 from .media import to_uint8
 from .modeling_dreamer_world import DreamerWorldModel
 from .rollout import DreamerRollout
 from .seeded_noise import SeededNoise
 from .start_frames import StartFrames
+from .state_space import StateSpace
 from .threads import ThreadChoice, choose_threads
 
 
@@ -44,11 +46,13 @@ class Dream:
         start: index of its start frames; None if it started from frames that were given.
         seed: seed of its noise.
         step: number of frames since its start frames.
-        frame: uint8 (H, W, 3) RGB, the current frame.
+        frame: uint8 (H, W, 3) RGB, the current frame; several cameras are side by side.
         action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the
             last action of the start frames, or `ActionSpace.rest` if they have none.
         latents: (N_z, d_z), the clean latents of `frame`, on the world's device.
-        rollout, row: where its state is.
+        state: float32 (S,), the state of `frame` in the units of the data, if the world has one; at the start, that of
+            the start frames, or the mean of the training data if they have none.
+        rollout, row: where the dream is kept.
     """
 
     rollout: DreamerRollout
@@ -59,6 +63,7 @@ class Dream:
     frame: np.ndarray | None = None
     action: np.ndarray | None = None
     latents: torch.Tensor | None = None
+    state: np.ndarray | None = None
 
 
 class Dreams:
@@ -71,6 +76,8 @@ class Dreams:
 
     Attributes:
         space: the world's actions.
+        state_space: the world's state, of length 0 if it has none.
+        frame_size: height and width of `Dream.frame`.
         fps: the world's frame rate.
 
     Raises:
@@ -86,6 +93,9 @@ class Dreams:
         world.rollout_schedule(num_inference_steps)  # raises if it is impossible
         self.world, self.starts, self.num_inference_steps = world, starts, num_inference_steps
         self.space, self.fps = ActionSpace.from_config(config), config.fps
+        self.state_space = StateSpace.from_config(config)
+        height, width = world.config.tokenizer_config.frame_size
+        self.frame_size = (height, width * config.num_cameras)
         self._limits = action_limits(config)
         self._all: WeakSet[Dream] = WeakSet()
 
@@ -127,8 +137,12 @@ class Dreams:
         """
         raw, _ = prepare_actions(np.stack(actions), None, (len(dreams),), self._limits)
         output = self.rollout(dreams).step(raw)
-        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw.numpy(), output.latents):
+        frames = to_uint8(tile_cameras(output.pixel_values[:, None])[:, 0])
+        for dream, frame, action, latents in zip(dreams, frames, raw.numpy(), output.latents):
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
+        if output.state is not None:
+            for dream, state in zip(dreams, output.state.float().cpu().numpy()):
+                dream.state = state
 
     def choose_threads(self, dreams: Sequence[Dream], threads: int | None = None) -> ThreadChoice | None:
         """Set the number of CPU threads that suits stepping these dreams, without changing them.
@@ -155,6 +169,7 @@ class Dreams:
         for dream, moment in zip(dreams, moments, strict=True):
             dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step
             dream.frame, dream.action, dream.latents = moment.frame, moment.action, moment.latents
+            dream.state = moment.state
 
     def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout:
         """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed."""
@@ -189,12 +204,22 @@ class Dreams:
         return starts
 
     def _show_start(self, dreams: Sequence[Dream], starts, seeds, frames: StartFrames, latents: torch.Tensor) -> None:
-        shown = frames.pixel_values_videos[:, -1].permute(0, 2, 3, 1).cpu().numpy()
+        shown = tile_cameras(frames.pixel_values_videos[:, -1:])[:, 0].permute(0, 2, 3, 1).cpu().numpy()
+        states = self._states(frames)
         actions, known = frames.actions[:, -1].cpu().numpy(), frames.action_mask[:, -1].tolist()
         for row, dream in enumerate(dreams):
             dream.start = None if isinstance(starts, StartFrames) else int(starts[row])
             dream.seed, dream.step, dream.frame, dream.latents = int(seeds[row]), 0, shown[row], latents[row, -1]
             dream.action = actions[row] if known[row] else self.space.rest
+            dream.state = states[row] if len(self.state_space) else None
+
+    def _states(self, frames: StartFrames) -> np.ndarray:
+        """Return the states (R, S) of the last of some start frames; where there is none, the mean of the data."""
+        unknown = np.tile(self.state_space.mean, (len(frames), 1))
+        if frames.states is None or not len(self.state_space):
+            return unknown
+        states, known = frames.states[:, -1].cpu().numpy(), frames.state_mask[:, -1].cpu().numpy()
+        return np.where(known[:, None], states, unknown)
 
 
 def _generators(seeds: Sequence[int]) -> list[SeededNoise]:

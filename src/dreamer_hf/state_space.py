@@ -12,12 +12,14 @@ class StateSpace:
     Attributes:
         names: S names, for people.
         low, high: float32 (S,), the smallest and the largest value in the training data.
+        mean: float32 (S,), that of the training data, for a state that is not known.
         units: S units, for people; None if the world does not know them.
     """
 
     names: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
+    mean: np.ndarray
     units: tuple[str, ...] | None = None
 
     @classmethod
@@ -32,7 +34,7 @@ class StateSpace:
         units = None if config.state_units is None else tuple(config.state_units)
         mean, std = (np.broadcast_to(np.asarray(stats[key], dtype=np.float64), size) for key in ("mean", "std"))
         low, high = np.asarray(stats.get("min", mean - 2 * std)), np.asarray(stats.get("max", mean + 2 * std))
-        return cls(names, low.astype(np.float32), high.astype(np.float32), units)
+        return cls(names, *(part.astype(np.float32) for part in (low, high, mean)), units)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,6 +45,10 @@ class StateSpace:
         if self.units is None:
             return self.names
         return tuple(f"{name} [{unit}]" if unit else name for name, unit in zip(self.names, self.units, strict=True))
+
+    def fraction(self, values: np.ndarray) -> np.ndarray:
+        """Return where values (S,) are in their ranges: 0 at `low`, 1 at `high`, clipped to these."""
+        return np.clip((values - self.low) / self.extent, 0, 1)
 
     @property
     def extent(self) -> np.ndarray:
