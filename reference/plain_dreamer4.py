@@ -18,7 +18,7 @@ the objective only over the rows that need them. Tests compare the numbers of th
 benchmarks its speed. `elementwise_dreamer4.py` computes everything once more, one number at a time.
 
 Shapes: B batch, T frames, N tokens of a frame, D width, S sequences, L their length, H heads, h head width, P past
-frames, N_p patches, N_z latent tokens, d_z latent channels, a action width.
+frames, N_p patches, N_z latent tokens, d_z latent channels, a action width, s state width.
 """
 
 import math
@@ -323,6 +323,10 @@ class DynamicsConfig(TransformerConfig):
     action_num_classes: list[int] | None = None  # per component: 0 if continuous, else the number of classes
     action_stats: dict | None = None  # "mean" and "std" of every component
     num_signal_levels: int = 128  # K_max
+    state_dim: int = 0  # s; 0: the world has no state (it has none in the paper)
+    num_state_tokens: int = 1
+    state_stats: dict | None = None  # "mean" and "std" of every component
+    camera_names: list[str] | None = None  # of several cameras, whose latents stand next to each other
 
 
 class PlainActionEncoder(nn.Module):
@@ -354,8 +358,35 @@ class PlainActionEncoder(nn.Module):
         return self.action_tokens + (encoded * action_mask[..., None])[:, :, None]
 
 
+class PlainStateCoder(nn.Module):
+    """Noisy normalized states -> the state tokens of a frame; what the transformer makes of them -> clean states."""
+
+    def __init__(self, config):
+        super().__init__()
+        width = config.num_state_tokens * config.hidden_size
+        self.state_tokens = nn.Parameter(torch.randn(config.num_state_tokens, config.hidden_size))
+        self.state_proj = linear(config.state_dim, width, bias=True)
+        self.state_head = linear(width, config.state_dim, bias=True, scale=0)
+        stats = config.state_stats or {"mean": [0.0] * config.state_dim, "std": [1.0] * config.state_dim}
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor([float(value) for value in stats[name]]), persistent=False)
+        self.std[self.std == 0] = 1
+
+    def forward(self, states, state_mask):
+        """(B,T,s) noisy and normalized, (B,T) bool (False: the frame has no state) -> tokens (B,T,tokens,D)."""
+        states = states.masked_fill(~state_mask[..., None], 0)
+        encoded = self.state_proj(states).unflatten(-1, self.state_tokens.shape)
+        return self.state_tokens + encoded * state_mask[..., None, None]
+
+    def normalize(self, states):
+        return (states - self.mean) / self.std
+
+    def denormalize(self, states):
+        return states * self.std + self.mean
+
+
 class PlainDynamics(nn.Module):
-    """The dynamics model over [latents | registers | control (step size, signal level) | actions] of every frame.
+    """The dynamics model over [latents | state | registers | control (step size, signal level) | actions] of a frame.
 
     Signal level `tau` = 0 is pure noise, 1 is clean: `z_tau = (1 - tau) * noise + tau * z`. Its index is
     `tau * num_signal_levels`. Step size `d` is a power of two; its index is `log2(d * num_signal_levels)`.
@@ -365,29 +396,46 @@ class PlainDynamics(nn.Module):
         super().__init__()
         self.config, width = config, config.hidden_size
         self.latent_embed = linear(config.latent_dim, width)
+        cameras = len(config.camera_names or [])
+        self.camera_embeddings = nn.Parameter(torch.randn(cameras, width)) if cameras > 1 else None
         self.register_tokens = nn.Parameter(torch.randn(config.num_register_tokens, width))
         self.step_size_embedding = nn.Embedding(config.num_signal_levels.bit_length(), width)
         self.signal_level_embedding = nn.Embedding(config.num_signal_levels, width)
         self.control_proj = linear(2 * width, width)
         self.action_encoder = PlainActionEncoder(config)
+        self.state_coder = PlainStateCoder(config) if config.state_dim else None
         self.transformer = PlainTransformer(config, config.num_hidden_layers)
         self.latent_head = linear(width, config.latent_dim, scale=0)
         # Step sizes start almost alike, so a coarse step starts from what the finest one has learned.
         nn.init.normal_(self.step_size_embedding.weight, std=0.1)
 
-    def forward(self, latents, signal_ids, step_ids, actions, action_mask, cache=None, commit=True):
-        """Noisy latents (B,T,N_z,d_z), ids (B,T), actions (B,T,a), mask (B,T) -> clean prediction (B,T,N_z,d_z)."""
+    def forward(self, latents, signal_ids, step_ids, actions, action_mask, cache=None, commit=True, states=None):
+        """Noisy latents (B,T,N_z,d_z), ids (B,T), actions (B,T,a), mask (B,T) -> clean prediction (B,T,N_z,d_z).
+
+        With a state, `states` are noisy normalized ones (B,T,s) and a mask (B,T), and there is a second result: the
+        clean prediction of the states (B,T,s).
+        """
         batch, frames, count = latents.shape[:3]
         control = torch.cat([self.step_size_embedding(step_ids), self.signal_level_embedding(signal_ids)], dim=-1)
+        latent_tokens = self.latent_embed(latents)
+        if self.camera_embeddings is not None:
+            by_camera = latent_tokens.unflatten(2, (len(self.camera_embeddings), -1))
+            latent_tokens = (by_camera + self.camera_embeddings[:, None]).flatten(2, 3)
         tokens = [
-            self.latent_embed(latents),
+            latent_tokens,
+            *([] if self.state_coder is None else [self.state_coder(*states)]),
             self.register_tokens.expand(batch, frames, -1, -1),
             self.control_proj(control)[:, :, None],
             self.action_encoder(actions, action_mask),
         ]
-        states = torch.cat(tokens, dim=2)
-        visible = all_visible(states.shape[2], states.device)
-        return self.latent_head(self.transformer(states, visible, cache, commit)[:, :, :count])
+        embedded = torch.cat(tokens, dim=2)
+        visible = all_visible(embedded.shape[2], embedded.device)
+        output = self.transformer(embedded, visible, cache, commit)
+        clean = self.latent_head(output[:, :, :count])
+        if self.state_coder is None:
+            return clean
+        tokens = output[:, :, count : count + self.config.num_state_tokens]
+        return clean, self.state_coder.state_head(tokens.flatten(2))
 
 
 # 4. Shortcut forcing
@@ -428,7 +476,9 @@ def shortcut_loss(dynamics, latents, actions, action_mask, signal_ids, step_ids,
 
 
 class PlainRollout:
-    """A rollout: every frame takes `num_steps` denoising passes, one commit pass and one pass of the decoder.
+    """A rollout of a world without a state.
+
+    Every frame takes `num_steps` denoising passes, one commit pass and one pass of the decoder.
 
     The model sees past frames with a little noise (`context_level`), which makes it robust to its own errors.
 

@@ -17,6 +17,7 @@ MAX_LINES = 500
 
 FLOORS = (
     {
+        "camera_views",
         "configuration_base",
         "configuration_dreamer",
         "scheduling_shortcut",
@@ -33,7 +34,7 @@ FLOORS = (
         "weight_files",
         "worlds",
     },
-    {"cache_dreamer", "compile_rollout", "weight_files"},
+    {"cache_dreamer", "compile_rollout", "rollout_frames", "weight_files"},
     {"modeling_layers", "latent_rollout"},
     {"rollout"},
     {"generation_dreamer"},
@@ -49,6 +50,7 @@ FLOORS = (
         "adapters",
         "start_frames",
         "action_space",
+        "state_space",
         "media",
         "image_metrics",
     },

@@ -299,7 +299,7 @@ def test_a_predicted_context_is_what_the_model_predicts_after_the_real_one():
     batch = make_batch(rows=3, frames=length)
     latents, actions, mask = (batch[name] for name in ("latents", "actions", "action_mask"))
     noise = torch.randn(3, 2 * length, 3, 4)
-    context = predicted_context(model, latents, actions, mask, noise, num_real, context_level_id=7)
+    (context,) = predicted_context(model, latents, actions, mask, noise, num_real, context_level_id=7)
     assert model.training and not context.requires_grad
     noisy = add_noise(latents, noise[:, :length], torch.full((3, length), 7 / 8))
     model.eval()

@@ -76,7 +76,7 @@ def write_video(path, fps, num_frames, size=(32, 48)):
 def test_a_world_folder_carries_them(tmp_path, starts):
     assert save_start_frames(tmp_path, starts) == tmp_path / START_FRAMES_NAME
     loaded = load_start_frames(tmp_path)
-    for name, tensor in vars(starts).items():
+    for name, tensor in starts.tensors().items():
         assert torch.equal(getattr(loaded, name), tensor)
     assert [entry.name for entry in tmp_path.iterdir()] == [START_FRAMES_NAME]
 
@@ -156,7 +156,8 @@ def rename_feature(folder, old, new):
 
 
 def assert_same_starts(first, second):
-    for name, tensor in vars(first).items():
+    assert first.tensors().keys() == second.tensors().keys()
+    for name, tensor in first.tensors().items():
         assert torch.equal(tensor, getattr(second, name)), name
 
 

@@ -105,7 +105,7 @@ def random_world(image_size=32, **dynamics_fields):
     }
     layers = {"num_encoder_layers": 4, "num_decoder_layers": 4}
     tokenizer = DreamerTokenizerConfig(image_size=image_size, patch_size=8, **layers, **common)
-    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, num_signal_levels=8, **common, **dynamics_fields)
+    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, num_signal_levels=8, **common | dynamics_fields)
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
     for parameter in world.parameters():
         if not parameter.any():
@@ -128,7 +128,7 @@ def make_world(**dynamics_fields) -> DreamerWorldModel:
     tokenizer = DreamerTokenizerConfig(
         image_size=IMAGE_SIZE, patch_size=8, num_encoder_layers=4, num_decoder_layers=4, **latents, **width
     )
-    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **latents, **width, **(fields | dynamics_fields))
+    dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **(latents | width | fields | dynamics_fields))
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
     for parameter in world.parameters():
         if not parameter.any():  # projections that start at zero: give them weight, so that every part matters
@@ -204,6 +204,29 @@ def tiny_world(tokenizer_changes=None, dynamics_changes=None):
     return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics).eval()
 
 
+CAMERAS = {"camera_names": ["front", "wrist"], "num_latent_tokens": 6}
+"""Fields of a dynamics config with two cameras of three latent tokens each."""
+STATE = {
+    "state_dim": 3,
+    "num_state_tokens": 2,
+    "state_stats": {
+        "mean": [1.0, -2.0, 30.0],
+        "std": [0.5, 4.0, 0.0],
+        "min": [0.0, -9.0, 30.0],
+        "max": [2.0, 8.0, 30.0],
+    },
+    "state_names": ["shoulder", "elbow", "grip"],
+    "state_units": ["rad", "rad", ""],
+}
+"""Fields of a dynamics config with a state, whose last component never moved in the data."""
+
+
+def tiny_states(*shape, seed=0):
+    """States in the units and about the range of `STATE`."""
+    mean, std = (torch.tensor(STATE["state_stats"][name]) for name in ("mean", "std"))
+    return mean + std * randn(*shape, 3, seed=seed)
+
+
 def rand(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -256,25 +279,49 @@ learning_rate: 3e-3
 
 
 def write_moving_square(
-    folder: Path, episodes: int = 6, length: int = 20, size: int = 16, width: int | None = None
+    folder: Path,
+    episodes: int = 6,
+    length: int = 20,
+    size: int = 16,
+    width: int | None = None,
+    with_state: bool = False,
+    camera_names: list[str] | None = None,
 ) -> Path:
-    """Episodes of a bright square that each action moves by whole pixels, in frames of `size` x `width` (`size`)."""
+    """Episodes of a bright square that each action moves by whole pixels, in frames of `size` x `width` (`size`).
+
+    Its state, if asked for, is where the square is, in pixels; the last episode has none. Of two cameras, the second
+    one shows the frames upside down.
+    """
     sides = np.array([size, width or size])
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    with write_shard(folder / shard_name(0), action_dim=2) as shard:
+    layout = {"state_dim": 2 if with_state else 0, "camera_names": camera_names}
+    with write_shard(folder / shard_name(0), action_dim=2, **layout) as shard:
         for episode in range(episodes):
             shard.begin_episode(episode)
             actions = rng.integers(-2, 3, (length, 2)).astype(np.float32)
             corner = rng.integers(0, sides - 4)
+            corners = []
             for action in actions:
+                corners.append(corner)
                 frame = np.full((*sides, 3), 30, np.uint8)
                 frame[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = (250, 200, 40)
                 shard.add_frame(frame)
+                if camera_names:
+                    shard.add_frame(frame[::-1], camera=1)
                 corner = np.clip(corner + action.astype(int), 0, sides - 4)
-            shard.end_episode(actions)
+            has_state = with_state and episode < episodes - 1
+            shard.end_episode(actions, np.array(corners, np.float32) if has_state else None)
+        state_stats = shard.state_statistics.to_dict()
     stats = {"mean": [0.0, 0.0], "std": [1.4, 1.4], "min": [-2.0, -2.0], "max": [2.0, 2.0], "count": episodes * length}
-    labels = {"action_names": ["dy", "dx"], "action_units": ["px", "px"]}
+    labels = {"action_names": ["dy", "dx"], "action_units": ["px", "px"], "camera_names": camera_names}
+    if with_state:
+        labels |= {
+            "state_shape": (2,),
+            "state_names": ["y", "x"],
+            "state_units": ["px", "px"],
+            "state_stats": state_stats,
+        }
     metadata = ShardMetadata(
         1, episodes, (int(sides[0]), int(sides[1]), 3), (2,), fps=10.0, color_order="rgb", action_stats=stats, **labels
     )

@@ -2,7 +2,8 @@
 
 Everything about `torch.compile` is here: `compile_pass` calls it, and `warm_up` makes the first calls, which compile.
 
-Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, a action width, H, W pixels.
+Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, S state components, a action width, H, W
+pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .cache_dreamer import DreamerCache
+from .camera_views import decode_cameras
 
 if TYPE_CHECKING:  # PyTorch's compiler takes seconds to import
     from torch._dynamo.types import GuardFilterEntry
@@ -48,8 +50,11 @@ def dynamics_pass(
     action_mask: torch.Tensor,
     cache: DreamerCache,
     num_commit_frames: int,
-) -> torch.Tensor:
-    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32."""
+    states: torch.Tensor | None = None,
+    state_mask: torch.Tensor | None = None,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Run a dynamics model once and return its clean prediction (B,T,N_z,d_z), float32; with states, a pair of that
+    and the clean states (B,T,S)."""
     output = model(
         latents,
         signal_level_ids,
@@ -58,13 +63,15 @@ def dynamics_pass(
         action_mask,
         past_key_values=cache,
         num_commit_frames=num_commit_frames,
+        states=states,
+        state_mask=state_mask,
     )
-    return output.latents.float()
+    return output.latents.float() if states is None else (output.latents.float(), output.states)
 
 
 def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:
-    """Decode latents (B,T,N_z,d_z) with a tokenizer into frames (B,T,3,H,W) in [0, 1], float32."""
-    return model.decode(latents, past_key_values=cache).pixel_values_videos
+    """Decode latents (B,T,N_z,d_z) with a tokenizer into frames (B,T,3,H,W) in [0, 1]; see `decode_cameras`."""
+    return decode_cameras(model, latents, cache)
 
 
 def compile_pass(function: FunctionType, model: nn.Module) -> Callable[..., torch.Tensor]:
@@ -115,7 +122,8 @@ def _version(tensor: torch.Tensor) -> int:
 
 def _copy_code_object(function: FunctionType) -> FunctionType:
     """Return a copy for which PyTorch, which keeps compiled graphs by code object, has none yet."""
-    return FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
 
 
 def _compile(function: FunctionType, options: dict[str, bool] | None = None) -> Callable[..., torch.Tensor]:
@@ -130,12 +138,13 @@ def _keep_input_guards(guards: Sequence[GuardFilterEntry]) -> list[bool]:
 def _compile_for_gpu(function: FunctionType) -> Callable[..., torch.Tensor]:
     compiled = _compile(function, {"triton.cudagraphs": True})
 
-    def replay(*args) -> torch.Tensor:
+    def replay(*args) -> torch.Tensor | tuple[torch.Tensor, ...]:
         for cache in (argument for argument in args if isinstance(argument, DreamerCache)):
             _keep_in_place(cache)
         # A graph writes its output to the same memory at every replay.
         torch.compiler.cudagraph_mark_step_begin()
-        return compiled(*args).clone()
+        output = compiled(*args)
+        return output.clone() if isinstance(output, torch.Tensor) else tuple(part.clone() for part in output)
 
     return replay
 

@@ -46,6 +46,34 @@ def check_finite(name: str, values: list[float | int]) -> None:
         raise ValueError(f"expected {name} to be finite numbers, got {values}.")
 
 
+def check_components(config: PreTrainedConfig, size_field: str, lists: list[str], stats_field: str) -> None:
+    """Check that lists of a config have one entry for each component of a vector, and that its statistics can be.
+
+    Args:
+        config: the config.
+        size_field: field that holds the number of components.
+        lists: fields that hold None or a list of one entry each.
+        stats_field: field that holds None, or lists by name of statistic, among them "mean" and "std".
+
+    Raises:
+        ValueError: if one does not fit.
+    """
+    size, stats = getattr(config, size_field), getattr(config, stats_field)
+    entries = {name: getattr(config, name) for name in lists}
+    entries |= {f"{stats_field}[{key!r}]": values for key, values in (stats or {}).items()}
+    for name, values in entries.items():
+        if values is not None and len(values) != size:
+            raise ValueError(f"{name} has {len(values)} entries: give one for each of {size_field}={size}.")
+    if stats is None:
+        return
+    if not {"mean", "std"} <= set(stats):
+        raise ValueError(f"{stats_field} has {sorted(stats)}: give at least 'mean' and 'std'.")
+    for key, values in stats.items():
+        check_finite(f"{stats_field}[{key!r}]", values)
+    if min(stats["std"], default=0) < 0:
+        raise ValueError(f"expected {stats_field}['std'] to be at least 0, got {stats['std']}.")
+
+
 class DreamerConfigMixin:
     """Reading and writing of configs: refuse the config of another class, and save nothing that names the folder."""
 
@@ -117,4 +145,4 @@ class DreamerConfigMixin:
         return values
 
 
-__all__ = ["DreamerConfigMixin", "check_finite", "check_integers", "check_positive"]
+__all__ = ["DreamerConfigMixin", "check_components", "check_finite", "check_integers", "check_positive"]

@@ -8,7 +8,14 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
-from .configuration_base import LARGEST, DreamerConfigMixin, check_finite, check_integers, check_positive
+from .configuration_base import (
+    LARGEST,
+    DreamerConfigMixin,
+    check_components,
+    check_finite,
+    check_integers,
+    check_positive,
+)
 
 
 @strict
@@ -271,7 +278,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         num_attention_heads (`int`, *optional*, defaults to 12): Number of query heads.
         num_hidden_layers (`int`, *optional*, defaults to 16): Number of layers, a multiple of `time_every`.
         num_latent_tokens (`int`, *optional*, defaults to 256): Number of latent tokens of a frame, N_z, as in the
-            tokenizer.
+            tokenizer; with several cameras, of all of them together.
         latent_dim (`int`, *optional*, defaults to 32): Number of channels of a latent token, d_z, as in the tokenizer.
         num_register_tokens (`int`, *optional*, defaults to 4): Number of learned extra tokens of a frame.
         num_action_tokens (`int`, *optional*, defaults to 1): Number of tokens that carry the action of a frame.
@@ -295,6 +302,16 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         relative_actions (`list[bool]`, *optional*): For each action component, True if it is a displacement, so that 0
             means no motion, or False if it is an absolute value. Unknown by default.
         fps (`float`, *optional*, defaults to 10.0): Frames per second of the data.
+        state_dim (`int`, *optional*, defaults to 0): Number of components of the state that the model generates with
+            every frame, such as the joint positions of a robot; 0 for none.
+        num_state_tokens (`int`, *optional*, defaults to 1): Number of tokens that carry the state of a frame, if there
+            is one.
+        state_stats (`dict[str, list[float]]`, *optional*): `mean`, `std`, `min` and `max` of every component of the
+            state, in the data's units. They enter and leave the network as `(state - mean) / std`; raw by default.
+        state_names (`list[str]`, *optional*): Name of every component of the state.
+        state_units (`list[str]`, *optional*): Unit of every component of the state, for people; `""` for none.
+        camera_names (`list[str]`, *optional*): Name of every camera of a world with several; one camera by default.
+            Each has an equal share of the latent tokens, in this order, and a learned embedding.
 
     Example:
 
@@ -332,6 +349,12 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
     action_units: list[str] | None = None
     relative_actions: list[bool] | None = None
     fps: float | int | None = 10.0
+    state_dim: int = 0
+    num_state_tokens: int = 1
+    state_stats: dict[str, list[float | int]] | None = None
+    state_names: list[str] | None = None
+    state_units: list[str] | None = None
+    camera_names: list[str] | None = None
 
     def __post_init__(self, **kwargs):
         if self.fps is None or isinstance(self.fps, int):
@@ -348,6 +371,16 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         """Positions of the categorical and binary components in the action vector."""
         return [i for i, classes in enumerate(self._action_classes()) if classes > 0]
 
+    @property
+    def num_cameras(self) -> int:
+        """Number of cameras, V."""
+        return len(self.camera_names) if self.camera_names else 1
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Number of tokens of a frame that the model denoises: the latents, and the state if there is one."""
+        return self.num_latent_tokens + (self.num_state_tokens if self.state_dim else 0)
+
     def _action_classes(self) -> list[int]:
         return self.action_num_classes if self.action_num_classes is not None else [0] * self.action_dim
 
@@ -356,7 +389,7 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
         super().validate_architecture()
         self._check_layers("num_hidden_layers")
         check_integers(self, {"num_latent_tokens": 2**16, "latent_dim": 2**16, "num_signal_levels": 2**20})
-        check_integers(self, {"num_register_tokens": 2**12}, smallest=0)
+        check_integers(self, {"num_register_tokens": 2**12, "state_dim": 2**12}, smallest=0)
         levels = self.num_signal_levels
         if levels < 2 or levels & (levels - 1):
             raise ValueError(f"expected num_signal_levels to be a power of two such as 128, got {levels}.")
@@ -369,32 +402,23 @@ class DreamerDynamicsConfig(DreamerTransformerConfig):
                 f"expected action_offset to be 1 (the command before a frame) or 0 (recorded with it), got "
                 f"{self.action_offset}."
             )
-        check_integers(self, {"num_action_tokens": 2**12, "action_dim": 2**12})
+        check_integers(self, {"num_action_tokens": 2**12, "action_dim": 2**12, "num_state_tokens": 2**12})
         check_positive("fps", self.fps)
-        self._check_action_widths()
+        lists = ["action_names", "action_units", "action_num_classes", "relative_actions"]
+        check_components(self, "action_dim", lists, "action_stats")
+        check_components(self, "state_dim", ["state_names", "state_units"], "state_stats")
+        if len(set(self.camera_names or ())) < len(self.camera_names or ()):
+            raise ValueError(f"expected a different name for each camera, got {self.camera_names}.")
+        if self.num_latent_tokens % self.num_cameras:
+            raise ValueError(
+                f"num_latent_tokens={self.num_latent_tokens} cannot be shared by {self.num_cameras} cameras: choose a "
+                "multiple of their number."
+            )
         if any(classes < 0 or classes == 1 or classes > 2**16 for classes in self._action_classes()):
             raise ValueError(
                 "expected action_num_classes to be 0 (continuous) or "
                 f"from 2 to {2**16}, got {self.action_num_classes}."
             )
-
-    def _check_action_widths(self) -> None:
-        lists = ("action_names", "action_units", "action_num_classes", "relative_actions")
-        widths = {name: getattr(self, name) for name in lists}
-        widths |= {f"action_stats[{key!r}]": values for key, values in (self.action_stats or {}).items()}
-        for name, values in widths.items():
-            if values is not None and len(values) != self.action_dim:
-                raise ValueError(
-                    f"{name} has {len(values)} entries: give one for each of action_dim={self.action_dim}."
-                )
-        if self.action_stats is None:
-            return
-        if not {"mean", "std"} <= set(self.action_stats):
-            raise ValueError(f"action_stats has {sorted(self.action_stats)}: give at least 'mean' and 'std'.")
-        for key, values in self.action_stats.items():
-            check_finite(f"action_stats[{key!r}]", values)
-        if min(self.action_stats["std"]) < 0:
-            raise ValueError(f"expected action_stats['std'] to be at least 0, got {self.action_stats['std']}.")
 
 
 @strict
@@ -447,13 +471,18 @@ class DreamerWorldConfig(DreamerConfigMixin, PreTrainedConfig):
                 raise ValueError(
                     f"expected {name} to be a {kind.__name__}, got a {type(getattr(self, name)).__name__}."
                 )
-        for name in ("num_latent_tokens", "latent_dim"):
-            ours, theirs = getattr(self.tokenizer_config, name), getattr(self.dynamics_config, name)
+        cameras = {"num_latent_tokens": self.dynamics_config.num_cameras, "latent_dim": 1}
+        for name, factor in cameras.items():
+            ours, theirs = factor * getattr(self.tokenizer_config, name), getattr(self.dynamics_config, name)
             if ours != theirs:
                 raise ValueError(
-                    f"the tokenizer has {name}={ours} but the dynamics model has {theirs}: "
+                    f"the tokenizer has {name}={ours}{_for(factor)} but the dynamics model has {theirs}: "
                     "join a dynamics model with the tokenizer that it was trained on."
                 )
+
+
+def _for(num_cameras: int) -> str:
+    return "" if num_cameras == 1 else f" for {num_cameras} cameras"
 
 
 __all__ = ["DreamerDynamicsConfig", "DreamerTokenizerConfig", "DreamerTransformerConfig", "DreamerWorldConfig"]

@@ -52,11 +52,13 @@ class Dream:
         start: index of its start frames; None if it started from frames that were given.
         seed: seed of its noise.
         step: number of frames since its start frames.
-        frame: uint8 (H, W, 3) RGB, the current frame.
+        frame: uint8 (H, W, 3) RGB, the current frame; several cameras are side by side.
         action: float32 (A,), the raw action that led to `frame`, clipped to the range of the data; at the start, the
             last action of the start frames, or `ActionSpace.rest` if they have none.
         latents: (N_z, d_z), the clean latents of `frame`: a tensor on the world's device, or a NumPy array.
-        rollout, row: where its state is.
+        state: float32 (S,), the state of `frame` in the units of the data, if the world has one; at the start, that of
+            the start frames, or the mean of the training data if they have none.
+        rollout, row: where the dream is kept.
     """
 
     rollout: DreamerRollout | OnnxRollout
@@ -67,6 +69,7 @@ class Dream:
     frame: np.ndarray | None = None
     action: np.ndarray | None = None
     latents: torch.Tensor | np.ndarray | None = None
+    state: np.ndarray | None = None
 
 
 class Dreams:
@@ -80,6 +83,8 @@ class Dreams:
     Attributes:
         engine: the world's `WorldEngine`.
         space: the world's actions.
+        state_space: the world's state, of length 0 if it has none.
+        frame_size: height and width of `Dream.frame`.
         fps: the world's frame rate.
 
     Raises:
@@ -97,6 +102,7 @@ class Dreams:
         self.engine.check_num_inference_steps(num_inference_steps)
         self.num_inference_steps = num_inference_steps
         self.space, self.fps = self.engine.space, self.engine.fps
+        self.state_space, self.frame_size = self.engine.state_space, self.engine.frame_size
         self._all: WeakSet[Dream] = WeakSet()
         self._reserved: dict[int, DreamerRollout] = {}  # by number of rows
 
@@ -164,8 +170,12 @@ class Dreams:
         rollout = self.rollout(dreams)
         padding = rollout.batch_size - len(dreams)
         output = rollout.step(np.pad(raw, ((0, padding), (0, 0)), mode="edge"))
-        for dream, frame, action, latents in zip(dreams, to_uint8(output.pixel_values), raw, output.latents):
+        frames = to_uint8(self.engine.tile(output.pixel_values))
+        for dream, frame, action, latents in zip(dreams, frames, raw, output.latents):
             dream.frame, dream.action, dream.latents, dream.step = frame, action, latents, dream.step + 1
+        if len(self.state_space):
+            for dream, state in zip(dreams, as_numpy(output.state)):
+                dream.state = state
 
     def choose_threads(self, dreams: Sequence[Dream], threads: int | None = None) -> ThreadChoice | None:
         """Set the number of CPU threads that suits stepping these dreams, without changing them.
@@ -192,6 +202,7 @@ class Dreams:
         for dream, moment in zip(dreams, moments, strict=True):
             dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step
             dream.frame, dream.action, dream.latents = moment.frame, moment.action, moment.latents
+            dream.state = moment.state
 
     def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout | OnnxRollout:
         """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed.
@@ -232,12 +243,22 @@ class Dreams:
         return self.engine.own_starts(starts) if is_start(starts) else self.starts.select(starts)
 
     def _show_start(self, dreams: Sequence[Dream], starts, seeds, frames, latents) -> None:
-        shown = np.moveaxis(as_numpy(frames.pixel_values_videos[:, -1]), 1, -1)
+        shown = np.moveaxis(as_numpy(self.engine.tile(frames.pixel_values_videos[:, -1])), 1, -1)
+        states = self._states(frames)
         actions, known = as_numpy(frames.actions[:, -1]), as_numpy(frames.action_mask[:, -1])
         for row, dream in enumerate(dreams):
             dream.start = None if is_start(starts) else int(starts[row])
             dream.seed, dream.step, dream.frame, dream.latents = int(seeds[row]), 0, shown[row], latents[row, -1]
             dream.action = actions[row] if known[row] else self.space.rest
+            dream.state = states[row] if len(self.state_space) else None
+
+    def _states(self, frames) -> np.ndarray:
+        """Return the states (R, S) of the last of some start frames; where there is none, the mean of the data."""
+        unknown = np.tile(self.state_space.mean, (len(frames), 1))
+        if not len(self.state_space) or frames.states is None:
+            return unknown
+        states, known = as_numpy(frames.states[:, -1]), as_numpy(frames.state_mask[:, -1])
+        return np.where(known[:, None], states, unknown)
 
 
 def _generators(seeds: Sequence[int]) -> list[SeededNoise]:

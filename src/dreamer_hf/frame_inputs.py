@@ -1,6 +1,6 @@
-"""Frames and actions as people have them, brought into the one form that the models compute with.
+"""Frames, actions and states as people have them, brought into the one form that the models compute with.
 
-Shapes: B rows, T frames, H, W pixels, a action width.
+Shapes: B rows, T frames, H, W pixels, a action width, S state components.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ FrameInput = Any
 """Frames as every public function takes them:
 
 - a tensor or NumPy array (B,T,3,H,W), of an integer type (0..255) or of floats in [0, 1], on any device;
+- for a world of several cameras, likewise (B,T,V,3,H,W);
 - a list of PIL images, one clip, which the video processor resizes to the model's frame size;
 - `StartFrames`, or the output of the video processor.
 """
@@ -49,11 +50,16 @@ def prepare_frames(frames: FrameInput, config, device: torch.device, check_range
     return to_unit_range(frames.to(device))
 
 
-def checked_frames(frames: FrameInput, config) -> torch.Tensor:
+def checked_frames(frames: FrameInput, config, camera_names: list[str] | None = None) -> torch.Tensor:
     """Return frames as a tensor (B,T,3,H,W), with the type, device and values that they have.
 
+    Args:
+        frames: see `FrameInput`.
+        config: the `DreamerTokenizerConfig`.
+        camera_names: those of a world with several cameras, whose frames are (B,T,V,3,H,W).
+
     Raises:
-        ValueError: frames of another shape or type.
+        ValueError: frames of another shape, type or number of cameras.
     """
     frames = getattr(frames, "pixel_values_videos", frames)
     if isinstance(frames, (list, tuple)):
@@ -61,7 +67,14 @@ def checked_frames(frames: FrameInput, config) -> torch.Tensor:
     if not isinstance(frames, torch.Tensor):
         frames = torch.tensor(np.asarray(frames))
     expected = (config.num_channels, *config.frame_size)
-    if frames.ndim != 5 or frames.shape[2:] != expected or frames.numel() == 0:
+    if camera_names:
+        expected = (len(camera_names), *expected)
+        if frames.ndim == 5 or (frames.ndim == 6 and frames.shape[2] != expected[0]):
+            raise ValueError(
+                f"the world has the cameras {', '.join(camera_names)}: expected frames of shape (B, T, "
+                f"{', '.join(map(str, expected))}), an image of each camera, got {tuple(frames.shape)}."
+            )
+    if frames.ndim != 2 + len(expected) or frames.shape[2:] != expected or frames.numel() == 0:
         raise ValueError(
             f"expected frames of shape (B, T, {', '.join(map(str, expected))}) with at least one row and one frame, "
             f"got {tuple(frames.shape)}; DreamerVideoProcessor resizes frames."
@@ -144,6 +157,45 @@ def prepare_actions(
     return actions.to(device).clamp(limits[0], limits[1]), action_mask.to(device)
 
 
+def prepare_states(
+    states, state_mask, shape: tuple[int, ...], config, device: torch.device
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return raw states, and which frames have one; None and None for a world without a state.
+
+    Args:
+        states: (*shape, S) tensor, array or list; None if no frame has a state.
+        state_mask: (*shape) bool, False where a frame has no state; None if every frame has one.
+        shape: leading dimensions.
+        config: a `DreamerDynamicsConfig`.
+        device: where to put them.
+
+    Returns:
+        float32 (*shape, S), 0 where a frame has no state, and bool (*shape).
+
+    Raises:
+        ValueError: another shape, a state that is not finite (not looked at on a GPU), or one that the world does not
+            have.
+    """
+    shape = tuple(shape)
+    if not config.state_dim:
+        if states is not None:
+            raise ValueError("the world has no state (state_dim=0): leave states and state_mask out.")
+        return None, None
+    if states is None:
+        return torch.zeros(*shape, config.state_dim, device=device), torch.zeros(
+            shape, dtype=torch.bool, device=device
+        )
+    names = f" ({', '.join(config.state_names)})" if config.state_names else ""
+    states = _as_tensor(states, torch.float32, (*shape, config.state_dim), f"states{names}")
+    if state_mask is None:
+        state_mask = torch.ones(shape, dtype=torch.bool)
+    state_mask = _as_tensor(state_mask, torch.bool, shape, "state_mask").to(states.device)
+    states = states.masked_fill(~state_mask[..., None], 0)
+    if states.device.type == "cpu" and not states.isfinite().all():
+        raise ValueError("expected finite states, got NaN or infinity: mark frames without a state in state_mask.")
+    return states.to(device), state_mask.to(device)
+
+
 def _as_tensor(values, dtype: torch.dtype, shape: tuple[int, ...], name: str) -> torch.Tensor:
     try:
         tensor = torch.as_tensor(values, dtype=dtype)
@@ -172,13 +224,30 @@ def context_actions(frames: FrameInput, actions, action_mask) -> tuple:
     return frames.actions, frames.action_mask
 
 
+def context_states(frames: FrameInput, states, state_mask, config) -> tuple:
+    """Return states and mask of context frames: the given ones, or those of `StartFrames` for a world with a state.
+
+    Raises:
+        ValueError: there are both.
+    """
+    if not is_start(frames):
+        return states, state_mask
+    if states is not None or state_mask is not None:
+        raise ValueError("expected no states with StartFrames, which bring their own: leave states and mask out.")
+    if not config.state_dim:  # They may be saved for several worlds.
+        return None, None
+    return getattr(frames, "states", None), getattr(frames, "state_mask", None)
+
+
 __all__ = [
     "FrameInput",
     "action_limits",
     "checked_frames",
     "context_actions",
+    "context_states",
     "is_start",
     "prepare_actions",
     "prepare_frames",
+    "prepare_states",
     "to_unit_range",
 ]

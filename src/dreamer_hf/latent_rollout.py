@@ -6,7 +6,8 @@ sees what it should not): four passes per frame instead of five.
 
 A rollout is a transaction: a call that fails or is refused leaves it unchanged, its noise included.
 
-Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, a action width.
+Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, S state
+components, a action width.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from transformers.utils import ModelOutput
 from .cache_dreamer import DreamerCache, row_indices
 from .compile_rollout import compile_pass, dynamics_pass, warm_up
 from .frame_inputs import action_limits, prepare_actions
+from .rollout_frames import Context, FrameNoise, Frames, checked_noise, make_context, noise_of_context, noise_or_draw
 from .rollout_noise import (
     Generators,
     check_generator,
     copy_generator,
-    draw_noise,
     drawn_again_on_failure,
     join_generators,
 )
-from .scheduling_shortcut import RolloutSchedule, add_noise, euler_step
+from .scheduling_shortcut import RolloutSchedule
 
 
 @dataclass
@@ -41,98 +42,13 @@ class DreamerRolloutOutput(ModelOutput):
         pixel_values (`torch.FloatTensor` of shape `(B, 3, H, W)`, *optional*): the frame in [0, 1]; None in latent
             rollouts.
         latents (`torch.FloatTensor` of shape `(B, N_z, d_z)`): its clean latents.
+        state (`torch.FloatTensor` of shape `(B, S)`, *optional*): its state in the units of the data; None if the
+            world has no state.
     """
 
     pixel_values: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Frames:
-    """T frames of every row.
-
-    Attributes:
-        latents: (B,T,N_z,d_z) float32.
-        actions: (B,T,a) float32, raw.
-        action_mask: (B,T) bool, False where a frame has no action.
-    """
-
-    latents: torch.Tensor
-    actions: torch.Tensor
-    action_mask: torch.Tensor
-
-    def __len__(self) -> int:
-        """Return T."""
-        return self.latents.shape[1]
-
-    def __getitem__(self, time: slice) -> Frames:
-        """Return the frames of a slice of T."""
-        return Frames(self.latents[:, time], self.actions[:, time], self.action_mask[:, time])
-
-    def to_noisy(self, noise: torch.Tensor, signal_level: float) -> Frames:
-        """Return the same frames at a signal level."""
-        return replace(self, latents=add_noise(self.latents, noise, signal_level))
-
-    def append(self, other: Frames) -> Frames:
-        """Return these frames, followed by others."""
-        return Frames(*(torch.cat(pair, dim=1) for pair in zip(self._tensors, other._tensors)))
-
-    def select(self, rows: torch.Tensor) -> Frames:
-        """Return the same frames of some rows."""
-        return replace(
-            self, latents=self.latents[rows], actions=self.actions[rows], action_mask=self.action_mask[rows]
-        )
-
-    @staticmethod
-    def join(parts: Sequence[Frames]) -> Frames:
-        """Return the rows of several batches as one batch."""
-        columns = (torch.cat(column) for column in zip(*(part._tensors for part in parts)))
-        return replace(parts[0], **dict(zip(("latents", "actions", "action_mask"), columns)))
-
-    @property
-    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.latents, self.actions, self.action_mask
-
-
-@dataclass(frozen=True, eq=False)
-class Context(Frames):
-    """The context frames of a rollout: the last T of them, which can influence it.
-
-    Attributes:
-        num_skipped: number of context frames before these.
-    """
-
-    num_skipped: int = 0
-
-    @property
-    def num_frames(self) -> int:
-        """C, the number of context frames."""
-        return self.num_skipped + len(self)
-
-
-def make_context(latents: torch.Tensor, actions, action_mask, dynamics, num_skipped: int = 0) -> Context:
-    """Return a context for a dynamics model.
-
-    Args:
-        latents: (B,T,N_z,d_z) clean latents of the last T context frames.
-        actions, action_mask: (B,C,a) and (B,C) of all context frames; see `prepare_actions`.
-        dynamics: the `DreamerDynamicsModel`.
-        num_skipped: C - T.
-
-    Raises:
-        ValueError: a shape that does not fit, no row or no frame, or actions that are not finite.
-    """
-    config, device = dynamics.config, dynamics.device
-    latents = torch.as_tensor(latents).to(device).float()
-    expected = (config.num_latent_tokens, config.latent_dim)
-    if latents.ndim != 4 or latents.shape[2:] != expected or latents.numel() == 0:
-        raise ValueError(
-            f"expected context latents of shape (B, C, {expected[0]}, {expected[1]}) with at least one row and one "
-            f"frame, got {tuple(latents.shape)}."
-        )
-    shape = len(latents), num_skipped + latents.shape[1]
-    actions, action_mask = prepare_actions(actions, action_mask, shape, action_limits(config, device))
-    return Context(latents, actions[:, num_skipped:], action_mask[:, num_skipped:], num_skipped)
+    state: torch.FloatTensor | None = None
 
 
 def on_ordinary_tensors(method: Callable) -> Callable:
@@ -147,7 +63,7 @@ class DreamerLatentRollout:
         dynamics: the `DreamerDynamicsModel`.
         context: the frames to start from.
         schedule: the passes of a frame.
-        generator, context_noise: as in `start_rollout`.
+        generator, context_noise, context_state_noise: as in `start_rollout`.
 
     Attributes:
         generator: source of noise from here on.
@@ -168,6 +84,7 @@ class DreamerLatentRollout:
         schedule: RolloutSchedule,
         generator: Generators = None,
         context_noise: torch.Tensor | None = None,
+        context_state_noise: torch.Tensor | None = None,
     ):
         self.dynamics, self.schedule, self.generator = dynamics, schedule, generator
         self.merge_commit = True
@@ -178,7 +95,7 @@ class DreamerLatentRollout:
         self._pending: Frames | None = None  # generated, but not yet part of the cache
         check_generator(generator, len(context.latents))
         with drawn_again_on_failure(generator, dynamics.device):
-            self._cache = self._primed_cache(context, context_noise, generator)
+            self._cache = self._primed_cache(context, (context_noise, context_state_noise), generator)
 
     @property
     def batch_size(self) -> int:
@@ -191,7 +108,16 @@ class DreamerLatentRollout:
         return self._cache
 
     @on_ordinary_tensors
-    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
+    def step(
+        self,
+        actions,
+        action_mask=None,
+        start_noise=None,
+        commit_noise=None,
+        start_state_noise=None,
+        commit_state_noise=None,
+        known_latents=None,
+    ) -> DreamerRolloutOutput:
         """Generate one frame in every row.
 
         Args:
@@ -200,30 +126,43 @@ class DreamerLatentRollout:
             action_mask: (B,) bool, False where a row has no action. Default: every row has one.
             start_noise: (B,N_z,d_z) noise that the frame starts from; drawn by default.
             commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn by default.
+            start_state_noise, commit_state_noise: (B,S), likewise for the state of a world that has one. They are
+                drawn after those of the latents.
+            known_latents: (B,N_z,d_z) clean latents of the frame, if it is known: then only its state is generated.
 
         Returns:
-            [`DreamerRolloutOutput`] with the frame's clean latents.
+            [`DreamerRolloutOutput`] with the frame's clean latents, and its state if the world has one.
 
         Raises:
             ValueError: a shape that does not fit, or actions that are not finite.
         """
         actions, action_mask = prepare_actions(actions, action_mask, (self.batch_size,), self._limits)
-        start_noise, commit_noise = self._one_frame(start_noise), self._one_frame(commit_noise)
+        known = self._checked(known_latents)
+        noise = [self._checked(each) for each in (start_noise, commit_noise)]
+        state_noise = [self._checked(each, is_state=True) for each in (start_state_noise, commit_state_noise)]
         with self.undone_on_failure():
-            start_noise, commit_noise = self._drawn(start_noise), self._drawn(commit_noise)
-            frame = Frames(start_noise, actions[:, None], action_mask[:, None])
+            frame, commit_noise = self._start_frame(noise, state_noise, actions[:, None], action_mask[:, None])
             for step in range(self.schedule.num_inference_steps):
-                clean = self._denoise(frame, step)
-                latents = euler_step(frame.latents, clean, step, self.schedule.num_inference_steps)
-                frame = replace(frame, latents=latents)
+                clean, states = self._denoise(frame, step)
+                clean = clean if known is None else known[:, None]
+                frame = frame.denoised(clean, states, step, self.schedule.num_inference_steps)
             self._pending = frame.to_noisy(commit_noise, self.schedule.context_signal_level)
             if not self.merge_commit:
                 self._commit_pending()
             self.frame_index += 1
-        return DreamerRolloutOutput(latents=frame.latents[:, 0])
+        state = None if frame.states is None else self.dynamics.denormalize_states(frame.states[:, 0])
+        return DreamerRolloutOutput(latents=frame.latents[:, 0], state=state)
 
     def reset(
-        self, latents=None, actions=None, action_mask=None, rows=None, context_noise=None, generator: Generators = None
+        self,
+        latents=None,
+        actions=None,
+        action_mask=None,
+        rows=None,
+        context_noise=None,
+        generator: Generators = None,
+        states=None,
+        state_mask=None,
     ) -> torch.Tensor:
         """Start again, from the first context or a new one, in all rows or in some.
 
@@ -234,6 +173,7 @@ class DreamerLatentRollout:
             context_noise: as in `start_rollout`.
             generator: source of noise from here on; with `rows`, one for each of them, if the rollout was started with
                 one per row. Default: the present ones.
+            states, state_mask: (B,C,S) and (B,C), as in `start_rollout`.
 
         Returns:
             Clean latents (B,C,N_z,d_z) of the context frames, of those that can influence the rollout.
@@ -243,7 +183,7 @@ class DreamerLatentRollout:
         """
         context = None
         if latents is not None:
-            context = make_context(latents, actions, action_mask, self.dynamics)
+            context = make_context(latents, actions, action_mask, self.dynamics, 0, states, state_mask)
         return self.restart(context, rows, context_noise, generator).latents
 
     @on_ordinary_tensors
@@ -349,7 +289,7 @@ class DreamerLatentRollout:
 
     def _restart(self, context: Context, context_noise, generator: Generators) -> None:
         with drawn_again_on_failure(generator, self.dynamics.device):
-            cache = self._primed_cache(context, context_noise, generator)
+            cache = self._primed_cache(context, (context_noise, None), generator)
         if cache.batch_size != self.batch_size:
             self._dynamics_pass = dynamics_pass  # compiled for another number of rows
         self._cache = cache.in_place_of(self._cache)
@@ -363,7 +303,7 @@ class DreamerLatentRollout:
         with self.undone_on_failure(), drawn_again_on_failure(source, self.dynamics.device):
             if self._pending is not None:
                 self._commit_pending()
-            cache = self._primed_cache(context, context_noise, source, self._cache.next_position)
+            cache = self._primed_cache(context, (context_noise, None), source, self._cache.next_position)
         self._cache.replace_rows(rows, cache)
         if generator is not None:
             new = dict(zip(rows.tolist(), generator))
@@ -386,20 +326,20 @@ class DreamerLatentRollout:
         return twin
 
     def _primed_cache(
-        self, context: Context, noise, generator: Generators, end_position: torch.Tensor | None = None
+        self, context: Context, noise: tuple, generator: Generators, end_position: torch.Tensor | None = None
     ) -> DreamerCache:
         """Return a new cache that holds the context at the context signal level.
 
         Args:
+            noise: that of latents and states of the context; None for what is to be drawn.
             end_position: position of the frame after the context. Default: its number of frames.
         """
-        shape = (len(context.latents), context.num_frames, *context.latents.shape[2:])
-        noise = _checked_noise(noise, shape, self.dynamics.device)
-        noise = draw_noise(shape, generator, self.dynamics.device) if noise is None else noise
-        noisy = context.to_noisy(noise[:, context.num_skipped :], self.schedule.context_signal_level)
-        noisy = noisy[-max(self.dynamics.transformer.reach, 1) :]
+        dynamics = self.dynamics
+        drawn = noise_of_context(*noise, context, dynamics.config, generator, dynamics.device)
+        noisy = context.to_noisy(drawn[context.num_skipped :], self.schedule.context_signal_level)
+        noisy = noisy[-max(dynamics.transformer.reach, 1) :]
         end_position = context.num_frames if end_position is None else end_position
-        cache = self.dynamics.new_cache(len(context.latents), end_position - len(noisy))
+        cache = dynamics.new_cache(len(context.latents), end_position - len(noisy))
         for chunk in cache.chunks(len(noisy)):
             self._commit(noisy[chunk], cache, dynamics_pass)
         return cache
@@ -407,15 +347,17 @@ class DreamerLatentRollout:
     def _commit(self, frames: Frames, cache: DreamerCache, run: Callable) -> None:
         ids = torch.zeros_like(frames.action_mask, dtype=torch.int64)
         levels = ids + self.schedule.context_signal_level_id
-        run(self.dynamics, frames.latents, levels, ids, frames.actions, frames.action_mask, cache, len(frames))
+        conditions = levels, ids, frames.actions, frames.action_mask
+        run(self.dynamics, frames.latents, *conditions, cache, len(frames), *_states(frames))
 
     def _commit_pending(self) -> None:
         # Where commits are merged, one alone is rare (a row restarts), and not worth another minute of compiling.
         self._commit(self._pending, self._cache, dynamics_pass if self.merge_commit else self._dynamics_pass)
         self._pending = None
 
-    def _denoise(self, frame: Frames, step: int) -> torch.Tensor:
-        """Return the clean prediction (B,1,N_z,d_z) of a frame from one pass, which also commits the pending frame."""
+    def _denoise(self, frame: Frames, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the clean prediction (B,1,N_z,d_z) of a frame from one pass, which also commits the pending frame,
+        and that of its state (B,1,S) if there is one."""
         levels = torch.full_like(frame.action_mask, self.schedule.signal_level_id(step), dtype=torch.int64)
         sizes = torch.full_like(levels, self.schedule.step_size_id)
         frames, num_commit = frame, 0
@@ -424,33 +366,46 @@ class DreamerLatentRollout:
             levels = torch.cat([torch.full_like(levels, self.schedule.context_signal_level_id), levels], dim=1)
             sizes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
         conditions = levels, sizes, frames.actions, frames.action_mask
-        clean = self._dynamics_pass(self.dynamics, frames.latents, *conditions, self._cache, num_commit)
+        clean = self._dynamics_pass(
+            self.dynamics, frames.latents, *conditions, self._cache, num_commit, *_states(frames)
+        )
         self._pending = None
-        return clean[:, -1:]
+        if frame.states is None:
+            return clean[:, -1:], None
+        return clean[0][:, -1:], clean[1][:, -1:]
 
-    def _one_frame(self, noise) -> torch.Tensor | None:
-        """Check given noise (B,N_z,d_z) and return it as one frame (B,1,N_z,d_z)."""
-        config = self.dynamics.config
-        shape = (self.batch_size, config.num_latent_tokens, config.latent_dim)
-        noise = _checked_noise(noise, shape, self.dynamics.device)
-        return None if noise is None else noise[:, None]
+    def _start_frame(
+        self, noise: list, state_noise: list, actions: torch.Tensor, action_mask: torch.Tensor
+    ) -> tuple[Frames, FrameNoise]:
+        """Return the frame of noise that a step starts from, and the noise to commit it with.
 
-    def _drawn(self, noise: torch.Tensor | None) -> torch.Tensor:
-        """Return noise of one frame (B,1,N_z,d_z), the given one or a new one."""
-        if noise is not None:
-            return noise
-        config = self.dynamics.config
-        shape = (self.batch_size, config.num_latent_tokens, config.latent_dim)
-        return draw_noise(shape, self.generator, self.dynamics.device)[:, None]
+        Args:
+            noise, state_noise: those that are given, of the start and of the commit; None for what is to be drawn.
+            actions, action_mask: (B,1,a) and (B,1).
+        """
+        start, commit = (self._drawn(each) for each in noise)
+        frame = Frames(start, actions, action_mask)
+        if not self.dynamics.config.state_dim:
+            return frame, FrameNoise(commit)
+        start, commit_state = (self._drawn(each, is_state=True) for each in state_noise)
+        return replace(frame, states=start, state_mask=torch.ones_like(action_mask)), FrameNoise(commit, commit_state)
+
+    def _drawn(self, noise: torch.Tensor | None, is_state: bool = False) -> torch.Tensor:
+        """Return noise of one frame, (B,1,N_z,d_z) or (B,1,S), the given one or a new one."""
+        return noise_or_draw(noise, self._shape(is_state), self.generator, self.dynamics.device)[:, None]
+
+    def _checked(self, values, is_state: bool = False) -> torch.Tensor | None:
+        """Check given latents or noise, (B,N_z,d_z) or, of the state, (B,S)."""
+        return checked_noise(values, self._shape(is_state), self.dynamics.device)
+
+    def _shape(self, is_state: bool) -> tuple[int, ...]:
+        config, rows = self.dynamics.config, self.batch_size
+        return (rows, config.state_dim) if is_state else (rows, config.num_latent_tokens, config.latent_dim)
 
 
-def _checked_noise(noise, shape: tuple[int, ...], device: torch.device) -> torch.Tensor | None:
-    if noise is None:
-        return None
-    noise = torch.as_tensor(noise, dtype=torch.float32)
-    if noise.shape != shape:
-        raise ValueError(f"expected noise of shape {tuple(shape)}, got {tuple(noise.shape)}.")
-    return noise.to(device)
+def _states(frames: Frames) -> tuple[torch.Tensor, ...]:
+    """Return what a pass takes of the states of frames: nothing if there are none."""
+    return () if frames.states is None else (frames.states, frames.state_mask)
 
 
-__all__ = ["Context", "DreamerLatentRollout", "DreamerRolloutOutput", "Frames", "make_context", "on_ordinary_tensors"]
+__all__ = ["DreamerLatentRollout", "DreamerRolloutOutput", "on_ordinary_tensors"]

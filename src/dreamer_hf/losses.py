@@ -2,11 +2,11 @@
 
 Source: arXiv 2509.24527, sections 3.1 (tokenizer), 3.2 (shortcut forcing) and 3.4 (loss normalization).
 
-Shapes: B batch, T frames, N latent tokens, C latent channels, A action dimension, H, W pixels.
+Shapes: B batch, T frames, N latent tokens, C latent channels, A action dimension, S state dimension, H, W pixels.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -165,16 +165,19 @@ class ShortcutForcingLoss:
         loss: mean over all frames of the batch, a scalar with gradient.
         flow_loss: mean over the frames at the finest step, without gradient, for logging; NaN if there are none.
         bootstrap_loss: likewise over the frames at a coarser step.
+        state_loss: mean over all frames of the batch, where those without a state count as 0, a scalar with gradient;
+            None for a model without a state.
     """
 
     loss: torch.Tensor
     flow_loss: torch.Tensor
     bootstrap_loss: torch.Tensor
+    state_loss: torch.Tensor | None = None
 
 
 @dataclass
 class FrameConditions:
-    """Inputs of a `DreamerDynamicsModel` other than the noisy latents; see its `forward`.
+    """Inputs of a `DreamerDynamicsModel` other than the noisy latents and states; see its `forward`.
 
     Attributes:
         signal_level_ids: (B,T) int64, index of each frame's signal level.
@@ -183,6 +186,7 @@ class FrameConditions:
         action_mask: (B,T) bool, False where a frame has no action; None (the default) if all have one.
         num_copied_frames: number of leading context frames of which the others are copies; None (the default) for an
             ordinary sequence.
+        state_mask: (B,T) bool, False where a frame has no state; None (the default) if all have one.
     """
 
     signal_level_ids: torch.Tensor
@@ -190,15 +194,19 @@ class FrameConditions:
     actions: torch.Tensor | None = None
     action_mask: torch.Tensor | None = None
     num_copied_frames: int | None = None
+    state_mask: torch.Tensor | None = None
 
     def select(self, rows: torch.Tensor) -> "FrameConditions":
         """Return the conditions of some rows, given by an int64 tensor of indices."""
-        parts = (self.signal_level_ids, self.step_size_ids, self.actions, self.action_mask)
-        return FrameConditions(*(part if part is None else part[rows] for part in parts), self.num_copied_frames)
+        parts = {name: part[rows] for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
+        return replace(self, **parts)
 
-    def predict(self, model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
-        """Return the model's clean prediction (B,T,N,C) for noisy latents (B,T,N,C)."""
-        return model(noisy, **vars(self)).latents
+    def predict(self, model: nn.Module, noisy: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the model's clean prediction of noisy latents (B,T,N,C) and, if given, noisy states (B,T,S)."""
+        if len(noisy) == 1:
+            return [model(noisy[0], **vars(self)).latents]
+        output = model(noisy[0], **vars(self), states=noisy[1])
+        return [output.latents, output.states]
 
 
 def shortcut_forcing_loss(
@@ -209,6 +217,8 @@ def shortcut_forcing_loss(
     is_context: torch.Tensor | None = None,
     ramp_weight: bool = True,
     sync_across_ranks: bool = False,
+    states: torch.Tensor | None = None,
+    state_noise: torch.Tensor | None = None,
 ) -> ShortcutForcingLoss:
     """Compute the shortcut forcing loss (section 3.2): flow matching at the finest step, self-consistency at coarser
     ones.
@@ -231,29 +241,41 @@ def shortcut_forcing_loss(
         sync_across_ranks: whether to make the two extra passes even if no row needs them (over one row). Needed if the
             model's parameters are sharded, because every rank takes part in the passes of the others. Defaults to
             False.
+        states: (B,T,S) float, clean normalized states, finite also where `conditions.state_mask` is False; None (the
+            default) for a model without a state. They have the same loss, over the frames that have a state.
+        state_noise: (B,T,S) float, standard normal.
     """
     inner = _without_wrapper(model)
     num_signal_levels = inner.config.num_signal_levels
     levels = (conditions.signal_level_ids / num_signal_levels).to(latents.dtype)
-    noisy = add_noise(latents, noise, levels)
+    clean = [latents] if states is None else [latents, states]
+    noisy = [add_noise(part, each, levels) for part, each in zip(clean, (noise, state_noise))]
     coarse = conditions.step_size_ids > 0
     rows = _rows_to_run(coarse, sync_across_ranks)
     # A step of the target that leads to x is a clean prediction too: comparing those needs no division by (1 - tau).
-    target = latents
+    targets = clean
     if len(rows) > 0:
-        bootstrap = _bootstrap_target(inner, noisy[rows], conditions.select(rows), num_signal_levels)
-        target = latents.clone()
-        target[rows] = torch.where(coarse[rows, :, None, None], bootstrap.to(latents.dtype), latents[rows])
-    prediction = conditions.predict(model, noisy)
-    error = (prediction.float() - target.float()).square().mean(dim=(2, 3))
-    if inner.config.prediction == "v":
-        error = error / (1 - levels.float()).square()
-    weighted = (0.9 * levels.float() + 0.1) * error if ramp_weight else error
+        chosen = [part[rows] for part in noisy]
+        bootstrap = _bootstrap_target(inner, chosen, conditions.select(rows), num_signal_levels)
+        targets = [part.clone() for part in clean]
+        for target, part, predicted in zip(targets, clean, bootstrap):
+            is_coarse = _per_frame(coarse[rows], part)
+            target[rows] = torch.where(is_coarse.bool(), predicted.to(part.dtype), part[rows])
+    weighted = []
+    for predicted, target in zip(conditions.predict(model, noisy), targets):
+        error = (predicted.float() - target.float()).square().mean(dim=tuple(range(2, target.ndim)))
+        if inner.config.prediction == "v":
+            error = error / (1 - levels.float()).square()
+        weighted.append((0.9 * levels.float() + 0.1) * error if ramp_weight else error)
     counts = torch.ones_like(coarse) if is_context is None else ~is_context
-    detached = weighted.detach()
+    detached = weighted[0].detach()
+    has_state = counts if conditions.state_mask is None else counts & conditions.state_mask
     # Dividing by all frames gives every frame with a loss the same weight, whichever batch it is in.
     return ShortcutForcingLoss(
-        (weighted * counts).mean(), detached[~coarse & counts].mean(), detached[coarse & counts].mean()
+        (weighted[0] * counts).mean(),
+        detached[~coarse & counts].mean(),
+        detached[coarse & counts].mean(),
+        None if states is None else (weighted[1] * has_state).mean(),
     )
 
 
@@ -272,22 +294,30 @@ def _rows_to_run(frames: torch.Tensor, sync_across_ranks: bool) -> torch.Tensor:
 
 
 def _bootstrap_target(
-    model: nn.Module, noisy: torch.Tensor, conditions: FrameConditions, num_signal_levels: int
-) -> torch.Tensor:
-    """Return the clean prediction (B,T,N,C) that two half steps of the model amount to: `z_tau + (1 - tau) v`."""
+    model: nn.Module, noisy: list[torch.Tensor], conditions: FrameConditions, num_signal_levels: int
+) -> list[torch.Tensor]:
+    """Return the clean prediction that two half steps of the model amount to: `z_tau + (1 - tau) v`.
+
+    `noisy` and the result are latents (B,T,N,C) and, if the model has a state, states (B,T,S).
+    """
     coarse = conditions.step_size_ids > 0
     half_ids = (conditions.step_size_ids - 1).clamp(min=0)
     half_levels = torch.where(coarse, 2**half_ids, 0)  # half a step, in signal levels; 0 at the finest step
     first = replace(conditions, step_size_ids=half_ids)
     second = replace(first, signal_level_ids=conditions.signal_level_ids + half_levels)
-    remaining = _per_frame(1 - first.signal_level_ids / num_signal_levels, noisy)
-    remaining_after_half = _per_frame(1 - second.signal_level_ids / num_signal_levels, noisy)
-    half_step = _per_frame(half_levels / num_signal_levels, noisy)
+    remaining = 1 - first.signal_level_ids / num_signal_levels
+    remaining_after_half = 1 - second.signal_level_ids / num_signal_levels
+    half_step = half_levels / num_signal_levels
+
+    def velocities(parts: list[torch.Tensor], conditions: FrameConditions, remaining: torch.Tensor):
+        predicted = conditions.predict(model, parts)
+        return [(clean - part) / _per_frame(remaining, part) for clean, part in zip(predicted, parts)]
+
     with _inference(model):
-        velocity_1 = (first.predict(model, noisy) - noisy) / remaining
-        halfway = noisy + velocity_1 * half_step
-        velocity_2 = (second.predict(model, halfway) - halfway) / remaining_after_half
-    return noisy + remaining * (velocity_1 + velocity_2) / 2
+        velocity_1 = velocities(noisy, first, remaining)
+        halfway = [part + v * _per_frame(half_step, part) for part, v in zip(noisy, velocity_1)]
+        velocity_2 = velocities(halfway, second, remaining_after_half)
+    return [part + _per_frame(remaining, part) * (v + w) / 2 for part, v, w in zip(noisy, velocity_1, velocity_2)]
 
 
 @contextmanager
@@ -311,7 +341,10 @@ def predicted_context(
     num_real_frames: torch.Tensor,
     context_level_id: int,
     sync_across_ranks: bool = False,
-) -> torch.Tensor:
+    states: torch.Tensor | None = None,
+    state_mask: torch.Tensor | None = None,
+    state_noise: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
     """Replace the last frames of each window by the model's own predictions, with the errors of a rollout.
 
     All frames are predicted in one pass, each from pure noise and the real frames before it, in eval mode and without
@@ -327,30 +360,42 @@ def predicted_context(
         sync_across_ranks: whether to make the pass even if no window needs it, as in `shortcut_forcing_loss`. Defaults
             to False.
 
+        states: (B,P,S) float, clean normalized states; None (the default) for a model without a state.
+        state_mask: (B,2P) bool, False where a frame of the context, then one to predict, has no state.
+        state_noise: (B,2P,S) float, standard normal.
+
     Returns:
-        Latents (B,P,N,C).
+        Latents (B,P,N,C) and, if there are `states`, states (B,P,S).
     """
     inner = _without_wrapper(model)
+    clean = [latents] if states is None else [latents, states]
     length = latents.shape[1]
     is_predicted = torch.arange(length, device=latents.device) >= num_real_frames[:, None]
     rows = _rows_to_run(is_predicted, sync_across_ranks)
     if len(rows) == 0:
-        return latents
+        return clean
     levels = torch.full((len(rows), 2 * length), context_level_id, device=latents.device)
     levels[:, length:] = 0
     twice = [part if part is None else torch.cat([part[rows]] * 2, dim=1) for part in (actions, action_mask)]
-    conditions = FrameConditions(levels, torch.zeros_like(levels), *twice, length)
+    mask = state_mask if state_mask is None else state_mask[rows]
+    conditions = FrameConditions(levels, torch.zeros_like(levels), *twice, length, mask)
     signal_levels = (levels / inner.config.num_signal_levels).to(latents.dtype)
-    noisy = add_noise(torch.cat([latents[rows]] * 2, dim=1), noise[rows], signal_levels)
+    noisy = [
+        add_noise(torch.cat([part[rows]] * 2, dim=1), each[rows], signal_levels)
+        for part, each in zip(clean, (noise, state_noise))
+    ]
     with _inference(inner):
-        predicted = conditions.predict(inner, noisy)[:, length:].to(latents.dtype)
-    context = latents.clone()
-    context[rows] = torch.where(is_predicted[rows, :, None, None], predicted, latents[rows])
+        predicted = conditions.predict(inner, noisy)
+    context = [part.clone() for part in clean]
+    for part, original, new in zip(context, clean, predicted):
+        chosen = _per_frame(is_predicted[rows], original).bool()
+        part[rows] = torch.where(chosen, new[:, length:].to(original.dtype), original[rows])
     return context
 
 
 def _per_frame(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return values.to(like.dtype)[..., None, None]
+    """Return values (B,T) in the type of a tensor (B,T,...), with which they can then be multiplied."""
+    return values.to(like.dtype).reshape(*values.shape, *[1] * (like.ndim - 2))
 
 
 def sample_training_row(

@@ -14,8 +14,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import VIDEO_PROCESSOR_NAME, ModelOutput, TransformersKwargs, can_return_tuple
 
 from .cache_dreamer import DreamerCache
+from .camera_views import decode_cameras, encode_cameras
 from .configuration_dreamer import DreamerWorldConfig
-from .frame_inputs import START_FRAMES_NAME, FrameInput
+from .frame_inputs import START_FRAMES_NAME, FrameInput, checked_frames, prepare_states
 from .generation_dreamer import DreamerWorldRolloutMixin
 from .modeling_dreamer_dynamics import DreamerDynamicsModel
 from .modeling_dreamer_tokenizer import DreamerEncoderOutput, DreamerTokenizerModel
@@ -32,6 +33,8 @@ class DreamerWorldOutput(ModelOutput):
         pixel_values_videos (`torch.FloatTensor` of shape `(B, T, C, H, W)`): denoised frames in [0, 1].
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
         target_latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): latents of the input frames.
+        states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean states in the units of
+            the data; None if the world has no state.
         hidden_states, attentions (`tuple(torch.FloatTensor)`, *optional*): of the dynamics model; returned with
             `output_hidden_states=True` and `output_attentions=True`.
     """
@@ -39,6 +42,7 @@ class DreamerWorldOutput(ModelOutput):
     pixel_values_videos: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
     target_latents: torch.FloatTensor | None = None
+    states: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -94,8 +98,27 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         past_key_values: DreamerCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerEncoderOutput:
-        """Encode frames into latents; see [`DreamerTokenizerModel.encode`]."""
-        return self.tokenizer.encode(pixel_values_videos, past_key_values, **kwargs)
+        """Encode frames into latents; see [`DreamerTokenizerModel.encode`].
+
+        With V cameras, frames are (B,T,V,3,H,W), latents (B,T,V*N_z,d_z), and a cache has B*V rows.
+        """
+        frames = pixel_values_videos
+        if self.config.dynamics_config.num_cameras > 1:
+            frames = checked_frames(frames, self.config.tokenizer_config, self.config.dynamics_config.camera_names)
+        return encode_cameras(self.tokenizer, frames, past_key_values, **kwargs)
+
+    def decode(self, latents: torch.FloatTensor, past_key_values: DreamerCache | None = None) -> torch.FloatTensor:
+        """Decode latents (B,T,N_z,d_z) into frames (B,T,3,H,W) in [0, 1].
+
+        With V cameras, latents (B,T,V*N_z,d_z) become frames (B,T,V,3,H,W), and a cache has B*V rows.
+
+        Raises:
+            ValueError: if the latents have another shape than the config's.
+        """
+        expected = self.config.dynamics_config.num_latent_tokens
+        if latents.ndim != 4 or latents.shape[2] != expected:
+            raise ValueError(f"expected latents of shape (B, T, {expected}, ...), got {tuple(latents.shape)}.")
+        return decode_cameras(self.tokenizer, latents, past_key_values)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -121,8 +144,10 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         """Return whether frames and actions of a file have the sizes of this world, whose actions may have changed."""
         with safe_open(start_frames, framework="pt") as file:
             frames, actions = (file.get_slice(name).get_shape() for name in ("pixel_values_videos", "actions"))
-        frame_size = tuple(frames[-2:])
-        return (frame_size, actions[-1]) == (self.tokenizer.config.frame_size, self.dynamics.config.action_dim)
+        num_cameras = frames[2] if len(frames) == 6 else 1
+        found = (tuple(frames[-2:]), actions[-1], num_cameras)
+        config = self.dynamics.config
+        return found == (self.tokenizer.config.frame_size, config.action_dim, config.num_cameras)
 
     def save_onnx(self, save_directory, dtype: str = "float32", starts=None, max_error: float | None = None) -> None:
         """Export the world as ONNX graphs, which dream without PyTorch ([`~dreamer_hf.onnx.OnnxWorld`]).
@@ -175,6 +200,9 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         signal_level_ids: torch.LongTensor | None = None,
         step_size_ids: torch.LongTensor | None = None,
         noise: torch.FloatTensor | None = None,
+        states: torch.FloatTensor | None = None,
+        state_mask: torch.BoolTensor | None = None,
+        state_noise: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerWorldOutput:
         """Encode frames, add noise, denoise them in one teacher-forced pass and decode the prediction.
@@ -188,11 +216,15 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
                 half signal, half noise.
             step_size_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): defaults to the finest step.
             noise (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`, *optional*): drawn by default.
+            states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): states in the data's units, of a world that
+                has a state.
+            state_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no state.
+            state_noise (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): drawn by default.
 
         Raises:
             ValueError: if a shape does not fit the configs.
         """
-        target = self.tokenizer.encode(pixel_values_videos).latents
+        target = self.encode(pixel_values_videos).latents
         levels = self.config.dynamics_config.num_signal_levels
         if signal_level_ids is None:
             signal_level_ids = torch.full(target.shape[:2], levels // 2, device=target.device)
@@ -201,11 +233,20 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         if noise is None:
             noise = draw_noise(target.shape, None, target.device)
         noisy = add_noise(target, noise.to(target.dtype), (signal_level_ids / levels).to(target.dtype))
-        output = self.dynamics(noisy, signal_level_ids, step_size_ids, actions, action_mask, **kwargs)
+        states, state_mask = prepare_states(
+            states, state_mask, target.shape[:2], self.config.dynamics_config, target.device
+        )
+        if states is not None:
+            states = self.dynamics.normalize_states(states)
+            state_noise = draw_noise(states.shape, None, target.device) if state_noise is None else state_noise
+            states = add_noise(states, state_noise, signal_level_ids / levels)
+        conditions = signal_level_ids, step_size_ids, actions, action_mask
+        output = self.dynamics(noisy, *conditions, states=states, state_mask=state_mask, **kwargs)
         return DreamerWorldOutput(
-            pixel_values_videos=self.tokenizer.decode(output.latents).pixel_values_videos,
+            pixel_values_videos=self.decode(output.latents),
             latents=output.latents,
             target_latents=target,
+            states=None if output.states is None else self.dynamics.denormalize_states(output.states),
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )

@@ -1,6 +1,7 @@
 """Rollouts in pixels: a latent rollout, and the decoder with its cache.
 
-Shapes: B rows, R of them, C context frames, H, W pixels, N_z latent tokens, d_z latent channels, a action width.
+Shapes: B rows, R of them, C context frames, H, W pixels, N_z latent tokens, d_z latent channels, S state
+components, a action width.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from collections.abc import Sequence
 import torch
 
 from .cache_dreamer import DreamerCache, row_indices
+from .camera_views import camera_rows, decode_cameras
 from .compile_rollout import compile_pass, decoder_pass, warm_up
 from .frame_inputs import FrameInput
-from .latent_rollout import Context, DreamerLatentRollout, DreamerRolloutOutput, on_ordinary_tensors
+from .latent_rollout import DreamerLatentRollout, DreamerRolloutOutput, on_ordinary_tensors
+from .rollout_frames import Context
 from .rollout_noise import Generators
 
 
 class DreamerRollout:
     """A dream in pixels. Made by [`DreamerWorldModel.start_rollout`].
+
+    With V cameras, frames have one more axis: (B, C, V, 3, H, W) and (B, V, 3, H, W).
 
     A call that fails or is refused leaves the rollout unchanged, its noise included.
 
@@ -60,14 +65,24 @@ class DreamerRollout:
         return self.latent_rollout.cache, self._decoder_cache
 
     @on_ordinary_tensors
-    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> DreamerRolloutOutput:
+    def step(
+        self,
+        actions,
+        action_mask=None,
+        start_noise=None,
+        commit_noise=None,
+        start_state_noise=None,
+        commit_state_noise=None,
+    ) -> DreamerRolloutOutput:
         """Generate one frame in every row; arguments and errors as in [`DreamerLatentRollout.step`].
 
         Returns:
-            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1] and `latents` (B,N_z,d_z).
+            [`DreamerRolloutOutput`] with `pixel_values` (B,3,H,W) in [0, 1], `latents` (B,N_z,d_z) and, if the world
+            has a state, `state` (B,S) in the units of the data.
         """
+        noise = start_noise, commit_noise, start_state_noise, commit_state_noise
         with self.latent_rollout.undone_on_failure(), self._decoder_cache.undone_on_failure():
-            output = self.latent_rollout.step(actions, action_mask, start_noise, commit_noise)
+            output = self.latent_rollout.step(actions, action_mask, *noise)
             frames = self._decoder_pass(self.world.tokenizer, output.latents[:, None], self._decoder_cache)
         output.pixel_values = frames[:, 0]
         return output
@@ -81,6 +96,8 @@ class DreamerRollout:
         rows=None,
         context_noise=None,
         generator: Generators = None,
+        states=None,
+        state_mask=None,
     ) -> torch.Tensor:
         """Start again, from the first context or a new one, in all rows or in some.
 
@@ -91,6 +108,7 @@ class DreamerRollout:
             rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
             generator: as in [`DreamerLatentRollout.reset`].
+            states, state_mask: (B,C,S) and (B,C), as in `start_rollout`.
 
         Returns:
             Clean latents (B,C,N_z,d_z) of the context frames. Frames so long ago that they cannot influence the
@@ -105,12 +123,12 @@ class DreamerRollout:
         if pixel_values_videos is None:
             context = self.latent_rollout.context_of(indices)
         else:
-            context = self.world.make_context(pixel_values_videos, actions, action_mask)
+            context = self.world.make_context(pixel_values_videos, actions, action_mask, states, state_mask)
         end_position = None if rows is None else self._decoder_cache.next_position
         decoder_cache = self._primed_decoder_cache(context, end_position)
         self.latent_rollout.restart(context, indices, context_noise, generator)
         if rows is not None:
-            self._decoder_cache.replace_rows(indices, decoder_cache)
+            self._decoder_cache.replace_rows(camera_rows(indices, self._num_cameras), decoder_cache)
             return context.latents
         if decoder_cache.batch_size != self._decoder_cache.batch_size:
             self._decoder_pass = decoder_pass  # compiled for another number of rows
@@ -127,7 +145,7 @@ class DreamerRollout:
         """
         self.latent_rollout.compile()
         compiled = compile_pass(decoder_pass, self.world.tokenizer)
-        config, cache = self.world.config.tokenizer_config, self._decoder_cache.clone()
+        config, cache = self.world.config.dynamics_config, self._decoder_cache.clone()
         shape = (self.batch_size, 1, config.num_latent_tokens, config.latent_dim)
         latents = torch.zeros(shape, device=self.world.device)
         warm_up(lambda: compiled(self.world.tokenizer, latents, cache), ["decoder pass"], self.world.device)
@@ -151,6 +169,9 @@ class DreamerRollout:
         """
         twin = copy.copy(self)
         twin.latent_rollout = self.latent_rollout.clone(rows)
+        if rows is not None:
+            indices = row_indices(rows, self.batch_size, self.world.device)
+            rows = camera_rows(indices, self._num_cameras).tolist()
         twin._decoder_cache = self._decoder_cache.clone(rows)
         if rows is not None:
             twin._decoder_pass = decoder_pass
@@ -192,6 +213,10 @@ class DreamerRollout:
         self.latent_rollout.copy_(other.latent_rollout)
         self._decoder_cache.copy_(other._decoder_cache)
 
+    @property
+    def _num_cameras(self) -> int:
+        return self.world.config.dynamics_config.num_cameras
+
     def _primed_decoder_cache(self, context: Context, end_position: torch.Tensor | None = None) -> DreamerCache:
         """Return a new decoder cache that has seen the clean context latents.
 
@@ -201,9 +226,10 @@ class DreamerRollout:
         tokenizer = self.world.tokenizer
         latents = context.latents[:, -max(tokenizer.decoder.transformer.reach, 1) :]
         end_position = context.num_frames if end_position is None else end_position
-        cache = tokenizer.new_decoder_cache(len(latents), end_position - latents.shape[1])
+        rows = len(latents) * self._num_cameras
+        cache = tokenizer.new_decoder_cache(rows, end_position - latents.shape[1])
         for chunk in cache.chunks(latents.shape[1]):
-            tokenizer.decode(latents[:, chunk], past_key_values=cache)
+            decode_cameras(tokenizer, latents[:, chunk], cache)
         return cache
 
 

@@ -11,12 +11,12 @@ from .rollout_schedule import CONTEXT_SIGNAL_LEVEL, RolloutSchedule, num_step_si
 
 
 def add_noise(latents: torch.Tensor, noise: torch.Tensor, signal_level: torch.Tensor | float) -> torch.Tensor:
-    """Mix clean latents (B,T,N,C) with noise: `(1 - tau) * noise + tau * latents`.
+    """Mix clean latents (B,T,N,C), or states (B,T,S), with noise: `(1 - tau) * noise + tau * latents`.
 
     `signal_level` is a number or a (B,T) tensor of levels in [0, 1].
     """
     if isinstance(signal_level, torch.Tensor):
-        signal_level = signal_level[..., None, None]
+        signal_level = signal_level.reshape(*signal_level.shape, *[1] * (latents.ndim - signal_level.ndim))
     return (1 - signal_level) * noise + signal_level * latents
 
 

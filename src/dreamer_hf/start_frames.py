@@ -1,12 +1,12 @@
 """The frames that dreams start from: what they are, and the file that keeps them with a world.
 
-S starts, C context frames each, A action dimensions, H height, W width.
+S starts, C context frames each, A action dimensions, D state dimensions, H height, W width.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,31 +27,51 @@ DIGEST_KEY = "sha256"
 
 @dataclass
 class StartFrames:
-    """Context frames with their actions, for example for `DreamerWorldModel.start_rollout`.
+    """Context frames with their actions and states, for example for `DreamerWorldModel.start_rollout`.
 
     Attributes:
-        pixel_values_videos: uint8 (S, C, 3, H, W) RGB.
+        pixel_values_videos: uint8 (S, C, 3, H, W) RGB; (S, C, V, 3, H, W) for V cameras.
         actions: float32 (S, C, A), raw: `actions[:, t]` belongs to frame t.
         action_mask: bool (S, C), False where a frame has no action.
+        states: float32 (S, C, D), in the units of the data; None (the default) if no frame has a state.
+        state_mask: bool (S, C), False where a frame has no state. Default: every frame has one if there are `states`.
 
     Raises:
-        ValueError: the shapes or types are different.
+        ValueError: the shapes or types are different, or a state is not finite.
     """
 
     pixel_values_videos: torch.Tensor
     actions: torch.Tensor
     action_mask: torch.Tensor
+    states: torch.Tensor | None = None
+    state_mask: torch.Tensor | None = None
 
     def __post_init__(self):
         frames, actions, mask = self.pixel_values_videos, self.actions, self.action_mask
-        shapes_agree = frames.ndim == 5 and actions.ndim == 3 and frames.shape[:2] == actions.shape[:2] == mask.shape
+        shapes_agree = (
+            frames.ndim in (5, 6) and actions.ndim == 3 and frames.shape[:2] == actions.shape[:2] == mask.shape
+        )
         types_agree = (frames.dtype, actions.dtype, mask.dtype) == (torch.uint8, torch.float32, torch.bool)
-        if not shapes_agree or not types_agree or frames.shape[2] != 3 or 0 in frames.shape[:2]:
+        if not shapes_agree or not types_agree or frames.shape[-3] != 3 or 0 in frames.shape[:2]:
             raise ValueError(
                 "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), "
                 f"but are {frames.dtype} {tuple(frames.shape)}, {actions.dtype} {tuple(actions.shape)} and "
                 f"{mask.dtype} {tuple(mask.shape)}."
             )
+        if self.states is None:
+            self.state_mask = None
+            return
+        if self.state_mask is None:
+            self.state_mask = torch.ones_like(mask)
+        states, mask = self.states, self.state_mask
+        shapes_agree = states.ndim == 3 and states.shape[:2] == mask.shape == frames.shape[:2]
+        if not shapes_agree or (states.dtype, mask.dtype) != (torch.float32, torch.bool):
+            raise ValueError(
+                "the states of start frames must be float32 (S, C, D) with a bool mask (S, C), but are "
+                f"{states.dtype} {tuple(states.shape)} and {mask.dtype} {tuple(mask.shape)}."
+            )
+        if not states[mask].isfinite().all():
+            raise ValueError("the states of start frames hold NaN or infinity: mark frames without one in state_mask.")
 
     def __len__(self) -> int:
         return len(self.pixel_values_videos)
@@ -75,16 +95,21 @@ class StartFrames:
         if not np.isin(indices, np.arange(len(self))).all():
             raise ValueError(f"start_index {list(indices)} names no start: choose from 0 to {len(self) - 1}.")
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))
-        return StartFrames(self.pixel_values_videos[rows], self.actions[rows], self.action_mask[rows])
+        return StartFrames(**{name: tensor[rows] for name, tensor in self.tensors().items()})
 
     def to(self, device: torch.device | str) -> "StartFrames":
         """Return the same on another device."""
-        return StartFrames(
-            *(tensor.to(device) for tensor in (self.pixel_values_videos, self.actions, self.action_mask))
-        )
+        return StartFrames(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that there are, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def check_fits(self, config) -> None:
-        """Raise a ValueError unless the sizes are those of a `DreamerWorldConfig`."""
+        """Raise a ValueError unless the sizes are those of a `DreamerWorldConfig`.
+
+        A world with a state can begin without one; a world without a state leaves one out.
+        """
         ours, action_dim = config.tokenizer_config.frame_size, config.dynamics_config.action_dim
         if tuple(self.pixel_values_videos.shape[-2:]) != ours:
             height, width = self.pixel_values_videos.shape[-2:]
@@ -98,12 +123,26 @@ class StartFrames:
                 f"the start frames come with actions of width {self.actions.shape[-1]} but the world takes "
                 f"{action_dim}: choose data of the robot that the world was trained on."
             )
+        dynamics = config.dynamics_config
+        num_cameras = self.pixel_values_videos.shape[2] if self.pixel_values_videos.ndim == 6 else 1
+        if num_cameras != dynamics.num_cameras:
+            names = f" ({', '.join(dynamics.camera_names)})" if dynamics.camera_names else ""
+            raise ValueError(
+                f"the start frames show {num_cameras} camera(s) but the world has {dynamics.num_cameras}{names}: "
+                "start from data that have its cameras."
+            )
+        if self.states is not None and dynamics.state_dim not in (0, self.states.shape[-1]):
+            names = f" ({', '.join(dynamics.state_names)})" if dynamics.state_names else ""
+            raise ValueError(
+                f"the start frames come with states of width {self.states.shape[-1]} but the world has "
+                f"{dynamics.state_dim}{names}: choose data of the robot that the world was trained on."
+            )
 
 
 def save_start_frames(folder: str | os.PathLike, starts: StartFrames) -> Path:
     """Write `start_frames.safetensors` into a world's folder, completely or not at all, and return its path."""
     path = Path(folder) / START_FRAMES_NAME
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(starts).items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in starts.tensors().items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", DIGEST_KEY: _digest(tensors)})
     return path
@@ -125,7 +164,8 @@ def load_start_frames(path_or_repo: str | os.PathLike) -> StartFrames:
             expected = (file.metadata() or {}).get(DIGEST_KEY)  # Files from before version 0.2.0 have none.
         if expected is not None and expected != _digest(tensors):
             raise ValueError(f"{path} is damaged (its digest differs): write it again, or give other start frames.")
-        return StartFrames(*(tensors[name] for name in ("pixel_values_videos", "actions", "action_mask")))
+        required = {name: tensors[name] for name in ("pixel_values_videos", "actions", "action_mask")}
+        return StartFrames(**required, states=tensors.get("states"), state_mask=tensors.get("state_mask"))
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}): write it again, or give other start frames.") from error
 
@@ -182,6 +222,8 @@ def read_start_frames(
         starts = load_start_frames(path)
     else:
         starts = StartFrames(**read_starts(path, config, image_key, action_key))
+    if not config.dynamics_config.state_dim:
+        starts = replace(starts, states=None)
     starts.check_fits(config)
     return starts
 

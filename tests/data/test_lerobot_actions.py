@@ -160,7 +160,7 @@ def test_differences_of_displacements_are_refused(tmp_path):
 class World:
     """What `opener_for_world` asks of a world's configuration."""
 
-    fps, action_offset, relative_actions = 5.0, 1, None
+    fps, action_offset, relative_actions, state_dim, camera_names = 5.0, 1, None, 0, None
 
     def __init__(self, stats, names=None):
         self.action_stats, self.action_names = stats, names
@@ -207,9 +207,9 @@ def test_nearly_constant_actions_have_no_deviation(tmp_path):
 def test_outliers_are_announced(tmp_path, caplog):
     actions = np.random.default_rng(0).uniform(-1, 1, (20_000, 1))
     from dreamer_hf.data.action_data import ActionStatistics
-    from dreamer_hf.data.convert import _warn_of_values
+    from dreamer_hf.data.value_warnings import warn_of_values
 
     for actions[7, 0], announced in ((1.0, False), (1e6, True)):
         caplog.clear()
-        _warn_of_values(ActionStatistics.of(actions).to_dict(), ["grip"])
+        warn_of_values("action", ActionStatistics.of(actions).to_dict(), ["grip"])
         assert ("actions of grip reach 1e+06" in caplog.text) == announced

@@ -108,7 +108,7 @@ def test_rotated_video_files_are_followed(tmp_path):
     dataset.finalize()
     counts = [len(list(root.glob(f"videos/{key}/*/*.mp4"))) for key in ("calm", "busy")]
     assert counts[0] < counts[1], "the recording must rotate its cameras' files at different episodes"
-    source = LeRobotSource(root, TINY_REPO_ID, image_key="calm,busy")
+    source = LeRobotSource(root, TINY_REPO_ID, image_key="calm,busy", tile_cameras=True)
     out = whole(convert(source, tmp_path / "out", ConversionOptions(episodes_per_shard=3)))
     reference = LeRobotDataset(TINY_REPO_ID, root=root, video_backend="pyav")
     for index in range(0, 60, 5):
@@ -118,7 +118,7 @@ def test_rotated_video_files_are_followed(tmp_path):
 
 
 def test_images_in_parquet_are_exact_and_cameras_are_side_by_side(image_lerobot, tmp_path):
-    source = LeRobotSource(image_lerobot, TINY_REPO_ID, image_key="front,back", episodes="1:4")
+    source = LeRobotSource(image_lerobot, TINY_REPO_ID, image_key="front,back", episodes="1:4", tile_cameras=True)
     items = whole(convert(source, tmp_path / "out", ConversionOptions(target_fps=5)))
     assert sorted(items) == [1, 2, 3]
     episodes = list(tiny_episodes())
@@ -183,9 +183,9 @@ def test_shards_are_laid_out_for_windows_and_plain_readers(tiny_lerobot, tiny_sh
 def convert_slowly(source, out, options):
     new_frame = ShardWriter.new_frame
 
-    def add_slowly(self, *args):
+    def add_slowly(self, *args, **options):
         time.sleep(0.02)
-        return new_frame(self, *args)
+        return new_frame(self, *args, **options)
 
     ShardWriter.new_frame = add_slowly
     convert(source, out, options)

@@ -63,7 +63,7 @@ def test_both_formats_and_split_expressions_agree(tmp_path):
 
 
 def test_nested_array_images_side_by_side_and_short_episodes_dropped(tmp_path):
-    source = RldsSource(FIXTURES / "tfrecord", "success", f"{IMAGE},observation/cameras/wrist")
+    source = RldsSource(FIXTURES / "tfrecord", "success", f"{IMAGE},observation/cameras/wrist", tile_cameras=True)
     found = items(convert(source, tmp_path / "out", ConversionOptions(min_episode_length=7)))
     assert sorted(map(identity, found)) == [2, 3] and found[0]["pixel_values_videos"].shape[1:] == (3, 16, 24 + 16)
     wrist = found[0]["pixel_values_videos"][3, :, 5, 30].tolist()
@@ -133,7 +133,7 @@ def test_images_are_decoded_one_by_one_and_a_broken_one_drops_its_episode(tmp_pa
     with pytest.raises(ValueError, match="episode 1, step 3"):
         convert(source, tmp_path / "refused", ConversionOptions())
     monkeypatch.setattr(
-        "dreamer_hf.data.shard_writer.CHUNK_LENGTH", 2
+        "dreamer_hf.data.frame_array.CHUNK_LENGTH", 2
     )  # so that chunks of the dropped episode are written
     options = ConversionOptions()
     whole = items(convert(RldsSource(FIXTURES / "tfrecord", "success", IMAGE), tmp_path / "whole", options))

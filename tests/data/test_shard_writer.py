@@ -111,7 +111,7 @@ def test_every_codec_stores_the_same_frames(tmp_path, compression, lengths):
 
 @pytest.mark.parametrize("chunk_length", [2, 8, 100])
 def test_dropped_episodes_leave_nothing(tmp_path, chunk_length, monkeypatch):
-    monkeypatch.setattr("dreamer_hf.data.shard_writer.CHUNK_LENGTH", chunk_length)
+    monkeypatch.setattr("dreamer_hf.data.frame_array.CHUNK_LENGTH", chunk_length)
     path = tmp_path / "shard_0000.h5"
     with write_shard(path, action_dim=0) as writer:
         for number, (length, size) in enumerate([(30, 4), (9, 8), (40, 8), (20, 8)]):

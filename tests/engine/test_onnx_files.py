@@ -8,8 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from hub_stand_in import HubStandIn
-from tiny import build_once, make_starts, make_world
 
 from dreamer_hf.onnx import Manifest, OnnxWorld
 from dreamer_hf.onnx.export_cache import cached_export, export_key, load_or_export
@@ -20,6 +18,8 @@ from dreamer_hf.onnx.manifest import GraphEntry, file_sha256
 from dreamer_hf.onnx.world_graphs import world_graphs
 from dreamer_hf.seeded_noise import SeededNoise
 from dreamer_hf.start_frames import save_start_frames
+from hub_stand_in import HubStandIn
+from tiny import build_once, make_starts, make_world
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import build_once, make_starts, make_world
 
 from dreamer_hf.loading import load_world
 from dreamer_hf.onnx import OnnxWorld
 from dreamer_hf.onnx.export_world import export_onnx
 from dreamer_hf.seeded_noise import SeededNoise
 from dreamer_hf.start_frames import load_start_frames
+from tiny import build_once, make_starts, make_world
 
 
 @pytest.fixture(scope="session")

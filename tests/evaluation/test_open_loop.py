@@ -41,13 +41,13 @@ def test_clips_are_the_first_frames_of_episodes_that_are_long_enough(world, data
 def test_a_dream_is_what_generate_gives_and_actions_steer_it(world, data):
     frames, clips = held_out_clips(world.tokenizer, data, 4, 6, count=3)
     counted = []
-    latents = dream_clips(world.dynamics, clips, torch.Generator().manual_seed(5), lambda: counted.append(1))
+    latents = dream_clips(world.dynamics, clips, torch.Generator().manual_seed(5), lambda: counted.append(1)).latents
     expected = world.generate(
         frames[:, :4], clips.actions, clips.action_mask, generator=torch.Generator().manual_seed(5)
     )
     assert len(counted) == 6
     torch.testing.assert_close(latents, expected.latents, atol=1e-4, rtol=1e-4)
-    misled = dream_clips(world.dynamics, clips.with_other_actions(), torch.Generator().manual_seed(5))
+    misled = dream_clips(world.dynamics, clips.with_other_actions(), torch.Generator().manual_seed(5)).latents
     assert not torch.allclose(latents, misled)
 
 

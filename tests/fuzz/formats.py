@@ -184,7 +184,7 @@ def edited_metadata_is_right(folder: Path, value: tuple) -> bool:
     def plain(item):
         return json.loads(json.dumps(item))
 
-    derived = ("image_shape", "action_shape", "latent_shape", "extra")
+    derived = ("image_shape", "action_shape", "latent_shape", "state_shape", "extra")
     return all(
         metadata[key] is None or plain(metadata[key]) == item
         for key, item in content.items()
@@ -197,7 +197,7 @@ def read_lerobot(folder: Path) -> str:
     source.check()
     values = [np.array(source.lengths), np.array(source.fps)]
     for episode in source.read(source.numbers, 1):
-        values += [np.stack(list(episode.frames)), episode.actions()]
+        values += [np.stack(list(episode.frames)), episode.actions(), episode.states()]
     return fingerprint(values)
 
 
@@ -206,7 +206,7 @@ def read_rlds(folder: Path) -> str:
     source.check()
     values = []
     for episode in source.read(source.numbers, 1):
-        values += [np.stack(list(episode.frames)), episode.actions()]
+        values += [np.stack(list(episode.frames)), episode.actions(), episode.states()]
     return fingerprint(values)
 
 
@@ -252,7 +252,7 @@ def _weights_of(scratch: Path) -> str:
 
 
 def read_starts(folder: Path) -> str:
-    return fingerprint(vars(load_start_frames(folder)).values())
+    return fingerprint(load_start_frames(folder).tensors().values())
 
 
 def read_published(folder: Path) -> str:

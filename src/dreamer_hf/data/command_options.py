@@ -77,18 +77,21 @@ class LeRobotOptions(ConverterOptions):
     revision: str | None = option(
         None, help="Read this branch, tag or commit on the Hub. Defaults to LeRobot's tag v3.0, then main."
     )
-    image_key: str | None = option(
-        None, help="Use this camera, or several side by side: a,b. Defaults to the only one."
-    )
+    image_key: str | None = option(None, help="Use this camera, or several: a,b. Defaults to the only one.")
+    tile_cameras: bool = option(False, help="Join several cameras to one frame, side by side.")
     action_key: str = option("action", help="Take actions from this feature, or join several: a,b.")
+    state_key: str | None = option(
+        None,
+        help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to "
+        "observation.state if there is one.",
+    )
     episodes: str | None = option(None, help="Convert only these episodes, like 0:100 or 3,8,10:20. Defaults to all.")
 
     def open_source(self) -> "EpisodeSource":
         from .sources.lerobot_source import LeRobotSelection
 
-        return LeRobotSelection(
-            self.repo_id, self.local_dir, self.image_key, self.action_key, self.episodes, self.revision
-        ).open()
+        chosen = self.image_key, self.action_key, self.episodes, self.revision, self.state_key, self.tile_cameras
+        return LeRobotSelection(self.repo_id, self.local_dir, *chosen).open()
 
 
 @dataclass(kw_only=True)
@@ -98,9 +101,15 @@ class RldsOptions(ConverterOptions):
     rlds_dir: str = option(help="Read the dataset whose dataset_info.json is in this folder or below it.")
     split: str = option("train", help="Read this split: train, success+failure, train[:10%].")
     image_key: str | None = option(
-        None, help="Use these images of a step, like observation/image, or several side by side: a,b."
+        None, help="Use these images of a step, like observation/image, or several cameras: a,b."
     )
+    tile_cameras: bool = option(False, help="Join several cameras to one frame, side by side.")
     action_key: str = option("action", help="Take actions from this feature, or join several: a,b.")
+    state_key: str | None = option(
+        None,
+        help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to "
+        "observation/state if there is one.",
+    )
     fps: float | None = option(None, help="Frame rate of the dataset, which does not specify it.")
     episodes: str | None = option(None, help="Convert only these episodes of the split, like 0:100. Defaults to all.")
     skip_corrupt: bool = option(False, help="Leave out damaged records and log their number.")
@@ -108,9 +117,8 @@ class RldsOptions(ConverterOptions):
     def open_source(self) -> "EpisodeSource":
         from .sources.rlds_source import RldsSource
 
-        return RldsSource(
-            self.rlds_dir, self.split, self.image_key, self.action_key, self.fps, self.episodes, self.skip_corrupt
-        )
+        chosen = self.image_key, self.action_key, self.fps, self.episodes, self.skip_corrupt
+        return RldsSource(self.rlds_dir, self.split, *chosen, self.state_key, self.tile_cameras)
 
 
 @dataclass(kw_only=True)
@@ -125,6 +133,9 @@ class TableOptions(ConverterOptions):
     action_column: str | None = option(
         None, help="Take actions from this column, or join several: a,b. Defaults to no actions."
     )
+    state_column: str | None = option(
+        None, help="Take the state from this column, or join several: a,b. Defaults to no state."
+    )
     episode_column: str | None = option(None, help="Tell episodes apart by this column; videos do not need it.")
     fps: float | None = option(None, help="Frame rate of the dataset; uneven videos are sampled at it.")
     episodes: str | None = option(None, help="Convert only these episodes, like 0:100. Defaults to all.")
@@ -133,7 +144,7 @@ class TableOptions(ConverterOptions):
         from .sources.table_source import TableColumns, TableSource, load_table
 
         table = load_table(self.dataset, self.split, self.config, self.streaming)
-        columns = TableColumns(self.image_column, self.action_column, self.episode_column)
+        columns = TableColumns(self.image_column, self.action_column, self.episode_column, self.state_column)
         origin = {"dataset": self.dataset, "config": self.config, "split": self.split}
         return TableSource(table, columns, self.fps, origin, self.episodes)
 

@@ -112,6 +112,13 @@ class ConversionOptions:
         with np.errstate(over="ignore"):  # What does not fit becomes infinite, which the writer refuses.
             return prepared.astype(np.float32)
 
+    def prepare_states(self, states: np.ndarray | None, step: int) -> np.ndarray | None:
+        """Return the states (kept frames, state_dim) float32 of the kept frames, given those of all frames."""
+        if states is None:
+            return None
+        with np.errstate(over="ignore"):  # What does not fit becomes infinite, which the writer refuses.
+            return states[::step].astype(np.float32)
+
     def arguments(self, action_dim: int) -> dict:
         """Return all options as they are stored in the metadata."""
         arguments = asdict(self)

@@ -49,13 +49,12 @@ from .shards import (
     shard_name,
     stored_array,
 )
+from .value_warnings import warn_of_values
 
 logger = logging.getLogger(__name__)
 PLAN_NAME = "conversion.json"
 RELATIVE_MODE = "difference_of_kept_frames"
 FRAMES_PER_REPORT = 32
-LARGEST_EXACT_FLOAT = 1 << 24
-OUTLIER_DEVIATIONS = 50
 WORKER_DIED = (
     "a worker process died, probably because memory ran out: run again with --resume and fewer --num_workers."
 )
@@ -119,6 +118,10 @@ class Conversion:
         source = self.source
         arguments = self.options.arguments(source.action_dim)
         arguments.update(image_key=source.image_key, action_key=source.action_key, source=source.description)
+        if source.camera_names is not None:
+            arguments["camera_names"] = source.camera_names
+        if source.state is not None:
+            arguments["state_key"] = source.state.key
         return arguments | {"episodes": "stream" if source.numbers is None else format_ranges(source.numbers)}
 
     def shard_path(self, shard: int) -> Path:
@@ -325,8 +328,9 @@ def _convert_stream(conversion: Conversion) -> int:
 
 def write_episodes(conversion: Conversion, shard: int, episodes: Iterator[Episode]) -> Iterator[tuple[int, int]]:
     """Prepare one shard for `publish`; yield how many frames were stored and episodes finished since the last time."""
-    options, width = conversion.options, conversion.source.action_dim
+    options, width, state = conversion.options, conversion.source.action_dim, conversion.source.state
     layout = {"compression": options.compression, "conversion_id": json_checksum(conversion.arguments)}
+    layout |= {"state_dim": 0 if state is None else state.dim, "camera_names": conversion.source.camera_names}
     with prepare_shard(conversion.shard_path(shard), width, **layout) as writer:
         for position, episode in enumerate(episodes):
             try:
@@ -347,10 +351,12 @@ def _write_episode(writer: ShardWriter, episode: Episode, conversion: Conversion
     options, length = conversion.options, 0
     transform = options.transform
     for length, frame in enumerate(episode.frames, start=1):
-        if explains and length == 1:
-            _explain_stretching(frame, conversion)
-        out = writer.new_frame((*transform.output_size(*frame.shape[:2]), 3))
-        transform.write(frame, out)
+        views = frame if conversion.source.camera_names else [frame]
+        for camera, view in enumerate(views):
+            if explains and length == 1:
+                _explain_stretching(view, conversion)
+            out = writer.new_frame((*transform.output_size(*view.shape[:2]), 3), camera=camera)
+            transform.write(view, out)
         if length % FRAMES_PER_REPORT == 0:
             yield FRAMES_PER_REPORT
     yield length % FRAMES_PER_REPORT
@@ -360,7 +366,8 @@ def _write_episode(writer: ShardWriter, episode: Episode, conversion: Conversion
     actions = episode.actions()
     if explains and actions is not None:
         _explain_actions(actions, conversion)
-    writer.end_episode(options.prepare_actions(actions, conversion.step))
+    states = options.prepare_states(episode.states(), conversion.step)
+    writer.end_episode(options.prepare_actions(actions, conversion.step), states)
 
 
 def _explain_stretching(frame: np.ndarray, conversion: Conversion) -> None:
@@ -401,12 +408,13 @@ def _merge(conversion: Conversion, num_shards: int) -> None:
     missing = [shard_name(shard) for shard in range(num_shards) if not conversion.is_done(shard)]
     if missing:
         raise FileNotFoundError(f"{output_dir} lacks {', '.join(missing[:5])}: run their jobs again with --resume.")
-    parts, statistics, frame_shape = [], ActionStatistics.empty(source.action_dim), None
+    parts, frame_shape, state_dim = [], None, 0 if source.state is None else source.state.dim
+    statistics = {"action": ActionStatistics.empty(source.action_dim), "state": ActionStatistics.empty(state_dim)}
     for shard in range(num_shards):
         path = conversion.shard_path(shard)
         parts.append(read_shard_index(path, shard))
-        shape, found = _summary(path)
-        statistics = statistics.merge(found)
+        shape, found = _summary(path, ["action", "state"] if state_dim else ["action"])
+        statistics |= {kind: statistics[kind].merge(new) for kind, new in found.items()}
         if shape and frame_shape not in (None, shape):
             raise ValueError(
                 f"{path} holds frames of {shape}, earlier shards of {frame_shape}: give --width and --height to bring "
@@ -422,45 +430,37 @@ def _merge(conversion: Conversion, num_shards: int) -> None:
     index.write(output_dir)
     _metadata(conversion, parts, frame_shape, statistics).write(output_dir)
     _tidy_up(output_dir)
-    _warn_of_values(statistics.to_dict(), source.action_names)
+    warn_of_values("action", statistics["action"].to_dict(), source.action_names)
+    if source.state is not None:
+        warn_of_values("state", statistics["state"].to_dict(), source.state.names)
     planned = "" if source.numbers is None else f" of {len(source.numbers)}"
     logger.info(f"wrote {len(index.lengths)}{planned} episodes, {index.lengths.sum()} frames, to {output_dir}")
 
 
-def _summary(path: Path) -> tuple[tuple[int, ...] | None, ActionStatistics]:
-    """Return the shape of a shard's frames, None if it has no episode, and the statistics of its actions."""
+def _summary(path: Path, kinds: list[str]) -> tuple[tuple[int, ...] | None, dict[str, ActionStatistics]]:
+    """Return the shape of a shard's frames, None without episodes, and the statistics of its actions and states."""
     with open_shard(path) as file:
-        shape = stored_array(file, IMAGES, path).shape[2:] if IMAGES in file else None
+        arrays = [name for name in file if name.startswith(IMAGES)]
+        shapes = {stored_array(file, name, path).shape[2:] for name in arrays}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the cameras have frames of different sizes ({' and '.join(map(str, sorted(shapes)))}): give --width "
+                "and --height to bring them to one size."
+            )
+        shape = next(iter(shapes), None)
         try:
-            return shape, read_shard_statistics(file)
+            return shape, {kind: read_shard_statistics(file, kind) for kind in kinds}
         except (KeyError, ValueError, *UNREADABLE) as error:
             raise damaged_shard(path, first_line(error)) from error
 
 
-def _warn_of_values(stats: dict | None, names: list[str] | None) -> None:
-    """Log values that float32 rounds, and outliers, either of which is easily overlooked."""
-    if stats is None:
-        return
-    largest = np.maximum(np.abs(stats["min"]), np.abs(stats["max"]))
-    farthest = np.maximum(np.subtract(stats["max"], stats["mean"]), np.subtract(stats["mean"], stats["min"]))
-    for dim, (size, distance, std) in enumerate(zip(largest, farthest, stats["std"], strict=True)):
-        label = names[dim] if names else f"dimension {dim}"
-        if size > LARGEST_EXACT_FLOAT:
-            logger.warning(
-                f"actions of {label} reach {size:.9g}, and float32 keeps only 7 digits: differences of such values "
-                "are exact if they are converted with --relative_actions."
-            )
-        if distance > OUTLIER_DEVIATIONS * std > 0:
-            logger.warning(
-                f"actions of {label} reach {size:.4g}, {distance / std:.0f} standard deviations from their mean: look "
-                "for outliers in the recordings, which training does not remove."
-            )
-
-
 def _metadata(
-    conversion: Conversion, parts: list[ShardIndex], frame_shape: tuple[int, ...], statistics: ActionStatistics
+    conversion: Conversion,
+    parts: list[ShardIndex],
+    frame_shape: tuple[int, ...],
+    statistics: dict[str, ActionStatistics],
 ) -> ShardMetadata:
-    source, options = conversion.source, conversion.options
+    source, options, state = conversion.source, conversion.options, conversion.source.state
     return ShardMetadata(
         num_shards=len(parts),
         total_episodes=sum(len(part.lengths) for part in parts),
@@ -473,10 +473,16 @@ def _metadata(
         color_order="rgb",
         action_names=source.action_names,
         action_units=source.action_units,
-        action_stats=statistics.to_dict(),
+        action_stats=statistics["action"].to_dict(),
         image_key=source.image_key,
         action_key=source.action_key,
         source=source.description,
         conversion=conversion.arguments,
         frames_per_shard=[int(part.lengths.sum()) for part in parts],
+        camera_names=source.camera_names,
+        state_shape=None if state is None else (state.dim,),
+        state_names=None if state is None else state.names,
+        state_units=None if state is None else state.units,
+        state_stats=statistics["state"].to_dict(),
+        state_key=None if state is None else state.key,
     )

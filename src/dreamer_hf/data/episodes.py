@@ -1,30 +1,58 @@
 """What every source of episodes offers to the converter."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+NO_STATE = "none"
+"""What takes the place of a key to leave the state out."""
+
 
 class DamagedEpisode(ValueError):
     """Raised by the `frames` of an episode if its source leaves out damaged episodes: what came of it is dropped."""
+
+
+@dataclass(frozen=True)
+class StateInfo:
+    """The state of a source: what it measures of the world in each frame, such as the joint positions of a robot.
+
+    Attributes:
+        key: where the source has it; several, separated by commas, are joined.
+        dim: number of its dimensions.
+        names, units: of the dimensions, if the source says.
+    """
+
+    key: str
+    dim: int
+    names: list[str] | None = None
+    units: list[str] | None = None
+
+
+def no_states() -> None:
+    """The states of an episode that has none."""
 
 
 @dataclass
 class Episode:
     """One episode of a source.
 
-    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once.
+    `frames` yields the first of every `frame_step` frames, each (H, W, 3) uint8 RGB, and may be read once. With
+    several cameras it yields a list of these, one for each of `camera_names`.
     `actions()`, called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in
-    the numeric type of the source, or None if the episode has no actions.
+    the numeric type of the source, or None if the episode has no actions. `states()` likewise returns the states,
+    (source frames,
+    state_dim): that of a frame is what was measured when it was taken.
 
     If the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.
     """
 
     number: int
-    frames: Iterator[np.ndarray]
+    frames: Iterator[np.ndarray | list[np.ndarray]]
     actions: Callable[[], np.ndarray | None]
+    states: Callable[[], np.ndarray | None] = no_states
 
 
 class EpisodeSource(Protocol):
@@ -37,6 +65,10 @@ class EpisodeSource(Protocol):
     action_units: list[str] | None
     image_key: str | None
     action_key: str | None
+    camera_names: list[str] | None
+    """Names of several cameras; None for one."""
+    state: StateInfo | None
+    """None if no episode has a state."""
     description: dict
     """Where the data came from (repository, revision, folder): stored as `source` in the metadata."""
     numbers: Sequence[int] | None
@@ -54,6 +86,39 @@ class EpisodeSource(Protocol):
         A stream takes `range(first, sys.maxsize)` and yields what follows. An episode must be used up before the next.
         """
         ...
+
+
+def camera_names(keys: Sequence[str]) -> list[str] | None:
+    """Return short names of several cameras, None for one: the last parts of their keys if these differ.
+
+    "observation.images.front" becomes "front".
+    """
+    if len(keys) < 2:
+        return None
+    short = [re.split(r"[./]", key)[-1] for key in keys]
+    return short if len(set(short)) == len(keys) else list(keys)
+
+
+def choose_state_key(given: str | None, usual: str, available: Sequence[str]) -> str | None:
+    """Return where to take the state from: the given key, or the usual one if the source has it; None for no state.
+
+    Args:
+        given: a key, or several separated by commas; "none" for no state; None for the usual one.
+        usual: the key of a state by the convention of the format.
+        available: the keys that can be a state.
+
+    Raises:
+        ValueError: a given key does not exist.
+    """
+    if given is None:
+        return usual if usual in available else None
+    if given == NO_STATE:
+        return None
+    for key in given.split(","):
+        if key not in available:
+            listed = ", ".join(available) or "(there is none)"
+            raise ValueError(f"there is no {key!r} to take the state from; choose {NO_STATE}, or some of: {listed}.")
+    return given
 
 
 def parse_ranges(text: str | None, available: Sequence[int]) -> list[int]:

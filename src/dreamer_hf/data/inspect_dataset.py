@@ -10,6 +10,7 @@ from tqdm import tqdm
 from .command_options import InspectOptions
 from .files import replacing
 from .shard_dataset import ShardDataset
+from .shards import STATISTICS, ShardMetadata
 
 TILE = 128
 GAUGE = 10
@@ -33,10 +34,12 @@ def describe(folder: str | Path, window_size: int, stride: int = 1, train_fracti
         f"{lengths.sum()} frames ({rate})",
         f"source:  {metadata.source or 'unknown'}",
         f"frames:  {tuple(shape)}, colors {metadata.color_order or 'not said'}",
+        *([f"cameras: {', '.join(data.camera_names)}"] if data.camera_names else []),
         f"lengths: min {lengths.min()}, median {np.median(lengths):g}, mean {lengths.mean():.1f}, max {lengths.max()}",
         f"on disk: {size / 1e6:.1f} MB, {100 * size / max(raw, 1):.1f} % of {raw / 1e6:.1f} MB",
         f"windows of {window_size} frames every {stride}: {_count_windows(data, window_size, stride, train_fraction)}",
         *_action_table(data),
+        *_state_table(data),
     ]
     return "\n".join(lines)
 
@@ -55,22 +58,36 @@ def _count_windows(data: ShardDataset, window_size: int, stride: int, train_frac
 
 
 def _action_table(data: ShardDataset) -> list[str]:
-    stats = data.action_stats
-    if stats is None:
+    if data.action_stats is None:
         return [f"actions: {data.action_dim} dimensions, no statistics stored"]
     kind = "relative" if data.metadata.relative_actions else "as recorded"
-    rows = [f"actions ({kind}):", f"  {'name':20}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
-    for dim, name in enumerate(action_labels(data)):
-        rows.append(f"  {name:20}" + "".join(f"{stats[key][dim]:12.4g}" for key in ("mean", "std", "min", "max")))
+    return [f"actions ({kind}):", *_statistics_table(data.action_stats, action_labels(data))]
+
+
+def _state_table(data: ShardDataset) -> list[str]:
+    if not data.state_dim:
+        return []
+    if data.state_stats is None:
+        return [f"state:   {data.state_dim} dimensions, no statistics stored"]
+    return ["state:", *_statistics_table(data.state_stats, _labels("state", data.state_dim, data.metadata))]
+
+
+def _statistics_table(stats: dict, labels: list[str]) -> list[str]:
+    rows = [f"  {'name':20}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
+    for dim, name in enumerate(labels):
+        rows.append(f"  {name:20}" + "".join(f"{stats[key][dim]:12.4g}" for key in STATISTICS))
     return rows
 
 
 def action_labels(data: ShardDataset) -> list[str]:
     """What to call each action dimension: its name and, where it is known, its unit in brackets."""
-    names = data.action_names or [f"action {dim}" for dim in range(data.action_dim)]
-    return (
-        names if data.action_units is None else [f"{n} [{u}]" for n, u in zip(names, data.action_units, strict=True)]
-    )
+    return _labels("action", data.action_dim, data.metadata)
+
+
+def _labels(kind: str, size: int, metadata: ShardMetadata) -> list[str]:
+    names, units = (getattr(metadata, f"{kind}_{name}") for name in ("names", "units"))
+    names = names or [f"{kind} {dim}" for dim in range(size)]
+    return names if units is None else [f"{n} [{u}]" for n, u in zip(names, units, strict=True)]
 
 
 def contact_sheet(
@@ -105,7 +122,9 @@ def _action_range(data: ShardDataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tile(item: dict[str, torch.Tensor], caption: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    frame = item["pixel_values_videos"][0].permute(1, 2, 0).numpy()
+    frame = item["pixel_values_videos"][0]
+    frame = frame if frame.ndim == 3 else torch.cat(list(frame), dim=-1)  # several cameras, side by side
+    frame = frame.permute(1, 2, 0).numpy()
     scale = TILE / max(frame.shape[:2])
     inner = cv2.resize(
         frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST

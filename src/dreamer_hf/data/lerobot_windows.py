@@ -1,5 +1,6 @@
 """Windows directly from a LeRobotDataset, without converting it: for small sets, first looks, and start frames."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ import torch
 
 from .action_data import ActionStatistics
 from .conversion_options import ConversionOptions
+from .episodes import NO_STATE
 from .frame_transform import FrameTransform
 from .sources.lerobot_info import flatten_names, read_info
 from .sources.lerobot_source import LeRobotSelection
@@ -19,7 +21,8 @@ from .windows import EpisodeWindows, WindowSpec
 class LeRobotWindows(EpisodeWindows):
     """The items of `ShardDataset` from LeRobot's own files (format v3.0); for the items see `EpisodeWindows`.
 
-    The video of every window is decoded each time: many times slower than shards. Actions are kept in memory.
+    The video of every window is decoded each time: many times slower than shards. Actions and states are kept
+    in memory.
 
     Args:
         data: name or folder of the dataset, or a `LeRobotSelection`, which also chooses cameras, actions and episodes.
@@ -46,30 +49,43 @@ class LeRobotWindows(EpisodeWindows):
         options = options or ConversionOptions()
         self._source = selection.open()
         self._source.check()
+        self.camera_names = self._source.camera_names
         options.check_actions(self._source.action_dim)
         self._transform, self._frame_step = options.transform, options.frame_step(self._source.fps)
         recorded = self._source.actions(self._source.numbers)
         self._actions = [options.prepare_actions(actions, self._frame_step) for actions in recorded]
         self.action_stats = ActionStatistics.of(np.concatenate(self._actions)).to_dict()
         self.action_names, self.action_units = self._source.action_names, self._source.action_units
+        state, self._states = self._source.state, None
+        if state is not None:
+            recorded = self._source.states(self._source.numbers)
+            self._states = [options.prepare_states(states, self._frame_step) for states in recorded]
+            self.state_stats = ActionStatistics.of(np.concatenate(self._states)).to_dict()
+            self.state_names, self.state_units = state.names, state.units
         self.fps = self._source.fps / self._frame_step
         super().__init__(
             selection.repo_id,
             np.array([len(actions) for actions in self._actions]),
             self._source.action_dim,
             WindowSpec(window_size, stride, split, train_fraction, split_seed, action_offset),
+            0 if state is None else state.dim,
         )
         self.image_size, self.num_channels = tuple(self._read_frames(0, 0, 1)["pixel_values_videos"].shape[-2:]), 3
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         kept = range(start * self._frame_step, stop * self._frame_step, self._frame_step)
-        frames = np.stack(
-            [self._transform(frame) for frame in self._source.frames(self._source.numbers[episode], kept)]
-        )
-        return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
+        frames = self._source.frames(self._source.numbers[episode], kept)
+        if self.camera_names:
+            frames = [np.stack([self._transform(view) for view in views]) for views in frames]
+        else:
+            frames = [self._transform(frame) for frame in frames]
+        return {"pixel_values_videos": torch.from_numpy(np.stack(frames)).movedim(-1, -3)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         return self._actions[episode][start:stop]
+
+    def _read_states(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        return self._states[episode][start:stop]
 
 
 def is_lerobot(path: Path) -> bool:
@@ -109,11 +125,32 @@ def opener_for_world(
             "or from other data."
         )
     action_key = _find_actions(info, action_key, dynamics_config)
+    image_key = image_key or _find_cameras(info, dynamics_config.camera_names)
     height, width = frame_size
-    selection = LeRobotSelection(str(path), path, image_key, action_key)
+    state_key = None if dynamics_config.state_dim else NO_STATE
+    selection = LeRobotSelection(str(path), path, image_key, action_key, state_key=state_key)
     open_with = partial(LeRobotWindows, selection, None, action_offset=dynamics_config.action_offset)
     options = ConversionOptions(target_fps=ours, transform=FrameTransform(width, height))
     return partial(open_with, options=_like_the_world(open_with, options, dynamics_config))
+
+
+def _find_cameras(info: dict, names: list[str] | None) -> str | None:
+    """Return the cameras with the names of a world's, joined by commas; None for a world of one camera.
+
+    Raises:
+        ValueError: the dataset lacks one.
+    """
+    if not names:
+        return None
+    keys = [key for key, item in info["features"].items() if item["dtype"] in ("video", "image")]
+    found = {name: [key for key in keys if name in (key, re.split(r"[./]", key)[-1])] for name in names}
+    missing = [name for name, alike in found.items() if len(alike) != 1]
+    if missing:
+        raise ValueError(
+            f"the world has the cameras {', '.join(names)}, but the dataset has {', '.join(keys)}: name those that "
+            "take their place with --image_key a,b."
+        )
+    return ",".join(alike[0] for alike in found.values())
 
 
 def _find_actions(info: dict, action_key: str, config) -> str:

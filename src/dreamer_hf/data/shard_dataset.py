@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -14,16 +15,20 @@ from .chunk_encoding import has_checksums, read_rows
 from .files import first_line, json_checksum
 from .shards import (
     ACTIONS,
+    CAMERA_NAMES,
     CONVERSION_ID,
+    HAS_STATE,
     IMAGES,
     LABELED,
     LATENTS,
     LENGTHS,
     MAX_FRAME_BYTES,
     SOURCE_EPISODES,
+    STATES,
     UNREADABLE,
     ShardFolder,
     ShardMetadata,
+    camera_arrays,
     damaged_shard,
     open_shard,
     read_episode_values,
@@ -75,7 +80,7 @@ class ShardDataset(EpisodeWindows):
         self._swap_colors = _swaps_colors(color_order, self.metadata, self.data_dir)
         self._index = self._folder.read_index()
         self._rows = self._index.rows
-        self._handles: OrderedDict[int, tuple[h5py.File, dict]] = OrderedDict()
+        self._handles: OrderedDict[int, _OpenShard] = OrderedDict()
         self._handles_pid = os.getpid()
         self._complete_shapes()
         super().__init__(
@@ -83,6 +88,7 @@ class ShardDataset(EpisodeWindows):
             self._index.lengths,
             self.metadata.action_shape[0],
             WindowSpec(window_size, stride, split, train_fraction, split_seed, action_offset),
+            self.metadata.state_dim,
         )
 
     @property
@@ -135,6 +141,21 @@ class ShardDataset(EpisodeWindows):
         """Whether each action dimension is a displacement instead of a target; None if the shards do not say."""
         return self.metadata.relative_dims
 
+    @property
+    def state_names(self) -> list[str] | None:
+        """A name for each state dimension, None if the shards do not say."""
+        return self.metadata.state_names
+
+    @property
+    def state_units(self) -> list[str] | None:
+        """A unit for each state dimension, None if the shards do not say."""
+        return self.metadata.state_units
+
+    @property
+    def state_stats(self) -> dict | None:
+        """mean, std, min, max of the states, lists of S; None if the shards do not say."""
+        return self.metadata.state_stats
+
     def with_window(self, window_size: int | None, stride: int = 1) -> "ShardDataset":
         """Return the same episodes in windows of another size; nothing is read again."""
         other = super().with_window(window_size, stride)
@@ -146,11 +167,14 @@ class ShardDataset(EpisodeWindows):
         self._index.write(self.data_dir)
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
-        frames = self._read(self._frames_key, episode, start, stop)
+        if len(self._frame_keys) > 1:
+            frames = np.stack([self._read(key, episode, start, stop) for key in self._frame_keys], axis=1)
+        else:
+            frames = self._read(self._frames_key, episode, start, stop)
         if self._frames_key == LATENTS:
             return {"latents": torch.from_numpy(frames)}
         frames = frames[..., ::-1].copy() if self._swap_colors else frames
-        return {"pixel_values_videos": torch.from_numpy(frames).permute(0, 3, 1, 2)}
+        return {"pixel_values_videos": torch.from_numpy(frames).movedim(-1, -3)}
 
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         if not self._index.labeled[episode]:
@@ -158,9 +182,16 @@ class ShardDataset(EpisodeWindows):
         with np.errstate(over="ignore"):  # What does not fit becomes infinite, which is refused.
             return self._read(ACTIONS, episode, start, stop).astype(np.float32, copy=False)
 
+    def _read_states(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        labeled = self._open(int(self._index.shards[episode])).state_labeled
+        if labeled is not None and not labeled[self._rows[episode]]:
+            return None
+        with np.errstate(over="ignore"):
+            return self._read(STATES, episode, start, stop).astype(np.float32, copy=False)
+
     def _read(self, key: str, episode: int, start: int, stop: int) -> np.ndarray:
         shard = int(self._index.shards[episode])
-        stored, checked = self._open(shard)[key]
+        stored, checked = self._open(shard).arrays[key]
         row = int(self._rows[episode])
         try:
             if checked:
@@ -189,39 +220,59 @@ class ShardDataset(EpisodeWindows):
         else:
             metadata.image_shape = frame_shape
 
-    def _open(self, shard: int) -> dict[str, tuple[h5py.Dataset, bool]]:
-        """Return the arrays of a shard, each with whether it has its own checksums.
+    @property
+    def _keys(self) -> list[str]:
+        """Names of the arrays with one entry for each frame."""
+        return [*self._frame_keys, ACTIONS, *([STATES] if self.metadata.state_dim else [])]
 
-        Handles belong to one process, and only the latest ones stay open.
-        """
+    @property
+    def _frame_keys(self) -> list[str]:
+        """Names of the arrays of frames, one for each camera, or of that of latents."""
+        names = self.metadata.camera_names
+        return [self._frames_key] if names is None or self._frames_key == LATENTS else camera_arrays(names)
+
+    @property
+    def camera_names(self) -> list[str] | None:
+        """Names of the cameras, if there are several."""
+        return self.metadata.camera_names
+
+    def _open(self, shard: int) -> "_OpenShard":
+        """Return an open shard. Handles belong to one process, and only the latest ones stay open."""
         if self._handles_pid != os.getpid():
             self._handles, self._handles_pid = OrderedDict(), os.getpid()
         if shard not in self._handles:
             path = self._folder.shard(shard)
             file = open_shard(path)
             self._check_shard(file, shard, path)
-            self._handles[shard] = (
-                file,
-                {key: (file[key], has_checksums(file[key])) for key in (self._frames_key, ACTIONS)},
-            )
+            labeled = None
+            if self.metadata.state_dim and HAS_STATE in file:
+                labeled = read_episode_values(file, HAS_STATE, path).astype(bool)
+            arrays = {key: (file[key], has_checksums(file[key])) for key in self._keys}
+            self._handles[shard] = _OpenShard(file, arrays, labeled)
             if len(self._handles) > MAX_OPEN_SHARDS:
-                self._handles.popitem(last=False)[1][0].close()
+                self._handles.popitem(last=False)[1].file.close()
         self._handles.move_to_end(shard)
-        return self._handles[shard][1]
+        return self._handles[shard]
 
     def _check_shard(self, file: h5py.File, shard: int, path: Path) -> None:
         """Refuse a shard that is not the one that metadata and index describe."""
         first, last = np.searchsorted(self._index.shards, [shard, shard + 1])
-        frame_shape = tuple(self.metadata.latent_shape or self.metadata.image_shape)
-        shapes = [_item_shape(file, key, path) for key in (self._frames_key, ACTIONS)]
-        rows = [file[key].shape[:2] for key in (self._frames_key, ACTIONS)]
+        metadata = self.metadata
+        num_cameras = len(self._frame_keys)
+        expected = [tuple(metadata.latent_shape or metadata.image_shape)] * num_cameras
+        expected += [tuple(metadata.action_shape)]
+        expected += [tuple(metadata.state_shape)] if metadata.state_dim else []
+        self._check_cameras(file, path)
+        shapes = [_item_shape(file, key, path) for key in self._keys]
+        extents = [file[key].shape[:2] for key in self._keys]
         lengths = read_episode_values(file, LENGTHS, path)
-        fits = np.array_equal(lengths, self._index.lengths[first:last]) and rows[0][0] == rows[1][0] == len(lengths)
-        fits = fits and shapes == [frame_shape, tuple(self.metadata.action_shape)]
-        if not fits or lengths.max(initial=0) > min(rows[0][1], rows[1][1]):
+        fits = np.array_equal(lengths, self._index.lengths[first:last]) and shapes == expected
+        fits = fits and all(rows == len(lengths) for rows, _ in extents)
+        if not fits or lengths.max(initial=0) > min(length for _, length in extents):
+            states = f" and states {shapes[-1]}" if metadata.state_dim else ""
             raise ValueError(
-                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[1]}, which "
-                f"contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
+                f"{path} holds {len(lengths)} episodes of frames {shapes[0]} and actions {shapes[num_cameras]}{states}"
+                f", which contradicts the metadata and index of {self.data_dir}: restore them, or convert again."
             )
         for key, expected in ((SOURCE_EPISODES, self._index.source_episodes), (LABELED, self._index.labeled)):
             if key in file and not np.array_equal(read_episode_values(file, key, path), expected[first:last]):
@@ -235,22 +286,52 @@ class ShardDataset(EpisodeWindows):
                 f"{path} comes from another conversion than {self.data_dir}: restore it, or convert again."
             )
 
+    def _check_cameras(self, file: h5py.File, path: Path) -> None:
+        """Refuse a shard of other cameras than those of the metadata."""
+        names = self.metadata.camera_names
+        found = file.attrs.get(CAMERA_NAMES)
+        found = found if found is None else [str(name) for name in np.ravel(found)]
+        if self._frames_key == IMAGES and found != names:
+            raise ValueError(
+                f"{path} has {_cameras(found)}, but the metadata of {self.data_dir} name {_cameras(names)}: restore "
+                "it, or convert again with the same --image_key."
+            )
+
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_handles": OrderedDict()}
 
 
+@dataclass(frozen=True)
+class _OpenShard:
+    """An open shard: its arrays, each with whether it has checksums, and which episodes have states (None: all)."""
+
+    file: h5py.File
+    arrays: dict[str, tuple[h5py.Dataset, bool]]
+    state_labeled: np.ndarray | None
+
+
 def _item_shape(file: h5py.File, key: str, path: Path) -> tuple[int, ...]:
-    """Return the shape of one frame, latent or action in a shard.
+    """Return the shape of one frame, latent, action or state in a shard.
 
     Raises:
-        ValueError: the array is missing, refers to another file, or is not one of frames, latents or actions.
+        ValueError: the array is missing, refers to another file, or is not one of frames, latents, actions or states.
     """
     array = stored_array(file, key, path)
-    rank, kinds = {IMAGES: (5, ("uint8",)), LATENTS: (4, ("float16", "float32")), ACTIONS: (3, None)}[key]
+    key = IMAGES if key.startswith(IMAGES) else key
+    rank, kinds = {
+        IMAGES: (5, ("uint8",)),
+        LATENTS: (4, ("float16", "float32")),
+        ACTIONS: (3, None),
+        STATES: (3, None),
+    }[key]
     is_right = array.dtype.kind in "fiu" if kinds is None else array.dtype.name in kinds
     if array.ndim != rank or not is_right or math.prod(array.shape[2:]) * array.dtype.itemsize > MAX_FRAME_BYTES:
         raise damaged_shard(path, f"'{key}' has shape {array.shape} and type {array.dtype}")
     return array.shape[2:]
+
+
+def _cameras(names: list[str] | None) -> str:
+    return "one camera" if names is None else f"the cameras {', '.join(names)}"
 
 
 def _swaps_colors(color_order: str | None, metadata: ShardMetadata, folder: Path) -> bool:

@@ -4,6 +4,8 @@
     index.npz         per episode: shard, length, source episode, labeled or not
     shard_0000.h5     images (episodes, max_len, H, W, 3) uint8 RGB | latents (episodes, max_len, N_z, d_z) float16
                       actions (episodes, max_len, action_dim) float32
+                      images_NAME, for each camera after the first, if there are several (attribute camera_names)
+                      states (episodes, max_len, state_dim) float32 and has_state (episodes,), if there is a state
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
 
 Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is
@@ -16,7 +18,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -35,6 +37,10 @@ METADATA_NAME = "metadata.json"
 INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
 SOURCE_EPISODES, LABELED = "source_episodes", "labelled"
+STATES, HAS_STATE = "states", "has_state"
+CAMERA_NAMES = "camera_names"
+"""Attribute of a shard of several cameras."""
+STATISTICS = ("mean", "std", "min", "max")
 INDEX_KEYS = ("shards", "lengths", SOURCE_EPISODES, LABELED)
 """Arrays of the index, in the order of the fields of `ShardIndex`."""
 CONVERSION_ID = "conversion_id"
@@ -48,6 +54,11 @@ RESTORE = "restore it, or convert again"
 def shard_name(shard: int) -> str:
     """Return the file name of shard number `shard`."""
     return f"shard_{shard:04d}.h5"
+
+
+def camera_arrays(names: Sequence[str]) -> list[str]:
+    """Return the names of the arrays of several cameras: that of the first is the one of a shard with one camera."""
+    return [IMAGES, *(f"{IMAGES}_{name.replace('/', '.')}" for name in names[1:])]
 
 
 @dataclass
@@ -82,6 +93,16 @@ class ShardMetadata:
     latent_shape: tuple[int, ...] | None = None
     """(N_z, d_z) in latent shards."""
     tokenizer_fingerprint: str | None = None
+    state_shape: tuple[int, ...] | None = None
+    """(state_dim,); None if no episode has a state."""
+    state_names: list[str] | None = None
+    state_units: list[str] | None = None
+    """A unit for each dimension of the state, if the source names them."""
+    state_stats: dict | None = None
+    """mean, std, min, max of the states, lists of state_dim, and count."""
+    state_key: str | None = None
+    camera_names: list[str] | None = None
+    """Of several cameras; None for one."""
     extra: dict = field(default_factory=dict)
     """Keys of other writers, kept unchanged."""
 
@@ -101,7 +122,7 @@ class ShardMetadata:
         content = read_json(path)
         known = {item.name for item in fields(cls)} - {"extra"}
         values = {key: None if value == "N/A" else value for key, value in content.items() if key in known}
-        for key, rank in (("image_shape", 3), ("action_shape", 1), ("latent_shape", 2)):
+        for key, rank in (("image_shape", 3), ("action_shape", 1), ("latent_shape", 2), ("state_shape", 1)):
             values[key] = _parse_shape(values.get(key), rank, key, path)
         for key, (is_valid, expected) in CHECKS.items():
             if not is_valid(values.get(key)):
@@ -116,18 +137,32 @@ class ShardMetadata:
         metadata = cls(**values, extra={key: value for key, value in content.items() if key not in known})
         if metadata.action_shape is not None:
             metadata.check_action_width(metadata.action_shape[0], path)
+        metadata._check_width("state", metadata.state_dim, path)
         return metadata
 
     def check_action_width(self, width: int, path: Path) -> None:
-        """Raise ValueError unless names, units and statistics are those of `width` dimensions."""
-        stats = self.action_stats or {}
-        lists = {"action_names": self.action_names, "action_units": self.action_units}
-        lists |= {f"action_stats.{key}": stats.get(key) for key in ("mean", "std", "min", "max")}
+        """Raise ValueError unless names, units and statistics of actions are those of `width` dimensions."""
+        self._check_width("action", width, path)
+
+    def _check_width(self, kind: str, width: int, path: Path) -> None:
+        stats = getattr(self, f"{kind}_stats") or {}
+        lists = {f"{kind}_{name}": getattr(self, f"{kind}_{name}") for name in ("names", "units")}
+        lists |= {f"{kind}_stats.{key}": stats.get(key) for key in STATISTICS}
         for key, values in lists.items():
             if values is not None and len(values) != width:
                 raise ValueError(
-                    f"{path}: '{key}' has {len(values)} entries for {width} action dimensions: {RESTORE}."
+                    f"{path}: '{key}' has {len(values)} entries for {width} {kind} dimensions: {RESTORE}."
                 )
+
+    @property
+    def num_cameras(self) -> int:
+        """Number of cameras, V."""
+        return len(self.camera_names) if self.camera_names else 1
+
+    @property
+    def state_dim(self) -> int:
+        """Number of state dimensions; 0 if no episode has a state."""
+        return self.state_shape[0] if self.state_shape else 0
 
     @property
     def relative_dims(self) -> list[bool] | None:
@@ -178,6 +213,10 @@ def _are_statistics(value: Any) -> bool:
     )
 
 
+def _are_cameras(value: Any) -> bool:
+    return _is_list_of(_is_text)(value) and len(set(value)) == len(value) > 1
+
+
 def _are_arguments(value: Any) -> bool:
     dims = _or_none(_is_list_of(_is_count))
     return isinstance(value, dict) and all(
@@ -203,6 +242,11 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "conversion": (_or_none(_are_arguments), "the arguments of a conversion"),
     "frames_per_shard": (_or_none(_is_list_of(_is_count)), "a list of numbers"),
     "tokenizer_fingerprint": (_or_none(_is_text), "text"),
+    "state_names": (_or_none(_is_list_of(_is_text)), "a list of names"),
+    "state_units": (_or_none(_is_list_of(_is_text)), "a list of units"),
+    "state_stats": (_or_none(_are_statistics), "finite lists of mean, std, min and max"),
+    "state_key": (_or_none(_is_text), "text"),
+    "camera_names": (_or_none(_are_cameras), "two or more different names"),
 }
 """Keys of `metadata.json`: which values are possible, and how to call them."""
 

@@ -1,7 +1,8 @@
 """The first frames of data, for dreams to start from: of a shard folder, a LeRobot dataset, a video or an image.
 
 What is returned are the fields of `StartFrames`: uint8 frames (S, C, 3, H, W), float32 actions (S, C, A) and a bool
-mask (S, C), False where a frame has no action. S starts, C context frames, A action dimensions, H height, W width.
+mask (S, C), False where a frame has no action; and, if the data have states, float32 states (S, C, D) with another
+mask. S starts, C context frames, A action dimensions, D state dimensions, H height, W width.
 """
 
 import os
@@ -60,7 +61,8 @@ def starts_of_dataset(
     items = [dataset.window(int(position), 0, context_frames) for position in chosen]
     for item in items if decode is not None else ():
         item["pixel_values_videos"] = decode(item["latents"])
-    names = ("pixel_values_videos", "actions", "action_mask")
+    names = ["pixel_values_videos", "actions", "action_mask"]
+    names += ["states", "state_mask"] if dataset.state_dim else []
     return {name: torch.stack([item[name] for item in items]).contiguous() for name in names}
 
 
@@ -72,6 +74,12 @@ def _held_out(open_split: Callable[..., EpisodeWindows]) -> EpisodeWindows:
 
 def _starts_of_file(path: Path, config) -> dict[str, torch.Tensor]:
     """Return the first frames of a video, or an image, resized as training data are; they have no actions."""
+    names = config.dynamics_config.camera_names
+    if names:
+        raise ValueError(
+            f"{path} shows one camera, but the world has {', '.join(names)}: start from a LeRobot dataset or a folder "
+            "of shards that have all of them."
+        )
     height, width = config.tokenizer_config.frame_size
     frames = read_first_frames(path, CONTEXT_FRAMES, config.dynamics_config.fps, FrameTransform(width, height))
     return {

@@ -1,6 +1,6 @@
 """Windows of episodes: splits, counting windows, and pairing frames with actions, for every kind of storage.
 
-Shapes: T frames of a window, H height, W width, A action_dim, N_z latent tokens, d_z their width.
+Shapes: T frames of a window, H height, W width, A action_dim, S state_dim, N_z latent tokens, d_z their width.
 """
 
 import copy
@@ -65,24 +65,31 @@ class EpisodeWindows(Dataset, ABC):
     """Windows of `window_size` frames that start every `stride` frames and never cross the end of an episode.
 
     Items are dictionaries:
-        pixel_values_videos: (T, 3, H, W) uint8 RGB (a view of channels-last memory; see `collate_windows`), or
+        pixel_values_videos: (T, 3, H, W) uint8 RGB (a view of channels-last memory; see `collate_windows`), with V
+            cameras (T, V, 3, H, W), or
         latents: (T, N_z, d_z) float16, if the storage holds latents;
         actions: (T, A) float32, raw, in the dataset's units, aligned: entry i belongs to frame i by `action_offset`;
-        action_mask: (T,) bool, False where a frame has no action (its entry is 0).
+        action_mask: (T,) bool, False where a frame has no action (its entry is 0);
+        states: (T, S) float32, in the dataset's units: entry i is the state in frame i; only if there is a state;
+        state_mask: (T,) bool, False where a frame has no state (its entry is 0).
 
     Args:
         name: the dataset in error messages.
         lengths: number of frames of every episode, of all splits.
         action_dim: A.
         spec: the windows.
+        state_dim: S; 0 (the default) for items without states.
     """
 
-    def __init__(self, name: str, lengths: np.ndarray, action_dim: int, spec: WindowSpec):
+    def __init__(self, name: str, lengths: np.ndarray, action_dim: int, spec: WindowSpec, state_dim: int = 0):
         self._name, self._all_lengths = name, np.asarray(lengths)
-        self.action_dim = action_dim
+        self.action_dim, self.state_dim = action_dim, state_dim
         self.episode_ids = spec.episodes(len(lengths))
         self.episode_lengths = self._all_lengths[self.episode_ids]
         self._set_spec(spec)
+
+    camera_names: list[str] | None = None
+    """Names of the cameras, if there are several."""
 
     @abstractmethod
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
@@ -91,6 +98,10 @@ class EpisodeWindows(Dataset, ABC):
     @abstractmethod
     def _read_actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         """Return the stored actions `start` to `stop`, (stop - start, A) float32; None if the episode has none."""
+
+    def _read_states(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        """Return the states `start` to `stop`, (stop - start, S) float32; None if the episode has none."""
+        return None
 
     @property
     def window_size(self) -> int | None:
@@ -147,17 +158,39 @@ class EpisodeWindows(Dataset, ABC):
         first = max(0, start - self.action_offset)
         last = max(first, start + size - self.action_offset)
         stored = self._read_actions(episode, first, last)
-        actions = torch.zeros(size, self.action_dim)
-        mask = torch.zeros(size, dtype=torch.bool)
+        item["actions"], item["action_mask"] = self._padded("action", stored, size, self.action_dim, episode, first)
+        if self.state_dim:
+            stored = self._read_states(episode, start, start + size)
+            states = self._padded("state", stored, size, self.state_dim, episode, start)
+            item["states"], item["state_mask"] = states
+        return item
+
+    def _padded(
+        self, kind: str, stored: np.ndarray | None, size: int, width: int, episode: int, first: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the actions or states of a window, with zeros in front for those that are missing, and their mask.
+
+        Args:
+            kind: "action" or "state".
+            stored: the last ones of the window; None if the episode has none.
+            size, width: T and the number of components.
+            episode, first: where they come from.
+
+        Raises:
+            ValueError: a value that is not finite.
+        """
+        vectors, mask = torch.zeros(size, width), torch.zeros(size, dtype=torch.bool)
         if stored is not None and len(stored):
             if not np.isfinite(stored).all():
+                article = "an" if kind == "action" else "a"
                 raise ValueError(
-                    f"episode {episode} of {self._name} has an action among frames {first} to {last - 1} that is not "
-                    "a number or infinite: repair the recording and convert it again, or leave the episode out."
+                    f"episode {episode} of {self._name} has {article} {kind} among frames {first} to "
+                    f"{first + len(stored) - 1} that is not a number or infinite: repair the recording and convert it "
+                    "again, or leave the episode out."
                 )
-            actions[size - len(stored) :] = torch.from_numpy(stored)
+            vectors[size - len(stored) :] = torch.from_numpy(stored)
             mask[size - len(stored) :] = True
-        return item | {"actions": actions, "action_mask": mask}
+        return vectors, mask
 
     def _place(self, index: int) -> tuple[int, int]:
         """Return the episode of a window, numbered in this split, and its first frame."""
@@ -180,6 +213,32 @@ class EpisodeWindows(Dataset, ABC):
         self._first_window = np.concatenate([[0], np.cumsum(counts)])
 
 
+class EachCamera(Dataset):
+    """The windows of a dataset of V cameras, those of each camera as windows of one; see `EpisodeWindows`.
+
+    Window i V + v is that of camera v in window i.
+    """
+
+    def __init__(self, windows: EpisodeWindows):
+        self.windows = windows
+        self.num_cameras = len(windows.camera_names)
+
+    def with_window(self, window_size: int | None, stride: int = 1) -> "EachCamera":
+        """Return the same episodes in windows of another size; nothing is read again."""
+        return EachCamera(self.windows.with_window(window_size, stride))
+
+    def episode_of(self, index: int) -> int:
+        """Return the number, over all splits, of the episode that a window belongs to."""
+        return self.windows.episode_of(index // self.num_cameras)
+
+    def __len__(self) -> int:
+        return len(self.windows) * self.num_cameras
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        item = self.windows[index // self.num_cameras]
+        return item | {"pixel_values_videos": item["pixel_values_videos"][:, index % self.num_cameras]}
+
+
 def collate_windows(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stack items to a batch (B, T, ...) and leave frames in channels-last memory, without a transpose on the CPU.
 
@@ -189,7 +248,7 @@ def collate_windows(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
     for key in items[0]:
         values = [item[key] for item in items]
         if key == "pixel_values_videos":
-            batch[key] = torch.stack([value.permute(0, 2, 3, 1) for value in values]).permute(0, 1, 4, 2, 3)
+            batch[key] = torch.stack([value.movedim(-3, -1) for value in values]).movedim(-1, -3)
         else:
             batch[key] = torch.stack(values)
     return batch

@@ -8,11 +8,14 @@ import numpy as np
 
 from ..onnx import OnnxRollout, OnnxStarts, OnnxWorld
 from ..seeded_noise import SeededNoise
+from ..state_space import StateSpace
 from ..threads import ThreadChoice, choose_threads_for
 from .world_engine import as_numpy
 
 DEFAULT_FPS = 10.0
 """Frame rate of worlds that do not know it, as in `DreamerDynamicsConfig`."""
+NO_STATE = StateSpace((), *(np.zeros(0, np.float32) for _ in range(3)))
+"""Worlds with a state are not exported."""
 
 
 class OnnxEngine:
@@ -28,6 +31,7 @@ class OnnxEngine:
         self.world = world
         self.fps, self.frame_size = world.fps or DEFAULT_FPS, world.frame_size
         self.space, self.limits = world.space, world.space.limits
+        self.state_space = NO_STATE
         self.action_offset = world.manifest.actions["offset"]
 
     def check_num_inference_steps(self, number: int | None) -> None:
@@ -65,6 +69,10 @@ class OnnxEngine:
     def join(self, rollouts: Sequence[OnnxRollout]) -> OnnxRollout:
         """See `WorldEngine`."""
         return OnnxRollout.join(rollouts)
+
+    def tile(self, frames: np.ndarray) -> np.ndarray:
+        """See `WorldEngine`. Worlds of several cameras are not exported."""
+        return frames
 
     def stack(self, latents: Sequence[np.ndarray]) -> np.ndarray:
         """See `WorldEngine`."""

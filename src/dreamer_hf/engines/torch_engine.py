@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from ..action_space import ActionSpace
+from ..camera_views import tile_cameras
 from ..frame_inputs import action_limits
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..rollout import DreamerRollout
 from ..seeded_noise import SeededNoise
 from ..start_frames import StartFrames
+from ..state_space import StateSpace
 from ..threads import ThreadChoice, choose_threads
 
 
@@ -29,7 +31,8 @@ class TorchEngine:
         self.world = world
         config = world.config.dynamics_config
         self.fps, self.action_offset = config.fps, config.action_offset
-        self.frame_size = world.config.tokenizer_config.frame_size
+        height, width = world.config.tokenizer_config.frame_size
+        self.frame_size, self.state_space = (height, width * config.num_cameras), StateSpace.from_config(config)
         self.space, self.limits = ActionSpace.from_config(config), action_limits(config).numpy()
 
     def check_num_inference_steps(self, number: int | None) -> None:
@@ -57,6 +60,10 @@ class TorchEngine:
     def join(self, rollouts: Sequence[DreamerRollout]) -> DreamerRollout:
         """See `WorldEngine`."""
         return DreamerRollout.join(rollouts)
+
+    def tile(self, frames: torch.Tensor) -> torch.Tensor:
+        """See `WorldEngine`."""
+        return tile_cameras(frames[:, None])[:, 0]
 
     def stack(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
         """See `WorldEngine`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..action_space import ActionSpace
 from ..seeded_noise import SeededNoise
+from ..state_space import StateSpace
 from ..threads import ThreadChoice
 
 
@@ -22,8 +23,9 @@ class WorldEngine(Protocol):
         name: "torch" or "onnx".
         world: the `DreamerWorldModel` or `OnnxWorld`.
         fps: its frame rate.
-        frame_size: height and width of its frames in pixels.
+        frame_size: height and width in pixels of its frames, with several cameras side by side.
         space: its actions.
+        state_space: its state, of length 0 if it has none.
         limits: float32 (2, A), the smallest and the largest value of each action component; infinite without limit.
         action_offset: as in `DreamerDynamicsConfig`.
         can_compile: whether its rollouts have `compile`.
@@ -34,6 +36,7 @@ class WorldEngine(Protocol):
     fps: float
     frame_size: tuple[int, int]
     space: ActionSpace
+    state_space: StateSpace
     limits: np.ndarray
     action_offset: int
     can_compile: bool
@@ -60,6 +63,9 @@ class WorldEngine(Protocol):
 
     def join(self, rollouts: Sequence):
         """Return one rollout with the rows of several, in this order."""
+
+    def tile(self, frames):
+        """Return frames (R, 3, H, W) as they are; those of V cameras, (R, V, 3, H, W), as (R, 3, H, V*W)."""
 
     def stack(self, latents: Sequence):
         """Return latents (N_z, d_z) of R rows as one batch (R, N_z, d_z)."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -43,6 +44,7 @@ class DreamTransition:
         latents: (N, N_z, d_z), their clean latents: a tensor on the world's device, or with the engine "onnx" a float32
             NumPy array.
         steps: int64 (N,), steps since each dream's start, including this one.
+        states: float32 (N, S), the states after the step in the units of the data; S is 0 for a world without a state.
     """
 
     previous_frames: np.ndarray
@@ -50,6 +52,7 @@ class DreamTransition:
     frames: np.ndarray
     latents: torch.Tensor | np.ndarray
     steps: np.ndarray
+    states: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +118,41 @@ class DreamRows:
         world, starts = _open(model, options)
         self.dreams = Dreams(world, starts, options.num_inference_steps)
         self.format = ActionFormat(self.dreams.space, options.flat_actions)
-        self.frame_shape = (*self.dreams.engine.frame_size, 3)
+        self.frame_shape = (*self.dreams.frame_size, 3)
         self.rows: list[Dream] = []
 
     @property
     def rollout(self) -> DreamerRollout | OnnxRollout | None:
         """The rollout of all rows; None before the first restart."""
         return self.dreams.rollout(self.rows) if self.rows else None
+
+    @property
+    def observation_space(self) -> gymnasium.Space:
+        """The space of one observation: frames, or with a state a `Dict` of `pixels` and `state`."""
+        pixels = gymnasium.spaces.Box(0, 255, self.frame_shape, np.uint8)
+        size = len(self.dreams.state_space)
+        if not size:
+            return pixels
+        # A dream may leave the range of the data.
+        state = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        return gymnasium.spaces.Dict({"pixels": pixels, "state": state})
+
+    @property
+    def states(self) -> np.ndarray:
+        """The current states, float32 (N, S), as a copy; S is 0 for a world without a state."""
+        if not self.rows or not len(self.dreams.state_space):
+            return np.zeros((self.num_rows, len(self.dreams.state_space)), np.float32)
+        return np.stack([dream.state for dream in self.rows])
+
+    @property
+    def observations(self) -> np.ndarray | dict[str, np.ndarray]:
+        """The current observations of all rows, batched."""
+        return self.frames if not len(self.dreams.state_space) else {"pixels": self.frames, "state": self.states}
+
+    def observation(self, row: int) -> np.ndarray | dict[str, np.ndarray]:
+        """Return the current observation of a row."""
+        batch = self.observations
+        return {name: part[row] for name, part in batch.items()} if isinstance(batch, dict) else batch[row]
 
     @property
     def frames(self) -> np.ndarray:
@@ -162,6 +193,7 @@ class DreamRows:
             self.frames,
             self.dreams.engine.stack([dream.latents for dream in self.rows]),
             np.array([dream.step for dream in self.rows]),
+            self.states,
         )
 
     def evaluate(self, transition: DreamTransition) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -62,7 +61,7 @@ class DreamerWorldVectorEnv(VectorEnv):
         self._rows = DreamRows(model, DreamOptions(**options), num_envs)
         dreams = self._rows.dreams
         self.metadata = {**self.metadata, "autoreset_mode": self._mode, "render_fps": dreams.fps}
-        self.single_observation_space = gymnasium.spaces.Box(0, 255, self._rows.frame_shape, np.uint8)
+        self.single_observation_space = self._rows.observation_space
         self.single_action_space = self._rows.format.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -82,7 +81,7 @@ class DreamerWorldVectorEnv(VectorEnv):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict | None = None
-    ) -> tuple[np.ndarray, dict]:
+    ) -> tuple[np.ndarray | dict, dict]:
         """Start new dreams in all rows, or in those of a bool (N,) array `options["reset_mask"]`.
 
         Args:
@@ -97,9 +96,9 @@ class DreamerWorldVectorEnv(VectorEnv):
         rows = self._rows_of(options.pop("reset_mask", None))
         self._seed(rows, seed)
         self._restart(rows, options)
-        return self._rows.frames, self._infos(rows)
+        return self._rows.observations, self._infos(rows)
 
-    def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+    def step(self, actions) -> tuple[np.ndarray | dict, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Dream one frame in every row; rows that have ended start again as `autoreset_mode` says.
 
         Raises:
@@ -120,11 +119,11 @@ class DreamerWorldVectorEnv(VectorEnv):
         if self._mode is AutoresetMode.SAME_STEP:
             due = self._ended
             for row in np.flatnonzero(due):
-                final = {"final_obs": transition.frames[row], "final_info": self._rows.info(row)}
+                final = {"final_obs": self._rows.observation(row), "final_info": self._rows.info(row)}
                 infos = self._add_info(infos, final, row)
         if due.any():
             self._restart(np.flatnonzero(due), None)
-        return self._rows.frames, rewards, terminated, truncated, self._infos(range(self.num_envs), infos)
+        return self._rows.observations, rewards, terminated, truncated, self._infos(range(self.num_envs), infos)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Return the N frames, uint8 (H, W, 3) each, in the mode "rgb_array"."""

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 class DreamerWorldEnv(gymnasium.Env):
     """A dream to act in: `gymnasium.make("dreamer_hf/DreamerWorld-v0", model="folder or repository")`.
 
-    Observations are frames, uint8 (H, W, 3) RGB. Actions are raw, in the units of the data and over its range (see
-    `ActionFormat` for the spaces). `reset(seed=...)` decides the start and all noise: the same seed and actions give
-    the same dream. `reset(options=...)` chooses the start or gives frames (see `select_starts`). A dream does not end
-    by itself: give `terminated_fn`, or `max_episode_steps` to `make`.
+    Observations are frames, uint8 (H, W, 3) RGB, several cameras side by side. Those of a world with a state are
+    dictionaries of `pixels`, the frame, and `state`, float32 (S,) in the units of the data.
+
+    Actions are raw, in the units of the data and over its range (see `ActionFormat` for the spaces). `reset(seed=...)`
+    decides the start and all noise: the same seed and actions give the same dream. `reset(options=...)` chooses the
+    start or gives frames (see `select_starts`). A dream does not end by itself: give `terminated_fn`, or
+    `max_episode_steps` to `make`.
 
     Args:
         model: folder or Hub repository of a `DreamerWorldModel`, or a loaded one (which needs `start`).
@@ -47,7 +50,7 @@ class DreamerWorldEnv(gymnasium.Env):
         dreams = self._rows.dreams
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": dreams.fps}
-        self.observation_space = gymnasium.spaces.Box(0, 255, self._rows.frame_shape, np.uint8)
+        self.observation_space = self._rows.observation_space
         self.action_space = self._rows.format.space
         self.action_names, self.action_units = dreams.space.names, dreams.space.units
         self._viewer = self._open_viewer() if render_mode == "human" else None
@@ -62,14 +65,14 @@ class DreamerWorldEnv(gymnasium.Env):
         """The rollout of the dream (one row); `rollout.clone(rows=[0] * 64)` is where a planner tries futures."""
         return self._rows.rollout
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray | dict, dict]:
         """Start a new dream; see the class and `select_starts` for the arguments."""
         super().reset(seed=seed)
         self._rows.restart([0], [self.np_random], options)
         self._show()
-        return self._rows.frames[0], self._rows.info(0)
+        return self._rows.observation(0), self._rows.info(0)
 
-    def step(self, action) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action) -> tuple[np.ndarray | dict, float, bool, bool, dict]:
         """Dream the frame that an action leads to.
 
         Raises:
@@ -78,7 +81,7 @@ class DreamerWorldEnv(gymnasium.Env):
         transition = self._rows.step(self._rows.format.to_raw(add_row_axis(action)))
         rewards, ends = self._rows.evaluate(transition)
         self._show()
-        return transition.frames[0], float(rewards[0]), bool(ends[0]), False, self._rows.info(0)
+        return self._rows.observation(0), float(rewards[0]), bool(ends[0]), False, self._rows.info(0)
 
     def render(self) -> np.ndarray | None:
         """Return the frame, uint8 (H, W, 3), in the mode "rgb_array"; in "human", every step draws the window."""
@@ -106,9 +109,10 @@ class DreamerWorldEnv(gymnasium.Env):
     def _open_viewer(self):
         from .viewer import DreamViewer
 
-        return DreamViewer(self._rows.frame_shape[:2], self._rows.dreams.space, self._rows.dreams.fps)
+        dreams = self._rows.dreams
+        return DreamViewer(dreams.frame_size, dreams.space, dreams.fps, dreams.state_space)
 
     def _show(self) -> None:
         if self._viewer is not None:
             (dream,) = self._rows.rows
-            self._viewer.show(dream.frame, dream.action, dream.step)
+            self._viewer.show(dream.frame, dream.action, dream.step, dream.state)

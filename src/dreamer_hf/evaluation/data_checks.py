@@ -20,17 +20,20 @@ def check_data_fits(config: DreamerWorldConfig, data: ShardDataset) -> None:
     """Check that a world can take the data.
 
     Raises:
-        ValueError: the data are latents, or image size, action width, frame rate or alignment differ. The message
-            lists everything that differs.
+        ValueError: the data are latents, or image size, cameras, action or state width, frame rate or alignment
+            differ. The message lists everything that differs.
     """
     tokenizer, dynamics = config.tokenizer_config, config.dynamics_config
     if data.image_size is None:
         raise ValueError(f"{data.data_dir} holds latents: choose the folder of frames that they were made from.")
     pairs = {
         "image size": (tokenizer.frame_size, tuple(data.image_size)),
+        "cameras": (dynamics.camera_names, data.camera_names),
         "action width": (dynamics.action_dim, data.action_dim),
         "action_offset": (dynamics.action_offset, data.action_offset),
     }
+    if dynamics.state_dim and data.state_dim:  # Either may have none.
+        pairs["state width"] = (dynamics.state_dim, data.state_dim)
     if data.fps is not None:
         pairs["frame rate"] = (dynamics.fps, float(data.fps))
     differences = [

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..camera_views import tile_cameras
 from ..data import ShardDataset
 from ..data.files import new_output_folder
 from ..frame_inputs import to_unit_range
@@ -84,8 +85,10 @@ def save_dreams(options: DreamVideoOptions) -> str:
         frames, clips = held_out_clips(world.tokenizer, data, context, num_steps, options.num_episodes)
         with tqdm(total=num_steps, desc="dreaming", unit="frame") as progress:
             dreams = dream_clips(world.dynamics, clips, torch.Generator().manual_seed(options.seed), progress.update)
-        dreams = decode_latents(world.tokenizer, torch.cat([clips.latents[:, :context], dreams.cpu()], dim=1))
-        videos = [{REAL: to_unit_range(real), DREAM: dream} for real, dream in zip(frames, dreams, strict=True)]
+        latents = torch.cat([clips.latents[:, :context], dreams.latents.cpu()], dim=1)
+        dreams = decode_latents(world.tokenizer, latents)
+        pairs = zip(tile_cameras(to_unit_range(frames)), tile_cameras(dreams), strict=True)
+        videos = [{REAL: real, DREAM: dream} for real, dream in pairs]
         save_videos(output, videos, context, world.config.dynamics_config.fps)
     return f"{options.output_dir}/dream.mp4 and dream.gif show the dreams of {len(videos)} held-out episodes."
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..image_metrics import psnr
 from .bootstrap import Bootstrap, Estimate, mean, median
-from .measurements import Values
+from .measurements import CAMERA_ERROR, Values
 from .open_loop import DREAM, REAL, TOKENIZER
 
 MIN_EPISODES = 5
@@ -33,6 +33,10 @@ def compute_figures(values: Values, bootstrap: Bootstrap) -> Figures:
     values = dict(values)
     squared_errors, moved = values.pop("mse"), values.pop("block_moved", None)
     figures: Figures = {"psnr": {}, "psnr_above": {}}
+    for metric in [metric for metric in values if metric.startswith(CAMERA_ERROR)]:
+        camera = f"psnr/{metric.removeprefix(CAMERA_ERROR)}"
+        by_candidate = values.pop(metric).items()
+        figures[camera] = {name: _statistics(bootstrap, errors, transform=_psnr) for name, errors in by_candidate}
     for name, errors in squared_errors.items():
         figures["psnr"][name] = _statistics(bootstrap, errors, transform=_psnr)
         if name not in (DREAM, TOKENIZER):

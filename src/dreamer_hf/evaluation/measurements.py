@@ -1,7 +1,7 @@
 """Measuring a world on held-out episodes. Every metric is kept for each episode and step; nothing is averaged here.
 
 Shapes: B episodes of a batch, E all episodes, T frames, C context frames, F dream frames, N latent tokens, d latent
-channels, H, W pixels, a action components.
+channels, S state components, H, W pixels, a action components. Frames of V cameras are (B, T, V, 3, H, W).
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,14 @@ from torch import nn
 from tqdm import tqdm
 
 from ..action_space import ActionSpace
+from ..camera_views import tile_cameras
 from ..data import ShardDataset
 from ..frame_inputs import to_unit_range
 from ..image_metrics import frame_scores
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..pusht.state_errors import is_pusht, state_errors
+from ..state_space import StateSpace
 from .evaluation_options import Protocol
 from .open_loop import (
     CANDIDATES,
@@ -26,13 +28,20 @@ from .open_loop import (
     REAL,
     REPEAT,
     TOKENIZER,
+    TRUE_LATENTS,
     ZEROED,
+    Clips,
+    DreamedFrames,
     decode_latents,
     dream_clips,
     encode_frames,
     held_out_clips,
 )
 
+STATE_ERROR = "state_error/"
+"""Prefix of the metrics of single components of the state, before their names."""
+CAMERA_ERROR = "mse/"
+"""Prefix of the squared errors of single cameras, before their names."""
 Values = dict[str, dict[str, np.ndarray]]
 """Arrays (E, F) by metric and candidate; NaN where there is no value."""
 
@@ -42,10 +51,11 @@ class Measurements:
     """The values of all metrics for each episode and step.
 
     Attributes:
-        values: `mse`, `ssim` and perhaps `lpips` of each candidate against the real frames; `reencoding` of the
+        values: `mse`, `ssim` and perhaps `lpips` of each candidate against the real frames (`mse/NAME` of each of
+            several cameras); `reencoding` of the
         latents
             that the dreams and the tokenizer decoded (see `reencoding_distance`); for PushT, those of `state_errors`
-            and `block_moved` of the real frames.
+            and `block_moved` of the real frames; for a world and data with a state, those of `state_distances`.
         features: latents of all frames, (E, F, N*d) by "real" and candidate.
         videos: for the first episodes, (T, 3, H, W) by "real" and candidate.
         is_relative: (a,) bool, the action components that were zeroed as 0; the others kept their last value.
@@ -82,7 +92,8 @@ def measure_world(
     clips = {DREAM: real, ZEROED: real.with_zeroed_actions(is_relative)}
     if len(frames) > 1:
         clips[OTHERS] = real.with_other_actions()
-    shows_pusht = is_pusht(frames[:, context - 1])
+    camera_names = world.config.dynamics_config.camera_names
+    shows_pusht = not camera_names and is_pusht(frames[:, context - 1])
     values, features, videos = [], [], []
     batches = range(0, len(frames), protocol.batch_size)
     with tqdm(total=len(batches) * len(clips) * num_steps, desc="dreaming", unit="frame") as progress:
@@ -95,11 +106,14 @@ def measure_world(
                 for name, each in clips.items()
             }
             progress.set_description("comparing")
-            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], dreams, context)
-            values.append(_compare(views, context, perceptual, shows_pusht))
+            latents = {name: dream.latents for name, dream in dreams.items()}
+            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], latents, context)
+            values.append(_compare(views, context, perceptual, shows_pusht, camera_names))
+            if real.states is not None and world.config.dynamics_config.state_dim:
+                values[-1] |= _state_values(world, real.rows(rows), dreams, noise)
             features.append({name: view.encoded[:, context:].flatten(2).numpy() for name, view in views.items()})
-            for row in range(min(len(dreams[DREAM]), protocol.num_videos - len(videos))):
-                videos.append({name: view.frames[row] for name, view in views.items()})
+            for row in range(min(len(latents[DREAM]), protocol.num_videos - len(videos))):
+                videos.append({name: tile_cameras(view.frames[row : row + 1])[0] for name, view in views.items()})
     joined = {metric: _concatenate([batch[metric] for batch in values]) for metric in values[0]}
     return Measurements(joined, _concatenate(features), videos, is_relative, len(frames))
 
@@ -142,13 +156,30 @@ def reencoding_distance(latents: torch.Tensor, reencoded: torch.Tensor) -> torch
     return (latents - reencoded).float().square().mean(dim=(2, 3)).sqrt().double().cpu()
 
 
-def _compare(views: dict[str, _View], context: int, perceptual: nn.Module | None, shows_pusht: bool) -> Values:
+def _camera_scores(
+    video: torch.Tensor, real: torch.Tensor, perceptual: nn.Module | None, camera_names: list[str] | None
+) -> dict[str, np.ndarray]:
+    """Return the scores (B, F) of a candidate's frames; of several cameras their means, and the `mse` of each."""
+    if not camera_names:
+        return {metric: scores.numpy() for metric, scores in frame_scores(video, real, perceptual).items()}
+    scores = [frame_scores(video[:, :, camera], real[:, :, camera], perceptual) for camera in range(len(camera_names))]
+    means = {metric: torch.stack([each[metric] for each in scores]).mean(dim=0).numpy() for metric in scores[0]}
+    return means | {f"{CAMERA_ERROR}{name}": each["mse"].numpy() for name, each in zip(camera_names, scores)}
+
+
+def _compare(
+    views: dict[str, _View],
+    context: int,
+    perceptual: nn.Module | None,
+    shows_pusht: bool,
+    camera_names: list[str] | None,
+) -> Values:
     future = {name: view.frames[:, context:] for name, view in views.items()}
     real = future.pop(REAL)
     values: Values = {"reencoding": {}}
     for name, video in future.items():
-        for metric, scores in frame_scores(video, real, perceptual).items():
-            values.setdefault(metric, {})[name] = scores.numpy()
+        for metric, scores in _camera_scores(video, real, perceptual, camera_names).items():
+            values.setdefault(metric, {})[name] = scores
         if views[name].decoded_from is not None:
             distance = reencoding_distance(views[name].decoded_from, views[name].encoded)
             values["reencoding"][name] = distance[:, context:].numpy()
@@ -159,8 +190,51 @@ def _compare(views: dict[str, _View], context: int, perceptual: nn.Module | None
     return values
 
 
+def _state_values(
+    world: DreamerWorldModel, clips: Clips, dreams: dict[str, DreamedFrames], noise: torch.Generator
+) -> Values:
+    """Return the `state_distances` of some dreams, and of the states that are dreamed given the true latents."""
+    known = dream_clips(world.dynamics, clips, noise.clone_state(), knows_latents=True)
+    states = {name: dream.states for name, dream in (dreams | {TRUE_LATENTS: known}).items()}
+    return state_distances(states, clips, StateSpace.from_config(world.config.dynamics_config))
+
+
+def state_distances(dreamed: dict[str, torch.Tensor], clips: Clips, space: StateSpace) -> Values:
+    """Return how far dreamed states, and the last one of the context, are from the real ones.
+
+    Args:
+        dreamed: states (B, F, S) by candidate.
+        clips: the real episodes.
+        space: the state of the world.
+
+    Returns:
+        `state_error`, in percent of the range of each component in the training data, averaged over them; and
+        `state_error/NAME` of each component, in the units of the data. NaN where a frame has no state, and for the
+        last state of a context that has none.
+    """
+    context = clips.num_context_frames
+    states, has_state = clips.states.double().cpu(), clips.state_mask[..., None].cpu()
+    states = states.masked_fill(~has_state, torch.nan)
+    real, last = states[:, context:], states[:, context - 1 : context]
+    values: Values = {}
+    for name, ours in (dreamed | {REPEAT: last.expand_as(real)}).items():
+        errors = (ours.double().cpu() - real).abs().numpy()
+        values.setdefault("state_error", {})[name] = 100 * (errors / space.extent).mean(axis=2)
+        for component, label in enumerate(space.names):
+            values.setdefault(f"{STATE_ERROR}{label}", {})[name] = errors[..., component]
+    return values
+
+
 def _concatenate(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-__all__ = ["Measurements", "Values", "measure_world", "reencoding_distance"]
+__all__ = [
+    "CAMERA_ERROR",
+    "STATE_ERROR",
+    "Measurements",
+    "Values",
+    "measure_world",
+    "reencoding_distance",
+    "state_distances",
+]

@@ -1,7 +1,7 @@
 """Open-loop dreams of held-out episodes, under the recorded actions and under wrong ones.
 
-Shapes: B episodes, T frames, C context frames, F dream frames, N latent tokens, d latent channels, H, W pixels, a
-action components.
+Shapes: B episodes, T frames, C context frames, F dream frames, N latent tokens, d latent channels, S state components,
+H, W pixels, a action components.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..camera_views import decode_cameras, encode_cameras
 from ..data import ShardDataset
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
 
 REAL = "real"
 DREAM, REPEAT, OTHERS, ZEROED, TOKENIZER = "dream", "repeat", "other_actions", "zeroed_actions", "tokenizer"
+TRUE_LATENTS = "true_latents"
 CANDIDATES = {
     DREAM: "dream",
     REPEAT: "repeat the last frame",
@@ -23,6 +25,9 @@ CANDIDATES = {
     TOKENIZER: "tokenizer alone",
 }
 """Titles of what is compared with the real frames: the dream, its baselines, and its upper bound."""
+STATE_CANDIDATES = {name: CANDIDATES[name] for name in (DREAM, REPEAT, OTHERS, ZEROED)}
+STATE_CANDIDATES[TRUE_LATENTS] = "given the true latents"
+"""Likewise for the state."""
 TOKENIZER_BATCH = 8
 """Clips that the tokenizer processes at a time: its memory grows with clips times frames times patches."""
 
@@ -36,18 +41,21 @@ class Clips:
         actions: (B, T, a) raw actions; `actions[:, i]` belongs to frame i.
         action_mask: (B, T) bool, False where a frame has no action.
         num_context_frames: C; F is T - C.
+        states: (B, T, S) in the units of the data; None (the default) if there are none.
+        state_mask: (B, T) bool, False where a frame has no state.
     """
 
     latents: torch.Tensor
     actions: torch.Tensor
     action_mask: torch.Tensor
     num_context_frames: int
+    states: torch.Tensor | None = None
+    state_mask: torch.Tensor | None = None
 
     def rows(self, rows: slice) -> "Clips":
         """Return some of the clips."""
-        return replace(
-            self, latents=self.latents[rows], actions=self.actions[rows], action_mask=self.action_mask[rows]
-        )
+        parts = {name: part[rows] for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
+        return replace(self, **parts)
 
     def with_other_actions(self) -> "Clips":
         """Return the same clips, to be dreamed under the actions of the next clip (for the last clip: of the first).
@@ -75,30 +83,55 @@ class Clips:
         )
 
 
+@dataclass(frozen=True)
+class DreamedFrames:
+    """What was dreamed after the context frames of some clips.
+
+    Attributes:
+        latents: (B, F, N, d).
+        states: (B, F, S) in the units of the data; None if the world has no state.
+    """
+
+    latents: torch.Tensor
+    states: torch.Tensor | None = None
+
+
 def dream_clips(
     dynamics: DreamerDynamicsModel,
     clips: Clips,
     generator: torch.Generator,
     on_frame: Callable[[], object] | None = None,
-) -> torch.Tensor:
-    """Dream what follows the context frames, in open loop: (B, F, N, d) latents.
+    knows_latents: bool = False,
+) -> DreamedFrames:
+    """Dream what follows the context frames, in open loop.
 
     Args:
         dynamics: the model.
         clips: the context frames, and the actions to dream under.
         generator: source of all noise. In the same state it gives the same noise, so that only the actions differ.
         on_frame: called after every frame, for example to update a progress bar.
+        knows_latents: whether every frame has its true latents, so that only the state is dreamed. Defaults to False.
     """
     context = slice(0, clips.num_context_frames)
+    states = {}
+    if dynamics.config.state_dim and clips.states is not None:
+        states = {"states": clips.states[:, context], "state_mask": clips.state_mask[:, context]}
     rollout = dynamics.start_rollout(
-        clips.latents[:, context], clips.actions[:, context], clips.action_mask[:, context], generator=generator
+        clips.latents[:, context],
+        clips.actions[:, context],
+        clips.action_mask[:, context],
+        generator=generator,
+        **states,
     )
-    frames = []
+    outputs = []
     for index in range(clips.num_context_frames, clips.latents.shape[1]):
-        frames.append(rollout.step(clips.actions[:, index], clips.action_mask[:, index]).latents)
+        known = clips.latents[:, index] if knows_latents else None
+        outputs.append(rollout.step(clips.actions[:, index], clips.action_mask[:, index], known_latents=known))
         if on_frame is not None:
             on_frame()
-    return torch.stack(frames, dim=1)
+    latents = torch.stack([output.latents for output in outputs], dim=1)
+    states = torch.stack([output.state for output in outputs], dim=1) if dynamics.config.state_dim else None
+    return DreamedFrames(latents, states)
 
 
 def held_out_clips(
@@ -126,19 +159,21 @@ def held_out_clips(
             "choose a smaller --num_context_frames or --num_dream_frames."
         )
     items = [data.window(position, 0, num_frames) for position in long_enough[:count]]
-    frames, actions, mask = (torch.stack([item[key] for item in items]) for key in items[0])
-    return frames, Clips(encode_frames(tokenizer, frames), actions, mask, num_context_frames)
+    batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    frames = batch.pop("pixel_values_videos")
+    return frames, Clips(encode_frames(tokenizer, frames), num_context_frames=num_context_frames, **batch)
 
 
 def encode_frames(tokenizer: DreamerTokenizerModel, frames: torch.Tensor) -> torch.Tensor:
     """Encode frames (B, T, 3, H, W), uint8 or float in [0, 1], to latents (B, T, N, d), float32 on the CPU."""
-    return torch.cat([tokenizer.encode(chunk).latents.float().cpu() for chunk in frames.split(TOKENIZER_BATCH)])
+    chunks = frames.split(TOKENIZER_BATCH)
+    return torch.cat([encode_cameras(tokenizer, chunk).latents.float().cpu() for chunk in chunks])
 
 
 def decode_latents(tokenizer: DreamerTokenizerModel, latents: torch.Tensor) -> torch.Tensor:
     """Decode latents (B, T, N, d) to frames (B, T, 3, H, W) in [0, 1], on the CPU."""
     chunks = latents.split(TOKENIZER_BATCH)
-    return torch.cat([tokenizer.decode(chunk).pixel_values_videos.cpu() for chunk in chunks])
+    return torch.cat([decode_cameras(tokenizer, chunk).cpu() for chunk in chunks])
 
 
 __all__ = [
@@ -147,9 +182,12 @@ __all__ = [
     "OTHERS",
     "REAL",
     "REPEAT",
+    "STATE_CANDIDATES",
     "TOKENIZER",
+    "TRUE_LATENTS",
     "ZEROED",
     "Clips",
+    "DreamedFrames",
     "decode_latents",
     "dream_clips",
     "encode_frames",

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .open_loop import CANDIDATES, DREAM, OTHERS, REPEAT, TOKENIZER, ZEROED
+from .open_loop import CANDIDATES, DREAM, OTHERS, REPEAT, STATE_CANDIDATES, TOKENIZER, TRUE_LATENTS, ZEROED
 
 logger = logging.getLogger(__name__)
 
 COLORS = {DREAM: "#0072B2", REPEAT: "#666666", OTHERS: "#D55E00", ZEROED: "#CC79A7", TOKENIZER: "#009E73"}
+COLORS[TRUE_LATENTS] = "#009E73"
 """Colors by candidate that color-blind people can distinguish (Okabe and Ito)."""
+TITLES = CANDIDATES | STATE_CANDIDATES
 DOTS_PER_INCH = 110
 COLUMNS = 2
 
@@ -46,6 +48,9 @@ PLOTS = {
         Panel(
             "Latents decoded and encoded again: distance", "reencoding", candidates=(DREAM, OTHERS, ZEROED, TOKENIZER)
         ),
+    ),
+    "robot_state.png": (
+        Panel("State: error, % of the range", "state_error", candidates=tuple(STATE_CANDIDATES), from_zero=True),
     ),
     "state.png": (
         Panel("Agent: error, % of the width (median)", "agent_error", "median", from_zero=True),
@@ -105,7 +110,7 @@ def _draw(axes, panel: Panel, by_candidate: dict[str, dict]) -> None:
             np.where(np.isinf(array), above, array) for array, above in zip(curve, (np.nan, *[2 * highest] * 2))
         )
         steps = np.arange(1, len(value) + 1)
-        axes.plot(steps, value, color=COLORS[name], label=CANDIDATES[name], linewidth=1.6)
+        axes.plot(steps, value, color=COLORS[name], label=TITLES[name], linewidth=1.6)
         axes.fill_between(steps, low, high, color=COLORS[name], alpha=0.15, linewidth=0)
     if panel.from_zero:
         axes.set_ylim(0, 1.05 * highest or 1)

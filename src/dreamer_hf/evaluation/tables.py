@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .open_loop import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, TOKENIZER, ZEROED
+from .measurements import STATE_ERROR
+from .open_loop import CANDIDATES, DREAM, OTHERS, REAL, REPEAT, STATE_CANDIDATES, TOKENIZER, TRUE_LATENTS, ZEROED
 
 TABLE_STEPS = (1, 4, 8, 16, 32, 64)
-TITLES = CANDIDATES | {REAL: "real frames"}
+TITLES = CANDIDATES | STATE_CANDIDATES | {REAL: "real frames"}
 
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -51,6 +52,7 @@ ROW_GROUPS = (
     RowGroup("SSIM", "ssim", form=".3f"),
     RowGroup("LPIPS (lower is better)", "lpips", form=".3f"),
     RowGroup("Latents decoded and encoded again: distance", "reencoding", (DREAM, TOKENIZER), form=".3f"),
+    RowGroup("State: mean error, % of the range", "state_error", tuple(STATE_CANDIDATES), form=".2f"),
     RowGroup("Agent: median error, % of the width", "agent_error", statistic="median"),
     RowGroup("Agent found, % of the episodes", "agent_found", (DREAM, TOKENIZER), form=".0f", scale=100),
     RowGroup("Block has moved, % of the episodes", "block_moved", (REAL,), form=".0f", scale=100),
@@ -61,13 +63,32 @@ ROW_GROUPS = (
 )
 
 
+CAMERA_PSNR = "psnr/"
+"""Prefix of the PSNR of single cameras, before their names."""
+
+
+def _row_groups(figures: dict) -> list[RowGroup]:
+    """Return the groups of all rows: those of every world, and one for each camera and each component of the state."""
+    components = [metric for metric in figures if metric.startswith(STATE_ERROR)]
+    shown = (DREAM, REPEAT, TRUE_LATENTS)
+    ours = [
+        RowGroup(
+            f"State, {metric.removeprefix(STATE_ERROR)}: mean error, units of the data", metric, shown, form=".4g"
+        )
+        for metric in components
+    ]
+    cameras = [metric for metric in figures if metric.startswith(CAMERA_PSNR)]
+    groups = [RowGroup(f"PSNR of camera {metric.removeprefix(CAMERA_PSNR)}, dB", metric) for metric in cameras]
+    return [ROW_GROUPS[0], *groups, *ROW_GROUPS[1:], *ours]
+
+
 def evaluation_table(report: dict) -> str:
     """Return the main figures of a report at some steps as Markdown, with their 95 % intervals and the notes."""
     figures = report["figures"]
     length = len(figures["psnr"][DREAM]["mean"])
     steps = [step for step in TABLE_STEPS if step <= length]
     rows = []
-    for group in ROW_GROUPS:
+    for group in _row_groups(figures):
         candidates = figures.get(group.metric, {})
         if candidates:
             rows.append([f"**{group.title}**"] + [""] * len(steps))

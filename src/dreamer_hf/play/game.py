@@ -110,7 +110,7 @@ class Game:
             frames = (session.side_by_side.frame, dream.frame)
             status += f"    {session.side_by_side.status()}"
         labels = self.device.labels if self.device else ()
-        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders))
+        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), dream.state)
 
 
 __all__ = ["ENDED", "PAUSED", "PLUGGED", "UNPLUGGED", "Game"]

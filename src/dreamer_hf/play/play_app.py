@@ -156,11 +156,12 @@ def play_in_window(setup: PlaySetup) -> None:
     source = load_script(options.script, dreams.space) if scripted else None
     setup.prepare()  # before there is a window, which would not react meanwhile
     window = PlayWindow(
-        dreams.engine.frame_size,
+        dreams.frame_size,
         dreams.space,
         options.scale,
         title=f"Dream of {options.model}",
         captions=("dream",) if setup.simulator is None else ("simulator", "dream"),
+        state_space=dreams.state_space,
     )
     device = None if scripted else open_device(options.input, dreams.space, lambda: window.image)
     try:
@@ -190,5 +191,5 @@ def _recorders(options: PlayOptions, dreams: Dreams, simulator: "RealPushT | Non
         recorders.append(VideoRecorder(options.record, dreams.fps, simulator))
     if options.record_dataset:
         offset = dreams.engine.action_offset
-        recorders.append(DatasetRecorder(options.record_dataset, dreams.space, dreams.fps, offset))
+        recorders.append(DatasetRecorder(options.record_dataset, dreams.space, dreams.fps, offset, dreams.state_space))
     return recorders

@@ -7,9 +7,10 @@ import numpy as np
 
 from ..action_space import ActionSpace
 from ..media import VideoWriter
+from ..state_space import StateSpace
 from .session import SideBySide
 
-IMAGE_KEY = "observation.image"
+IMAGE_KEY, STATE_KEY = "observation.image", "observation.state"
 TASK = "Play in a dreamed world."
 
 
@@ -29,7 +30,7 @@ class VideoRecorder(VideoWriter):
         super().__init__(path, fps)
         self._side_by_side = side_by_side
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
+    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray, states=(None, None)) -> None:
         """Append one step: the frame that the action led to. `after` is uint8 (H, W, 3) RGB."""
         self.write(after if self._side_by_side is None else np.concatenate([self._side_by_side.frame, after], axis=1))
 
@@ -49,13 +50,21 @@ class DatasetRecorder:
         space: names the action's components.
         fps: frame rate, a whole number.
         action_offset: of the world (`DreamerDynamicsConfig.action_offset`).
+        state_space: the world's state, stored as `observation.state`; None (the default) for no state.
 
     Raises:
         FileExistsError: the folder, or an unfinished recording next to it, exists already.
         ValueError: lerobot is missing, or `fps` is not a whole number.
     """
 
-    def __init__(self, path: str | Path, space: ActionSpace, fps: float, action_offset: int):
+    def __init__(
+        self,
+        path: str | Path,
+        space: ActionSpace,
+        fps: float,
+        action_offset: int,
+        state_space: StateSpace | None = None,
+    ):
         self.path = Path(path)
         self.partial_path = self.path.with_name(self.path.name + ".partial")
         for folder in (self.path, self.partial_path):
@@ -66,14 +75,18 @@ class DatasetRecorder:
                 f"LeRobot datasets have a whole number of frames per second, the world has {fps}: record an MP4."
             )
         self._create = _import_create()
-        self.space, self.fps, self.action_offset = space, round(fps), action_offset
+        self.space, self.fps, self.action_offset, self.state_space = space, round(fps), action_offset, state_space
         self._dataset = None
         self._first_row: dict | None = None  # of an episode that may stay without a second row
         self._in_episode = False
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
-        """Append one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,)."""
-        row = {IMAGE_KEY: before if self.action_offset == 1 else after, "action": action, "task": TASK}
+    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray, states=(None, None)) -> None:
+        """Append one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,), and so are the states before and
+        after the step, of a world that has a state."""
+        shown = 0 if self.action_offset == 1 else 1
+        row = {IMAGE_KEY: (before, after)[shown], "action": action, "task": TASK}
+        if self.state_space is not None and len(self.state_space):
+            row[STATE_KEY] = states[shown]
         if not self._in_episode and self._first_row is None:
             self._first_row = row
             return
@@ -106,6 +119,11 @@ class DatasetRecorder:
         }
         if self.space.units is not None:
             features["action"]["units"] = list(self.space.units)
+        state = self.state_space
+        if state is not None and len(state):
+            features[STATE_KEY] = {"dtype": "float32", "shape": (len(state),), "names": list(state.names)}
+            if state.units is not None:
+                features[STATE_KEY]["units"] = list(state.units)
         return self._create(
             f"dreamer_hf/{self.path.name}",
             fps=self.fps,

@@ -18,8 +18,17 @@ MAX_SNAPSHOTS = 6
 class Recorder(Protocol):
     """Takes the steps of a session."""
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray) -> None:
-        """Take one step: the frame that was shown, the raw action, the new frame; frames are uint8 (H, W, 3) RGB."""
+    def add(
+        self,
+        before: np.ndarray,
+        action: np.ndarray,
+        after: np.ndarray,
+        states: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    ) -> None:
+        """Take one step: the frame that was shown, the raw action, the new frame; frames are uint8 (H, W, 3) RGB.
+
+        `states` are those before and after it, float32 (S,), of a world that has a state.
+        """
 
     def cut(self) -> None:
         """Prepare for a step that does not continue the last one, after a reset or a rewind."""
@@ -102,12 +111,12 @@ class PlaySession:
         action = self.source.action(self.dream.step)
         if action is None:
             return False
-        before = self.dream.frame
+        before, state = self.dream.frame, self.dream.state
         self._step(action)
         if self.side_by_side is not None:
             self.side_by_side.advance(action, self.dream.frame)
         for recorder in self.recorders:
-            recorder.add(before, action, self.dream.frame)
+            recorder.add(before, action, self.dream.frame, (state, self.dream.state))
         return True
 
     def next_start(self) -> None:

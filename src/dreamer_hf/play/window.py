@@ -9,11 +9,12 @@ from itertools import takewhile
 import numpy as np
 
 from ..action_space import ActionSpace
+from ..state_space import StateSpace
 from .devices import Command, pygame
 
 BACKGROUND, PANEL, TRACK = (18, 20, 24), (28, 31, 37), (52, 57, 66)
 TEXT, DIM, ACCENT, ALERT = (232, 235, 240), (140, 147, 158), (92, 170, 255), (255, 92, 92)
-AMBER = (255, 190, 70)
+AMBER, GAUGE = (255, 190, 70), (110, 200, 140)
 MARGIN, LINE, MIN_LINE = 14, 26, 15
 BARS_WIDTH, MIN_BARS_WIDTH, MAX_NAME_SHARE = 520, 340, 0.55
 IMAGE_SIDE, SMALL_IMAGE_SIDE = 576, 448
@@ -44,6 +45,7 @@ class View:
         labels: the controls that move the first action dimensions.
         banner: one line that stands out: why the dream waits.
         recording: whether to show that a recording runs.
+        state: float32 (S,), the state of the dream, for a window with gauges of it.
     """
 
     frames: Sequence[np.ndarray]
@@ -52,6 +54,7 @@ class View:
     labels: Sequence[str] = ()
     banner: str | None = None
     recording: bool = False
+    state: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class PlayWindow:
         title: of the window.
         help_lines: what the keys do, shown at the bottom.
         captions: of the images, from left to right; a single image shows none.
+        state_space: the state that gauges show after the bars of the actions. Defaults to none.
     """
 
     def __init__(
@@ -150,12 +154,15 @@ class PlayWindow:
         title: str = "",
         help_lines: Sequence[str] = HELP,
         captions: Sequence[str] = ("dream",),
+        state_space: StateSpace | None = None,
     ):
         pygame.font.init()
-        self.space = space
+        self.space, self.state_space = space, state_space
+        self._num_bars = space.size + (len(state_space) if state_space else 0)
         self._frame_size, self._help, self._captions = frame_size, help_lines, captions
         # As many decimals as give about four digits over each range.
-        magnitude = np.ceil(np.log10(np.maximum(space.high - space.low, 1e-4)))
+        extents = np.concatenate([space.high - space.low, [] if state_space is None else state_space.extent])
+        magnitude = np.ceil(np.log10(np.maximum(extents, 1e-4)))
         self._decimals = np.clip(4 - magnitude, 0, 4).astype(int)
         self._font, self._small_font = pygame.font.Font(None, 24), pygame.font.Font(None, 21)
         desktop = tuple(side - DESKTOP_MARGIN for side in pygame.display.get_desktop_sizes()[0])
@@ -200,7 +207,7 @@ class PlayWindow:
         self._draw_bars(view)
         if view.banner:
             self._draw_banner(view.banner)
-        lines = self._help if self.space.size <= MAX_BARS_BELOW else ["".join(self._help)]
+        lines = self._help if self._num_bars <= MAX_BARS_BELOW else ["".join(self._help)]
         for row, line in enumerate(lines):
             self._write(line, (MARGIN, layout.banner.bottom + 8 + row * LINE), DIM, self._small_font)
         pygame.display.flip()
@@ -210,7 +217,7 @@ class PlayWindow:
         pygame.display.quit()
 
     def _lay_out(self, scale: float, room: tuple[int, int]) -> Layout:
-        return lay_out(self._frame_size, len(self._captions), self.space.size, len(self._help), scale, room)
+        return lay_out(self._frame_size, len(self._captions), self._num_bars, len(self._help), scale, room)
 
     def _largest_fitting(self, largest: int, room: tuple[int, int]) -> float:
         """Return the largest scale that fits, or the smallest one if none does."""
@@ -224,7 +231,7 @@ class PlayWindow:
         self._layout = layout
         self._bar_font = pygame.font.Font(None, min(24, layout.line + 4))
         widest = int(MAX_NAME_SHARE * layout.bars.w / layout.columns)
-        names = self.space.labels
+        names = [*self.space.labels, *(self.state_space.labels if self.state_space else ())]
         if max(self._bar_font.size(name)[0] for name in names) > widest:
             names = without_common_ends(names)
         self._names = [shorten(name, self._bar_font, widest) for name in names]
@@ -258,7 +265,7 @@ class PlayWindow:
             place = pygame.Rect(layout.bars.x + column * width, layout.bars.y, width, layout.line)
             if layout.columns > 1:
                 place.w -= MARGIN
-            self._draw_column(view, range(self.space.size)[column * layout.rows :][: layout.rows], place)
+            self._draw_column(view, range(self._num_bars)[column * layout.rows :][: layout.rows], place)
 
     def _draw_column(self, view: View, indices: range, place: "pygame.Rect") -> None:
         """Draw bars below each other, the first one at `place`: name, control, range, and value."""
@@ -272,8 +279,12 @@ class PlayWindow:
             self._write(self._names[index], place.topleft, TEXT, font)
             if index < len(view.labels):
                 self._write(view.labels[index], (labels_left, place.y), DIM, font)
-            self._draw_track(track, index, view.action)
-            value = f"{view.action[index]:.{self._decimals[index]}f}"
+            if index < self.space.size:
+                self._draw_track(track, index, view.action)
+            else:
+                self._draw_gauge(track, index - self.space.size, view.state)
+            value = view.action[index] if index < self.space.size else view.state[index - self.space.size]
+            value = f"{value:.{self._decimals[index]}f}"
             self._write(value, (place.right - font.size(value)[0], place.y), TEXT, font)
             place, track = place.move(0, place.h), track.move(0, place.h)
 
@@ -287,6 +298,12 @@ class PlayWindow:
         fill = pygame.Rect(min(here, rest), track.y, abs(here - rest), track.h)
         pygame.draw.rect(self.surface, ACCENT, fill, border_radius=3)
         pygame.draw.rect(self.surface, TEXT, (here - 1, track.y - 2, 3, track.h + 4), border_radius=1)
+
+    def _draw_gauge(self, track: "pygame.Rect", index: int, state: np.ndarray) -> None:
+        """Draw the range of a component of the state, filled from its lower end to its value."""
+        pygame.draw.rect(self.surface, TRACK, track, border_radius=3)
+        width = round(track.w * float(self.state_space.fraction(state)[index]))
+        pygame.draw.rect(self.surface, GAUGE, (track.x, track.y, width, track.h), border_radius=3)
 
     def _write(self, text: str, place: tuple[int, int], color: tuple[int, int, int], font=None) -> None:
         self.surface.blit((font or self._font).render(text, True, color), place)

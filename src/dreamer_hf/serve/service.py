@@ -134,7 +134,7 @@ def describe(dreams: Dreams, model: str) -> dict:
     return {
         # Visitors need a name, and should not see where it lies on this machine.
         "model": Path(model).resolve().name if Path(model).exists() else model,
-        "frame_size": dreams.engine.frame_size,
+        "frame_size": dreams.frame_size,
         "fps": dreams.fps,
         "num_starts": len(dreams.starts),
         "actions": {

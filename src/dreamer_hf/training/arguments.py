@@ -224,8 +224,8 @@ class DynamicsObjectiveArguments(Section):
 
     _argument_group_name: ClassVar[str] = "objective"
     limits: ClassVar = {
-        SHARE: ("bootstrap_fraction", "pure_noise_fraction", "own_context_fraction"),
-        NOT_NEGATIVE: ("context_copies", "num_context_frames", "bootstrap_start_step"),
+        SHARE: ("bootstrap_fraction", "pure_noise_fraction", "own_context_fraction", "state_dropout"),
+        NOT_NEGATIVE: ("context_copies", "num_context_frames", "bootstrap_start_step", "state_weight"),
         POSITIVE: ("num_start_frames", "lora_rank", "lora_alpha"),
     }
 
@@ -257,6 +257,13 @@ class DynamicsObjectiveArguments(Section):
     )
     bootstrap_start_step: int = option(0, "optimizer step at which rows start to learn coarse steps")
     ramp_weight: bool = option(True, "weight frames by 0.9 times their signal level plus 0.1, as in the paper")
+    learn_state: bool = option(True, "generate the state of the data with every frame, if the data have one")
+    state_weight: float = option(0.5, "weight of the loss of the state; that of the latents has weight 1")
+    state_dropout: float = option(
+        0.1,
+        "share of windows whose first frames, up to a random one, are shown without their state, so that a rollout "
+        "can start from frames alone",
+    )
     num_start_frames: int = option(8, "number of held-out starts that are saved with the model, for playing")
     lora_rank: int | None = option(None, "train LoRA adapters of this rank and keep the weights of --pretrained")
     lora_alpha: int | None = option(None, "adapters are scaled by lora_alpha / lora_rank; twice the rank if not given")
@@ -266,8 +273,8 @@ class DynamicsObjectiveArguments(Section):
     freeze: list[str] | None = field(
         default=None,
         metadata={
-            "help": "parts of the --pretrained model to keep: space, time (layers), latents, actions (projections), "
-            "control (signal level, step size, registers)"
+            "help": "parts of the --pretrained model to keep: space, time (layers), latents (projections, also of the "
+            "state), actions (projections), control (signal level, step size, registers)"
         },
     )
 
@@ -327,6 +334,7 @@ DynamicsModelArguments = model_section(
     DreamerDynamicsConfig,
     *("num_latent_tokens", "latent_dim", "step_size_conditioning"),
     *("action_dim", "action_stats", "action_names", "action_units", "relative_actions", "fps"),
+    *("state_dim", "state_stats", "state_names", "state_units", "camera_names"),
 )
 
 

@@ -192,6 +192,19 @@ def receive(loader: DataLoader) -> Iterator:
         raise
 
 
+def batch_states(model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the normalized states (B,T,S) of a batch for a model that has a state, and which frames have one.
+
+    Data without states give zeros, and no frame that has one.
+    """
+    if "states" in batch:
+        return model.normalize_states(batch["states"]).masked_fill(~batch["state_mask"][..., None], 0), batch[
+            "state_mask"
+        ]
+    mask = torch.zeros_like(batch["action_mask"])
+    return torch.zeros(*mask.shape, model.config.state_dim, device=mask.device), mask
+
+
 @contextmanager
 def readable_worker_errors() -> Iterator[None]:
     """Turn the death of a data-loading process, which PyTorch raises in any line of the main process, into

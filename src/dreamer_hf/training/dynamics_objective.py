@@ -1,6 +1,6 @@
 """Training the dynamics model on the latents of a frozen tokenizer: shortcut forcing (arXiv 2509.24527, section 3.2).
 
-Shapes: B windows, T frames, N latent tokens, C latent channels, A action dimensions.
+Shapes: B windows, T frames, N latent tokens, C latent channels, A action dimensions, S state dimensions.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,11 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from ..adapters import save_adapter
+from ..camera_views import decode_cameras, encode_cameras
 from ..configuration_dreamer import DreamerDynamicsConfig
 from ..data import ShardDataset
 from ..data.action_data import without_rounding_noise
+from ..data.shards import STATISTICS
 from ..image_metrics import load_lpips
 from ..losses import (
     DYNAMICS_LOSS_WEIGHTS,
@@ -32,9 +34,9 @@ from ..scheduling_shortcut import signal_level_id
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .arguments import DynamicsArguments
-from .batches import BatchStream, fixed_windows, open_splits
+from .batches import BatchStream, batch_states, fixed_windows, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
-from .finetune import TOKENIZER, has_adapter, load_model, load_to_adapt
+from .finetune import TOKENIZER, check_state_fits, has_adapter, load_model, load_to_adapt
 from .flops import BACKWARD, dynamics_flops, encoder_flops
 from .latents import LatentDataset
 from .objective import Batch, Evaluation, Scalars
@@ -70,6 +72,8 @@ class DynamicsObjective:
         self.tokenizer = load_tokenizer(self.options.tokenizer, self.train_data).to(device)
         self.identity = {"tokenizer fingerprint": self.tokenizer.fingerprint()}
         self.model = self._new_model()
+        if self.model.config.state_dim:
+            self.loss_weights = DYNAMICS_LOSS_WEIGHTS | {"state": self.options.state_weight}
         parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
         self.trained_share = sum(size for size, trained in parameters if trained) / sum(size for size, _ in parameters)
         source = self.train_data
@@ -91,20 +95,25 @@ class DynamicsObjective:
                 f"no episode in {data.data_dir} has actions: a dynamics model needs some episodes that have them."
             )
         values = {
-            "num_latent_tokens": latents.num_latent_tokens,
+            "num_latent_tokens": data.metadata.num_cameras * latents.num_latent_tokens,
             "latent_dim": latents.latent_dim,
             "action_dim": data.action_dim,
             "action_offset": data.action_offset,
             **({} if data.fps is None else {"fps": data.fps}),
             **self.arguments.model_values(),
         }
-        # The statistics of the data also hold the number of actions that they were computed from.
-        stats = data.action_stats and without_rounding_noise(data.action_stats)
-        stats = stats and {name: stats[name] for name in ("mean", "std", "min", "max") if name in stats}
+        stats = _statistics(data.action_stats)
         labels = {name: getattr(data, name) for name in ("action_names", "action_units", "relative_actions")}
+        if data.camera_names is not None:
+            values["camera_names"] = data.camera_names
         described = {"action_stats": stats, **labels} | values
         if self.arguments.run.pretrained:
-            return load_to_adapt(self.arguments, values, described)
+            model = load_to_adapt(self.arguments, values, described)
+            check_state_fits(model, self.arguments.run.pretrained, data.state_dim)
+            return model
+        if self.options.learn_state and data.state_dim:
+            described |= {"state_dim": data.state_dim, "state_stats": _statistics(data.state_stats)}
+            described |= {name: getattr(data, name) for name in ("state_names", "state_units")}
         knows_coarse_steps = self.options.bootstrap_fraction > 0
         return DreamerDynamicsModel(DreamerDynamicsConfig(step_size_conditioning=knows_coarse_steps, **described))
 
@@ -120,12 +129,21 @@ class DynamicsObjective:
         fraction = self._bootstrap_fraction(rows.step)
         draws = []
         for row, generator in rows.generators("cpu"):  # hundreds of small draws: a GPU is slower at them
-            draws.append(self._draw(latents.shape[1:], length, is_bootstrap_row(row, fraction), generator))
-        levels, steps, is_context, noise = (torch.stack(column).to(self.device) for column in zip(*draws))
+            draw = self._draw(latents.shape[1:], length, is_bootstrap_row(row, fraction), generator)
+            draws.append((*draw, *self._draw_state(latents.shape[1], length, generator)))
+        levels, steps, is_context, noise, *of_state = (torch.stack(column).to(self.device) for column in zip(*draws))
+        states = state_mask = state_noise = None
+        if of_state:
+            state_noise, is_shown = of_state
+            states, state_mask = batch_states(self.model, batch)
+            states, state_mask = (torch.cat([part] * (1 + copies), dim=1) for part in (states, state_mask))
+            state_mask = state_mask & is_shown
         if self.options.own_context_fraction > 0:
-            context = self._predicted_context(model, windows, noise, rows)
+            of_state = None if states is None else (states[:, :length], state_mask, state_noise)
+            context, *context_states = self._predicted_context(model, windows, noise, rows, of_state)
             latents = torch.cat([context, latents[:, length:]], dim=1)
-        conditions = FrameConditions(levels, steps, actions, mask, length if copies else None)
+            states = torch.cat([*context_states, states[:, length:]], dim=1) if context_states else None
+        conditions = FrameConditions(levels, steps, actions, mask, length if copies else None, state_mask)
         result = shortcut_forcing_loss(
             model,
             latents,
@@ -134,16 +152,25 @@ class DynamicsObjective:
             is_context=is_context if copies else None,
             ramp_weight=self.options.ramp_weight,
             sync_across_ranks=isinstance(model, FSDPModule) and fraction > 0,
+            states=states,
+            state_noise=state_noise,
         )
-        return {"shortcut": result.loss}, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
+        terms = {"shortcut": result.loss} | ({} if states is None else {"state": result.state_loss})
+        return terms, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
 
     def _bootstrap_fraction(self, step: int) -> float:
         return self.options.bootstrap_fraction if step >= self.options.bootstrap_start_step else 0.0
 
     def _predicted_context(
-        self, model: nn.Module, windows: tuple[torch.Tensor, ...], noise: torch.Tensor, rows: RowNumbers
-    ) -> torch.Tensor:
-        """Return the context (B,T,N,C) of the windows; in some, the model's own predictions from a random frame on."""
+        self,
+        model: nn.Module,
+        windows: tuple[torch.Tensor, ...],
+        noise: torch.Tensor,
+        rows: RowNumbers,
+        of_state: tuple[torch.Tensor, ...] | None,
+    ) -> list[torch.Tensor]:
+        """Return the context (B,T,N,C) of the windows and its states (B,T,S), if there are any: in some windows, the
+        model's own predictions from a random frame on."""
         length = windows[0].shape[1]
         first = min(self.options.num_context_frames, length)
         num_real = []
@@ -153,9 +180,10 @@ class DynamicsObjective:
             drawn = torch.randint(first, length + 1, (), generator=generator)
             num_real.append(int(drawn) if is_own else length)
         num_real = torch.tensor(num_real, device=self.device)
-        return predicted_context(
-            model, *windows, noise[:, : 2 * length], num_real, self._context_level_id, isinstance(model, FSDPModule)
-        )
+        twice = slice(0, 2 * length)
+        given = () if of_state is None else (of_state[0], *(part[:, twice] for part in of_state[1:]))
+        settings = self._context_level_id, isinstance(model, FSDPModule)
+        return predicted_context(model, *windows, noise[:, twice], num_real, *settings, *given)
 
     @property
     def _context_level_id(self) -> int:
@@ -168,7 +196,7 @@ class DynamicsObjective:
         if "latents" in batch:
             return batch["latents"].float()
         with torch.no_grad(), self.autocast():
-            return self.tokenizer.encode(batch["pixel_values_videos"]).latents.float()
+            return encode_cameras(self.tokenizer, batch["pixel_values_videos"]).latents.float()
 
     def _draw(self, shape: torch.Size, length: int, is_bootstrap: bool, generator: torch.Generator):
         """Draw for one row of T frames, context copies included.
@@ -185,6 +213,19 @@ class DynamicsObjective:
         else:
             drawn = *drawn, torch.zeros(num_drawn, dtype=torch.bool)
         return *drawn, torch.randn(shape, generator=generator)
+
+    def _draw_state(self, num_frames: int, length: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Draw for the states of one row: noise (num_frames,S), and which frames show theirs, (num_frames,) bool.
+
+        The first frames may not: those of the context, if the `length` frames of the window are copied. Nothing is
+        drawn for a world without a state.
+        """
+        if not self.model.config.state_dim:
+            return ()
+        noise = torch.randn(num_frames, self.model.config.state_dim, generator=generator)
+        is_dropped = torch.rand((), generator=generator) < self.options.state_dropout
+        num_hidden = int(torch.randint(1, length + 1, (), generator=generator)) if is_dropped else 0
+        return noise, torch.arange(num_frames) >= num_hidden
 
     def flops(self, num_rows: int, num_frames: int, step: int) -> float:
         """See `Objective`; frozen weights need no gradients, so that half of their backward pass is saved."""
@@ -220,13 +261,19 @@ class DynamicsObjective:
 
     @torch.no_grad()
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode latents (T,N,C) to uint8 frames (T,3,H,W)."""
-        frames = self.tokenizer.decode(latents[None].to(self.device)).pixel_values_videos[0]
+        """Decode latents (T,N,C) to uint8 frames (T,3,H,W), or (T,V,3,H,W) of several cameras."""
+        frames = decode_cameras(self.tokenizer, latents[None].to(self.device))[0]
         return (frames * 255).round().byte().cpu()
 
     def verdict(self, values: dict[str, float], history: History) -> str:
         """See `Objective`."""
         return dynamics_verdict(values, history)
+
+
+def _statistics(stats: dict | None) -> dict | None:
+    """Return statistics of data as a config holds them: without the number of vectors that they were computed from."""
+    stats = stats and without_rounding_noise(stats)
+    return stats and {name: stats[name] for name in STATISTICS if name in stats}
 
 
 def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:

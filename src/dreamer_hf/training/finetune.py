@@ -71,7 +71,7 @@ def _remedy(name: str, found, model_type: str) -> str:
     """Return how to make a run ask for what a model has."""
     if name == "action_dim":
         return "give data of that width, or --reset_action_embedding for actions of another"
-    if name in ("image_size", "fps"):
+    if name in ("image_size", "fps", "camera_names"):
         return "give data that fit it"
     if model_type == DYNAMICS and name in ("num_latent_tokens", "latent_dim"):
         return "give the tokenizer that it was trained on"
@@ -106,6 +106,21 @@ def load_to_adapt(arguments: DynamicsArguments, wanted: dict, actions: dict) -> 
     return model
 
 
+def check_state_fits(model: DreamerDynamicsModel, path: str, state_dim: int) -> None:
+    """Check that the states of data are those of a saved model; data may also have none.
+
+    Raises:
+        ValueError: both have a state, of different widths.
+    """
+    ours = model.config.state_dim
+    if ours and state_dim and ours != state_dim:
+        names = f" ({', '.join(model.config.state_names)})" if model.config.state_names else ""
+        raise ValueError(
+            f"the model at {path} has a state of width {ours}{names}, but the data have one of width {state_dim}: "
+            "give data of that width, or start from new weights without --pretrained."
+        )
+
+
 def warn_of_other_actions(config: PreTrainedConfig, actions: dict) -> None:
     """Warn if data have actions of the same width as a model's, but of another meaning.
 
@@ -135,7 +150,8 @@ def part_of(model: DreamerDynamicsModel, parameter_name: str) -> str:
     module, *rest = parameter_name.split(".")
     if module == "transformer":
         return "time" if model.transformer.layers[int(rest[1])].self_attn.is_temporal else "space"
-    return {"latent_embed": "latents", "latent_head": "latents", "action_encoder": "actions"}.get(module, "control")
+    latents = dict.fromkeys(("latent_embed", "latent_head", "state_coder"), "latents")
+    return (latents | {"action_encoder": "actions"}).get(module, "control")
 
 
 def has_adapter(model: nn.Module) -> bool:

@@ -54,7 +54,9 @@ def decoder_flops(config: DreamerTokenizerConfig, num_frames: int) -> int:
 def dynamics_flops(config: DreamerDynamicsConfig, num_frames: int) -> int:
     """Return the operations of one pass of the dynamics model over T frames, context copies included."""
     latents, width = config.num_latent_tokens, config.hidden_size
-    tokens = latents + config.num_register_tokens + 1 + config.num_action_tokens
+    outputs = config.num_output_tokens
+    tokens = outputs + config.num_register_tokens + 1 + config.num_action_tokens
     ends = 2 * latents * config.latent_dim + 2 * width + len(config.continuous_action_indices)
-    layers = transformer_flops(config, config.num_hidden_layers, tokens, latents, num_frames)
+    ends += 2 * (outputs - latents) * config.state_dim
+    layers = transformer_flops(config, config.num_hidden_layers, tokens, outputs, num_frames)
     return layers + 2 * num_frames * width * ends

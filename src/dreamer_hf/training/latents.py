@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from ..camera_views import encode_cameras
 from ..data import ShardDataset
 from ..data.files import lock_folder, read_json, remove_leftovers, write_json
 from ..data.shard_writer import write_shard
@@ -42,13 +43,15 @@ class LatentDataset(EpisodeWindows):
     """
 
     def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
-        super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec)
-        self._latents, self._actions = {}, {}
+        super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec, frames.state_dim)
+        self.camera_names = frames.camera_names
+        self._latents, self._actions, self._states = {}, {}, {}
         bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         for position, episode in enumerate(map(int, bar)):
             video = frames.episode(position)["pixel_values_videos"]
             self._latents[episode] = encode_episode(video, tokenizer)
             self._actions[episode] = frames._read_actions(episode, 0, len(video))
+            self._states[episode] = frames._read_states(episode, 0, len(video)) if frames.state_dim else None
 
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         return {"latents": self._latents[episode][start:stop]}
@@ -57,13 +60,17 @@ class LatentDataset(EpisodeWindows):
         actions = self._actions[episode]
         return None if actions is None else actions[start:stop]
 
+    def _read_states(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        states = self._states[episode]
+        return None if states is None else states[start:stop]
+
 
 @torch.no_grad()
 def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> torch.Tensor:
-    """Encode the uint8 frames (T,3,H,W) of a whole episode to latents (T,N,C), float16 on the CPU."""
-    cache = tokenizer.new_encoder_cache()
+    """Encode the uint8 frames (T,3,H,W), or (T,V,3,H,W), of a whole episode to latents (T,N,C), float16 on the CPU."""
+    cache = tokenizer.new_encoder_cache(1 if frames.ndim == 4 else frames.shape[1])
     chunks = frames.split(ENCODED_FRAMES)
-    latents = [tokenizer.encode(chunk[None], cache).latents[0] for chunk in chunks]
+    latents = [encode_cameras(tokenizer, chunk[None], cache).latents[0] for chunk in chunks]
     return torch.cat(latents).to("cpu", torch.float16)
 
 
@@ -160,14 +167,16 @@ def _claim(output_dir: Path, plan: dict, resume: bool) -> None:
 
 
 def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarray, bar: tqdm) -> None:
-    with write_shard(path, data.action_dim, kind=LATENTS) as writer:
+    with write_shard(path, data.action_dim, kind=LATENTS, state_dim=data.state_dim) as writer:
         for position in positions:
             item = data.episode(int(position))
             writer.begin_episode(int(data.source_episodes[position]))
             for frame in encode_episode(item["pixel_values_videos"], tokenizer).numpy():
                 writer.add_frame(frame)
-            # An episode without any action stays unlabeled.
-            writer.end_episode(item["actions"].numpy() if item["action_mask"].any() else None)
+            # An episode without any action or state stays without.
+            actions = item["actions"].numpy() if item["action_mask"].any() else None
+            has_state = data.state_dim and item["state_mask"].any()
+            writer.end_episode(actions, item["states"].numpy() if has_state else None)
             bar.update(len(item["actions"]))
 
 
@@ -176,7 +185,7 @@ def _finish(data: ShardDataset, output_dir: Path, tokenizer: DreamerTokenizerMod
     remove_leftovers(output_dir)
     shards = range(data.metadata.num_shards)
     ShardIndex.join([read_shard_index(output_dir / shard_name(shard), shard) for shard in shards]).write(output_dir)
-    latent_shape = (tokenizer.config.num_latent_tokens, tokenizer.config.latent_dim)
+    latent_shape = (data.metadata.num_cameras * tokenizer.config.num_latent_tokens, tokenizer.config.latent_dim)
     replace(data.metadata, image_shape=None, latent_shape=latent_shape, tokenizer_fingerprint=fingerprint).write(
         output_dir
     )

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..configuration_dreamer import DreamerTokenizerConfig
+from ..data.windows import EachCamera
 from ..evaluation.videos import image_grid
 from ..frame_inputs import to_unit_range
 from ..image_metrics import VideoQuality, load_lpips
@@ -46,12 +47,13 @@ class TokenizerObjective:
             raise ValueError(
                 f"{arguments.data.data_dir} holds latents: give the folder of frames that they were made from."
             )
-        self.stream = BatchStream(self.train_data, arguments, process, num_processes, device)
-        frames = to_unit_range(sample_frames(self.train_data, count=256))
+        train, test = self.train_data, self.test_data
+        if train.camera_names is not None:  # One tokenizer for all of them.
+            train, test = EachCamera(train), EachCamera(test)
+        self.stream = BatchStream(train, arguments, process, num_processes, device)
+        frames = to_unit_range(sample_frames(train, count=256))
         self.mean_image = frames.mean(dim=0).to(device)
-        self.eval_batches = fixed_windows(
-            self.test_data, arguments.run.eval_windows, arguments.data.per_device_batch_size
-        )
+        self.eval_batches = fixed_windows(test, arguments.run.eval_windows, arguments.data.per_device_batch_size)
         self.model = self._new_model(arguments, frames)
         self.encoder_is_frozen = arguments.objective.freeze_encoder
         self.max_latent_noise = arguments.objective.max_latent_noise

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..episodes import Episode, format_ranges, parse_ranges
+from ..episodes import Episode, StateInfo, camera_names, choose_state_key, format_ranges, no_states, parse_ranges
 from ..files import check_not_lfs_pointer
 from ..frame_transform import as_rgb, side_by_side
 from ..hub import download_dataset, looks_like_a_path
@@ -32,6 +32,7 @@ from .parquet_rows import frame_indices, is_number, matrix, read_parquet, rows_o
 logger = logging.getLogger(__name__)
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ROWS_PER_BATCH, IMAGES_PER_BATCH = 4096, 32
+STATE_KEY = "observation.state"
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,13 @@ class LeRobotSelection:
     Args:
         repo_id: the dataset's name, or its folder.
         local_dir: its folder; default: lerobot's own folder of recordings, then the Hub.
-        image_key: camera, or several separated by commas, shown side by side; default: the only one.
+        image_key: camera, or several separated by commas; default: the only one.
         action_key: the feature that holds the actions, or several separated by commas, which are joined.
         episodes: which ones, like "0:100"; default: all.
         revision: branch, tag or commit on the Hub; default: lerobot's tag of the format, or else main.
+        state_key: the feature that holds the state, or several separated by commas, which are joined; "none" for no
+            state; default: `observation.state` if there is one.
+        tile_cameras: whether several cameras are joined to one frame, side by side. Defaults to False.
     """
 
     repo_id: str
@@ -53,6 +57,8 @@ class LeRobotSelection:
     action_key: str = "action"
     episodes: str | None = None
     revision: str | None = None
+    state_key: str | None = None
+    tile_cameras: bool = False
 
     def open(self) -> "LeRobotSource":
         """Find the dataset on this machine, or download the files that the selection needs from the Hub.
@@ -76,7 +82,50 @@ class LeRobotSelection:
         return source
 
     def _source(self, root: Path, revision: str | None) -> "LeRobotSource":
-        return LeRobotSource(root, self.repo_id, self.image_key, self.action_key, self.episodes, revision)
+        chosen = self.image_key, self.action_key, self.episodes, revision, self.state_key, self.tile_cameras
+        return LeRobotSource(root, self.repo_id, *chosen)
+
+
+@dataclass(frozen=True)
+class VectorFeatures:
+    """Numeric features of every frame that are joined to one vector: its action, or its state.
+
+    Args:
+        kind: "action" or "state", for messages.
+        keys: the features.
+        features: what the dataset says about each.
+    """
+
+    kind: str
+    keys: list[str]
+    features: list[dict]
+
+    @property
+    def widths(self) -> list[int]:
+        """Number of dimensions of each feature."""
+        return [math.prod(feature["shape"]) for feature in self.features]
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions of the vector."""
+        return sum(self.widths)
+
+    def describe(self) -> tuple[list[str] | None, list[str] | None]:
+        """Return the names and units of all dimensions; joined features without names are named by their key."""
+        widths = self.widths
+        names = [flatten_names(item.get("names"), width) for item, width in zip(self.features, widths, strict=True)]
+        units = [find_units(item, width) for item, width in zip(self.features, widths, strict=True)]
+        if len(self.features) == 1:
+            return names[0], units[0]
+        numbered = [
+            own or ([key] if width == 1 else [f"{key}.{i}" for i in range(width)])
+            for key, own, width in zip(self.keys, names, widths, strict=True)
+        ]
+        joined = list(chain.from_iterable(numbered))
+        if len(set(joined)) < len(joined):
+            joined = [f"{key}.{name}" for key, own in zip(self.keys, numbered, strict=True) for name in own]
+        some_units = [own or [""] * width for own, width in zip(units, widths, strict=True)]
+        return joined, list(chain.from_iterable(some_units)) if any(units) else None
 
 
 @dataclass
@@ -86,7 +135,7 @@ class LeRobotSource:
     Args:
         root: the dataset's folder.
         repo_id: its name, for the record.
-        image_key, action_key, episodes, revision: see `LeRobotSelection`.
+        image_key, action_key, episodes, revision, state_key, tile_cameras: see `LeRobotSelection`.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names
@@ -99,6 +148,8 @@ class LeRobotSource:
     action_key: str = "action"
     episodes: str | None = None
     revision: str | None = None
+    state_key: str | None = None
+    tile_cameras: bool = False
     info: dict = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,10 +161,8 @@ class LeRobotSource:
         self.numbers = parse_ranges(self.episodes, list(self._positions))
         self.lengths = [self._length(number) for number in self.numbers]
         self.fps = float(self.info["fps"])
-        features = [self.info["features"][key] for key in self.action_keys]
-        self._widths = [math.prod(feature["shape"]) for feature in features]
-        self.action_dim = sum(self._widths)
-        self.action_names, self.action_units = self._describe_actions(features)
+        self.action_dim = self._actions.dim
+        self.action_names, self.action_units = self._actions.describe()
         self.description = {"format": "lerobot", "repo_id": self.repo_id, "revision": self.revision}
 
     def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
@@ -123,9 +172,11 @@ class LeRobotSource:
         kept = {number: range(0, self._length(number), frame_step) for number in numbers}
         images = self._images(kept)
         for path, group in _runs(numbers, self.data_path):
-            actions = self._actions(path, group)
+            actions = self._vectors(path, group, self._actions)
+            states = {} if self._states is None else self._vectors(path, group, self._states)
             for number in group:
-                yield Episode(number, islice(images, len(kept[number])), partial(actions.get, number))
+                state = no_states if self._states is None else partial(states.get, number)
+                yield Episode(number, islice(images, len(kept[number])), partial(actions.get, number), state)
 
     def check(self) -> None:
         """See `EpisodeSource.check`."""
@@ -144,11 +195,15 @@ class LeRobotSource:
 
     def actions(self, numbers: Sequence[int]) -> list[np.ndarray]:
         """Return the actions of these episodes, each (frames, action_dim) in the numeric type of the dataset."""
-        return [
-            actions
-            for path, group in _runs(numbers, self.data_path)
-            for actions in self._actions(path, group).values()
-        ]
+        return self._all_vectors(numbers, self._actions)
+
+    def states(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """Return the states of these episodes, each (frames, state_dim); there must be a state."""
+        return self._all_vectors(numbers, self._states)
+
+    def _all_vectors(self, numbers: Sequence[int], features: VectorFeatures) -> list[np.ndarray]:
+        runs = _runs(numbers, self.data_path)
+        return [vectors for path, group in runs for vectors in self._vectors(path, group, features).values()]
 
     def files(self) -> list[str]:
         """Return the paths, relative to the root, of the data and video files that the chosen episodes need."""
@@ -173,14 +228,24 @@ class LeRobotSource:
             if camera not in cameras:
                 raise ValueError(f"{self.repo_id} has no camera {camera!r}; --image_key can be: {_listed(cameras)}.")
             self._check_depth(camera)
-        self.action_keys = self.action_key.split(",")
+        if len(set(self.cameras)) < len(self.cameras):
+            raise ValueError(f"--image_key names a camera twice ({self.image_key}): name each once.")
+        self.camera_names = None if self.tile_cameras else camera_names(self.cameras)
+        action_keys = self.action_key.split(",")
         vectors = [key for key, item in features.items() if is_numeric(item) and key not in BOOKKEEPING]
-        for key in self.action_keys:
+        for key in action_keys:
             if key not in vectors:
                 raise ValueError(
                     f"{self.repo_id} has no feature {key!r} to take actions from; --action_key can be: "
                     f"{_listed(vectors)}."
                 )
+        self._actions = VectorFeatures("action", action_keys, [features[key] for key in action_keys])
+        self._states, self.state = None, None
+        state_key = choose_state_key(self.state_key, STATE_KEY, vectors)
+        if state_key is not None:
+            keys = state_key.split(",")
+            self._states = VectorFeatures("state", keys, [features[key] for key in keys])
+            self.state = StateInfo(state_key, self._states.dim, *self._states.describe())
 
     def _check_depth(self, camera: str) -> None:
         feature = self.info["features"][camera]
@@ -193,22 +258,6 @@ class LeRobotSource:
                 "channel: choose another camera."
             )
         logger.warning(f"{camera} of {self.repo_id} is a depth map: its video is stored as gray frames of 8 bits")
-
-    def _describe_actions(self, features: list[dict]) -> tuple[list[str] | None, list[str] | None]:
-        """Return the names and units of all action dimensions; joined features without names get their key as name."""
-        names = [flatten_names(item.get("names"), width) for item, width in zip(features, self._widths, strict=True)]
-        units = [find_units(item, width) for item, width in zip(features, self._widths, strict=True)]
-        if len(features) == 1:
-            return names[0], units[0]
-        numbered = [
-            own or ([key] if width == 1 else [f"{key}.{i}" for i in range(width)])
-            for key, own, width in zip(self.action_keys, names, self._widths, strict=True)
-        ]
-        joined = list(chain.from_iterable(numbered))
-        if len(set(joined)) < len(joined):
-            joined = [f"{key}.{name}" for key, own in zip(self.action_keys, numbered, strict=True) for name in own]
-        some_units = [own or [""] * width for own, width in zip(units, self._widths, strict=True)]
-        return joined, list(chain.from_iterable(some_units)) if any(units) else None
 
     def _read_episode_table(self) -> dict[str, np.ndarray]:
         columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
@@ -235,12 +284,13 @@ class LeRobotSource:
     def _is_video(self, camera: str) -> bool:
         return self.info["features"][camera]["dtype"] == "video"
 
-    def _images(self, kept: dict[int, range]) -> Iterator[np.ndarray]:
-        """Yield the kept frames of these episodes one after another, all cameras side by side."""
+    def _images(self, kept: dict[int, range]) -> Iterator[np.ndarray | list[np.ndarray]]:
+        """Yield the kept frames of these episodes one after another, of all cameras."""
         per_camera = [self._camera_frames(camera, kept) for camera in self.cameras]
         if len(per_camera) == 1:
             return per_camera[0]
-        return (side_by_side(list(group)) for group in zip(*per_camera, strict=True))
+        groups = map(list, zip(*per_camera, strict=True))
+        return map(side_by_side, groups) if self.tile_cameras else groups
 
     def _camera_frames(self, camera: str, kept: dict[int, range]) -> Iterator[np.ndarray]:
         """Yield the kept frames of one camera, opening each file once."""
@@ -268,23 +318,24 @@ class LeRobotSource:
             fields[f"{name}_index"] = self._table[f"{prefix}/{name}_index"][position]
         return self.root / inside(self.info[pattern].format(**fields), f"{self.root}/{INFO_PATH}")
 
-    def _actions(self, path: Path, numbers: Sequence[int]) -> dict[int, np.ndarray]:
+    def _vectors(self, path: Path, numbers: Sequence[int], features: VectorFeatures) -> dict[int, np.ndarray]:
+        """Return the actions or states of some episodes, which lie in one file, each (frames, dimensions)."""
         owners, frames, vectors = [], [], []
-        for batch in rows_of(path, numbers, self.action_keys, ROWS_PER_BATCH):
+        for batch in rows_of(path, numbers, features.keys, ROWS_PER_BATCH):
             owners.append(batch["episode_index"].to_numpy())
             frames.append(frame_indices(batch))
             parts = []
-            for key, width in zip(self.action_keys, self._widths, strict=True):
-                row, values = matrix(batch[key], width, path)
+            for key, width in zip(features.keys, features.widths, strict=True):
+                row, values = matrix(batch[key], width, path, features.kind)
                 if row is not None:
                     raise ValueError(
-                        f"{path}: the action of episode {owners[-1][row]} at frame {frames[-1][row]} is missing "
-                        "(null): fill it in, or leave the episode out with --episodes."
+                        f"{path}: the {features.kind} of episode {owners[-1][row]} at frame {frames[-1][row]} is "
+                        "missing (null): fill it in, or leave the episode out with --episodes."
                     )
                 parts.append(values)
             vectors.append(np.concatenate(parts, axis=1))
         if not vectors:
-            owners, frames, vectors = [np.zeros(0)], [np.zeros(0)], [np.zeros((0, self.action_dim))]
+            owners, frames, vectors = [np.zeros(0)], [np.zeros(0)], [np.zeros((0, features.dim))]
         owners, frames, vectors = np.concatenate(owners), np.concatenate(frames), np.concatenate(vectors)
         found = {}
         for number in numbers:

@@ -57,7 +57,7 @@ def _row_groups_of(file: pq.ParquetFile, numbers: Sequence[int]) -> list[int]:
     return chosen
 
 
-def matrix(column: pa.Array, width: int, path: Path) -> tuple[int | None, np.ndarray]:
+def matrix(column: pa.Array, width: int, path: Path, kind: str = "action") -> tuple[int | None, np.ndarray]:
     """Return a column of numbers, or of (nested) lists of them, as (rows, width) in their own type.
 
     The first value is the first row with a missing value, None if there is none; the matrix is not to be used then.
@@ -76,7 +76,7 @@ def matrix(column: pa.Array, width: int, path: Path) -> tuple[int | None, np.nda
             break
         column = column.flatten()
     if not is_number(column.type) or len(column) != rows * width:
-        raise ValueError(f"{path} holds actions that are not {width} numbers wide: {AGAIN}.")
+        raise ValueError(f"{path} holds {kind}s that are not {width} numbers wide: {AGAIN}.")
     return None, column.to_numpy(zero_copy_only=False).reshape(rows, width)
 
 

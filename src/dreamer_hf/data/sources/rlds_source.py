@@ -14,11 +14,12 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ..episodes import DamagedEpisode, Episode, parse_ranges
+from ..episodes import DamagedEpisode, Episode, StateInfo, camera_names, choose_state_key, no_states, parse_ranges
 from ..files import check_not_lfs_pointer, first_line
 from ..frame_transform import UnreadableImage, as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
+STATE_KEY = "observation/state"
 
 
 class CorruptRecord(ValueError):
@@ -41,12 +42,15 @@ class RldsSource:
     Args:
         rlds_dir: the folder that holds `dataset_info.json`, or one above it that leads to a single version.
         split: a split expression: "train", "success+failure", "train[:10%]".
-        image_key: path of the images within a step, "observation/image"; several, separated by commas, are shown side
-            by side; default: the only one.
+        image_key: path of the images within a step, "observation/image"; default: the only one; there may be
+            several, separated by commas.
         action_key: path of the actions within a step; several, separated by commas, are joined.
         fps: frames per second, if known: RLDS does not say.
         episodes: which ones of the split, like "0:100"; default: all.
         skip_corrupt: whether to leave out damaged records and log how many, instead of refusing them.
+        state_key: path of the state within a step; several, separated by commas, are joined; "none" for no state;
+            default: `observation/state` if there is one.
+        tile_cameras: whether several images are joined to one frame, side by side. Defaults to False.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, no such split or feature (the message names those that exist).
@@ -59,6 +63,8 @@ class RldsSource:
     fps: float | None = None
     episodes: str | None = None
     skip_corrupt: bool = False
+    state_key: str | None = None
+    tile_cameras: bool = False
 
     def __post_init__(self) -> None:
         self.rlds_dir = _find_dataset(Path(self.rlds_dir))
@@ -83,9 +89,11 @@ class RldsSource:
         """See `EpisodeSource.read`. A record is read whole, as it is stored; its images are decoded one by one."""
         parser, skipped = _StepParser(_builder(self.rlds_dir).info.features, self._image_keys), []
         for number, read_record in self._records(numbers):
-            actions: list[np.ndarray] = []
-            images = self._kept_images(partial(parser.steps, read_record, number), number, frame_step, actions)
-            yield Episode(number, self._refusing(images, skipped), partial(np.array, actions))
+            vectors: tuple[list, list] = [], []  # actions and states
+            images = self._kept_images(partial(parser.steps, read_record, number), number, frame_step, vectors)
+            actions, states = (partial(np.array, part) for part in vectors)
+            states = no_states if self.state is None else states
+            yield Episode(number, self._refusing(images, skipped), actions, states)
         if skipped:
             logger.warning(f"skipped {len(skipped)} corrupt records of episodes {numbers[0]} to {numbers[-1]}")
 
@@ -100,6 +108,7 @@ class RldsSource:
         for key in self._image_keys:
             if key not in images + texts:
                 raise ValueError(f"steps have no images {key!r}; --image_key can be: {', '.join(images)}.")
+        self.camera_names = None if self.tile_cameras else camera_names(self._image_keys)
 
     def _choose_actions(self, specs: dict) -> None:
         vectors = sorted(name for name, feature in specs.items() if _is_numeric(feature))
@@ -107,14 +116,10 @@ class RldsSource:
         for key in self._action_keys:
             if key not in vectors:
                 raise ValueError(f"steps have no numbers {key!r}; --action_key can be: {', '.join(vectors)}.")
-        widths = [int(np.prod(specs[key].shape)) for key in self._action_keys]
-        self.action_dim, self.action_names = sum(widths), None
-        if len(widths) > 1:
-            self.action_names = [
-                key if width == 1 else f"{key}.{i}"
-                for key, width in zip(self._action_keys, widths, strict=True)
-                for i in range(width)
-            ]
+        self.action_dim, self.action_names = _describe(self._action_keys, specs)
+        state_key = choose_state_key(self.state_key, STATE_KEY, vectors)
+        self._state_keys = [] if state_key is None else state_key.split(",")
+        self.state = StateInfo(state_key, *_describe(self._state_keys, specs)) if state_key else None
 
     def _records(self, numbers: Sequence[int]):
         """Yield the number of each episode and a function that reads its record; files are opened once, in order."""
@@ -127,8 +132,8 @@ class RldsSource:
                 yield from zip(wanted, read_file(part.path, positions), strict=True)
             start += part.count
 
-    def _kept_images(self, parse, number: int, frame_step: int, actions: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the images of the kept steps and append the actions of all steps; raise `CorruptRecord`."""
+    def _kept_images(self, parse, number: int, frame_step: int, vectors: tuple[list, list]) -> Iterator[np.ndarray]:
+        """Yield the images of the kept steps and append actions and states of all to `vectors`; or `CorruptRecord`."""
         steps = parse()
         for position in range(len(steps)):
             where = f"episode {number}, step {position}"
@@ -136,14 +141,15 @@ class RldsSource:
                 step = _flatten(steps[position])
             except Exception as error:  # tfds raises errors of many kinds.
                 raise CorruptRecord(f"{where} cannot be decoded ({first_line(error)}).") from error
-            actions.append(np.concatenate([np.ravel(step[key]) for key in self._action_keys]))
+            for part, keys in zip(vectors, (self._action_keys, self._state_keys), strict=True):
+                part.append(np.concatenate([np.ravel(step[key]) for key in keys] or [np.zeros(0)]))
             if position % frame_step:
                 continue
             try:
                 views = [as_rgb(step[key], where) for key in self._image_keys]
             except UnreadableImage as error:
                 raise CorruptRecord(str(error)) from error
-            yield side_by_side(views)
+            yield views if self.camera_names else side_by_side(views)
 
     def _refusing(self, images: Iterator[np.ndarray], skipped: list[str]) -> Iterator[np.ndarray]:
         """Pass images on; a corrupt record stops the conversion, or only its episode with `skip_corrupt`."""
@@ -274,6 +280,15 @@ def _read_array_record(reader, position: int, count: int, where: str) -> bytes:
     except Exception as error:
         reason = first_line(error)
     raise CorruptRecord(f"{where} is corrupt ({reason}): download the file again, or give --skip_corrupt.")
+
+
+def _describe(keys: Sequence[str], specs: dict) -> tuple[int, list[str] | None]:
+    """Return the number of dimensions of joined features, and their names if there are several features."""
+    widths = [int(np.prod(specs[key].shape)) for key in keys]
+    if len(widths) < 2:
+        return sum(widths), None
+    pairs = zip(keys, widths, strict=True)
+    return sum(widths), [key if width == 1 else f"{key}.{i}" for key, width in pairs for i in range(width)]
 
 
 def _flatten(tree, prefix: str = "") -> dict:

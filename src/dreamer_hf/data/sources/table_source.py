@@ -1,7 +1,7 @@
 """Any dataset of the `datasets` library as episodes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from itertools import chain, groupby
@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..episodes import Episode, parse_ranges
+from ..episodes import Episode, StateInfo, parse_ranges
 from ..files import first_line
 from ..frame_transform import as_rgb
 from ..video_decoding import decode_clip
@@ -25,11 +25,13 @@ class TableColumns:
         image: images (encoded or arrays) or videos.
         action: numbers, or lists or arrays of them; several, separated by commas, are joined; None: unlabeled.
         episode: what tells episodes apart; not needed for videos.
+        state: the state, in the same forms as actions; None: there is none.
     """
 
     image: str
     action: str | None = None
     episode: str | None = None
+    state: str | None = None
 
     @property
     def actions(self) -> list[str]:
@@ -39,7 +41,65 @@ class TableColumns:
     @property
     def all(self) -> list[str]:
         """Every column."""
-        return [self.image, *self.actions, *([] if self.episode is None else [self.episode])]
+        return [self.image, *self.actions, *self.states, *([] if self.episode is None else [self.episode])]
+
+    @property
+    def states(self) -> list[str]:
+        """The state columns, one by one."""
+        return [] if self.state is None else self.state.split(",")
+
+
+@dataclass(frozen=True)
+class VectorColumns:
+    """Columns of numbers that are joined to one vector a frame: its action, or its state.
+
+    Args:
+        kind: "action" or "state", for messages.
+        columns: the columns.
+        width: number of values of a vector; 0 if it is not known yet.
+    """
+
+    kind: str
+    columns: list[str]
+    width: int = 0
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of joined columns of single numbers; others have none."""
+        return self.columns if 1 < len(self.columns) == self.width else None
+
+    def of_row(self, row: dict, where: str) -> np.ndarray:
+        """Return the vector (width,) of a row that is a frame.
+
+        Raises:
+            ValueError: a value is missing, or there are more or fewer than in the first row.
+        """
+        parts = [_numbers(_cell(row, name), f"{where}: the {self.kind} in column {name!r}") for name in self.columns]
+        vector = np.concatenate([part.ravel() for part in parts])
+        if len(vector) != (self.width or len(vector)):
+            raise ValueError(
+                f"{where}: the {self.kind} has {len(vector)} values, earlier ones have {self.width}: repair it, or "
+                "leave the episode out with --episodes."
+            )
+        return vector
+
+    def of_video(self, row: dict, number: int) -> np.ndarray | None:
+        """Return the vectors (frames, width) of a row that is an episode; None without columns.
+
+        Raises:
+            ValueError: a value is missing, or the columns have different lengths.
+        """
+        if not self.columns:
+            return None
+        article = "an" if self.kind == "action" else "a"
+        what = f"video {number}: {article} {self.kind} in column"
+        parts = [_numbers(_cell(row, name), f"{what} {name!r}") for name in self.columns]
+        lengths = {len(part) for part in parts}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"video {number} has {self.kind} columns of different lengths {sorted(lengths)}: repair it."
+            )
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 class TableSource:
@@ -77,9 +137,13 @@ class TableSource:
             raise ValueError(f"images need --episode_column to tell episodes apart: one of {', '.join(known)}.")
         top_level = list(dict.fromkeys(name.partition("/")[0] for name in columns.all))
         self._dataset = _without_decoding(dataset.select_columns(top_level), features, columns.image)
-        self._first_rows, self.action_dim = None, 0
+        self._first_rows, self.action_dim, self.state, self.camera_names = None, 0, None, None
         self.numbers, self.lengths = self._find_episodes(episodes)
-        self.action_dim, self.action_names, self.action_units = self._action_width(), self._action_names(), None
+        self._actions = self._measured("action", columns.actions)
+        self.action_dim, self.action_names, self.action_units = self._actions.width, self._actions.names, None
+        self._states = self._measured("state", columns.states)
+        if columns.states:
+            self.state = StateInfo(columns.state, self._states.width, self._states.names)
 
     def check(self) -> None:
         """See `EpisodeSource.check`; the `datasets` library has done it."""
@@ -90,11 +154,12 @@ class TableSource:
             if self._is_video:
                 row = next(iter(rows))
                 frames = self._decode_video(_cell(row, self.columns.image), frame_step, f"video {number}")
-                yield Episode(number, frames, partial(self._video_actions, row, number))
+                vectors = [partial(part.of_video, row, number) for part in (self._actions, self._states)]
             else:
-                actions: list[np.ndarray] = []
-                frames = self._kept_images(rows, number, frame_step, actions)
-                yield Episode(number, frames, partial(self._matrix, actions))
+                found: tuple[list, list] = [], []  # actions and states
+                frames = self._kept_images(rows, number, frame_step, found)
+                vectors = [partial(_stacked, part) for part in found]
+            yield Episode(number, frames, *vectors)
 
     def _check_columns(self, features: dict) -> None:
         """Refuse columns that do not exist or cannot be what they are given as."""
@@ -102,6 +167,7 @@ class TableSource:
         vectors = [name for name, feature in features.items() if _may_be_actions(feature)]
         owners = [name for name, feature in features.items() if _nested(feature)[0] == 0 and name not in images]
         chosen = [("image", self.columns.image, images), *(("action", name, vectors) for name in self.columns.actions)]
+        chosen += [("state", name, vectors) for name in self.columns.states]
         if self.columns.episode is not None:
             chosen.append(("episode", self.columns.episode, owners))
         for flag, name, fitting in chosen:
@@ -110,41 +176,16 @@ class TableSource:
                 raise ValueError(f"there is no such column as {name!r}; --{flag}_column can be: {listed}.")
 
     def _kept_images(
-        self, rows: Iterator[dict], number: int, frame_step: int, actions: list[np.ndarray]
+        self, rows: Iterator[dict], number: int, frame_step: int, found: tuple[list, list]
     ) -> Iterator[np.ndarray]:
-        """Yield the images of the kept rows and append the actions of all of them."""
+        """Yield the images of the kept rows and append the actions and states of all of them to `found`."""
         for position, row in enumerate(rows):
             where = f"episode {number}, frame {position}"
-            if self.columns.actions:
-                actions.append(self._action(row, where))
+            for vectors, part in zip((self._actions, self._states), found, strict=True):
+                if vectors.columns:
+                    part.append(vectors.of_row(row, where))
             if position % frame_step == 0:
                 yield as_rgb(_content(_cell(row, self.columns.image)), where)
-
-    def _action(self, row: dict, where: str) -> np.ndarray:
-        columns = self.columns.actions
-        parts = [_numbers(_cell(row, name), f"{where}: the action in column {name!r}") for name in columns]
-        action = np.concatenate([part.ravel() for part in parts])
-        if len(action) != (self.action_dim or len(action)):
-            raise ValueError(
-                f"{where}: the action has {len(action)} values, earlier ones have {self.action_dim}: repair it, or "
-                "leave the episode out with --episodes."
-            )
-        return action
-
-    def _matrix(self, actions: list[np.ndarray]) -> np.ndarray | None:
-        return np.stack(actions) if self.columns.actions else None
-
-    def _video_actions(self, row: dict, number: int) -> np.ndarray | None:
-        if not self.columns.actions:
-            return None
-        parts = [
-            _numbers(_cell(row, name), f"video {number}: an action in column {name!r}")
-            for name in self.columns.actions
-        ]
-        lengths = {len(part) for part in parts}
-        if len(lengths) > 1:
-            raise ValueError(f"video {number} has action columns of different lengths {sorted(lengths)}: repair it.")
-        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
     def _episodes(self, numbers: Sequence[int]) -> Iterator[tuple[int, Iterator[dict]]]:
         if self.numbers is not None:
@@ -199,25 +240,26 @@ class TableSource:
         numbers = parse_ranges(episodes, range(len(changes) + 1))
         return numbers, np.diff(self._first_rows)[numbers].tolist()
 
-    def _action_width(self) -> int:
+    def _measured(self, kind: str, columns: list[str]) -> "VectorColumns":
+        """Return columns with their width in the first row."""
         row = next(iter(self._dataset), None)
         if row is None:
             raise ValueError("the dataset has no rows: choose another split.")
-        if not self.columns.actions:
-            return 0
-        if self._is_video:
-            return self._video_actions(row, 0).shape[1]
-        return len(self._action(row, "episode 0, frame 0"))
-
-    def _action_names(self) -> list[str] | None:
-        """Return the names of joined columns of single numbers; others have none."""
-        return self.columns.actions if 1 < len(self.columns.actions) == self.action_dim else None
+        vectors = VectorColumns(kind, columns)
+        if not columns:
+            return vectors
+        first = vectors.of_video(row, 0)[0] if self._is_video else vectors.of_row(row, "episode 0, frame 0")
+        return replace(vectors, width=len(first))
 
     def _decode_video(self, cell: dict | None, step: int, name: str) -> Iterator[np.ndarray]:
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
             raise ValueError(f"{name} is missing (null): fill it in, or leave it out with --episodes.")
         source = BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
         return decode_clip(source, step, name, self.fps)
+
+
+def _stacked(vectors: list[np.ndarray]) -> np.ndarray | None:
+    return np.stack(vectors) if vectors else None
 
 
 def _cell(row: dict, column: str) -> Any:

@@ -39,6 +39,8 @@ class VideoSource:
     image_key: str | None = None
     action_key: str | None = None
     action_units: list[str] | None = None
+    state: None = None
+    camera_names: None = None
 
     def __post_init__(self) -> None:
         self.video_dir = Path(self.video_dir)
