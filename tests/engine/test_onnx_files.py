@@ -268,3 +268,10 @@ def test_the_command_exports_a_world(kept_world, tmp_path, capsys):
         "start_frames.safetensors",
         "start_latents.safetensors",
     ]
+
+
+@pytest.mark.parametrize("fields", [{"state_dim": 3}, {"camera_names": ["top", "wrist"]}])
+def test_worlds_with_a_state_or_several_cameras_are_refused(tmp_path, fields):
+    with pytest.raises(ValueError, match="cannot be exported yet"):
+        export_onnx(make_world(**fields), tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []

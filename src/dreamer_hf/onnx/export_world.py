@@ -50,10 +50,14 @@ def export_onnx(
         The manifest.
 
     Raises:
-        ValueError: an unknown dtype, packages are missing, or the export is off by more than `max_error`.
+        ValueError: an unknown dtype, packages are missing, a world with a state or several cameras, which exports do not
+            have yet, or the export is off by more than `max_error`.
         FileExistsError: the folder is not empty.
     """
     check_export(dtype, max_error)
+    config = world.config.dynamics_config
+    if config.state_dim or config.num_cameras > 1:
+        raise ValueError("worlds with a state or several cameras cannot be exported yet: use them with PyTorch.")
     from .export_check import compare_with_pytorch
 
     world = _in_float32(world)
