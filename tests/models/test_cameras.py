@@ -6,6 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 from plain_dreamer4 import plain_dynamics
 
 from dreamer_hf import DreamerWorldModel
+from dreamer_hf.compile_rollout import decoder_pass, dynamics_pass
 from dreamer_hf.rollout import DreamerRollout
 from dreamer_hf.start_frames import StartFrames, load_start_frames, save_start_frames
 from tiny import CAMERAS, STATE, rand, randn, tiny_dynamics, tiny_states, tiny_world
@@ -120,3 +121,19 @@ def test_other_cameras_are_refused_in_one_sentence():
         tiny_dynamics(camera_names=["a", "a"], num_latent_tokens=6)
     with pytest.raises((ValueError, StrictDataclassError), match="num_latent_tokens=6 for 2 cameras"):
         tiny_world(dynamics_changes=CAMERAS | {"num_latent_tokens": 4})
+
+
+def test_the_passes_of_a_world_with_a_state_can_be_traced_by_the_compiler():
+    """Traced only: generating code, which other tests do, takes minutes."""
+    world = camera_world(**STATE)
+    frames, rollouts = rand(2, 2, 2, 3, 16, 16), []
+    for _ in range(2):
+        generators = [seeded(1), seeded(2)]
+        rollouts.append(world.start_rollout(frames, states=tiny_states(2, 2), generator=generators))
+    plain, traced = rollouts
+    traced.latent_rollout._dynamics_pass = torch.compile(dynamics_pass, dynamic=False, backend="eager")
+    traced._decoder_pass = torch.compile(decoder_pass, dynamic=False, backend="eager")
+    for number in range(3):
+        ours, theirs = (rollout.step(randn(2, 2, seed=number)) for rollout in (traced, plain))
+        for name in ("pixel_values", "latents", "state"):
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
