@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from serve.serving import MeasuringPlayer, next_frame, send, serving
 
 from dreamer_hf.onnx import OnnxWorld
 from dreamer_hf.seeded_noise import SeededNoise
+from serve.serving import MeasuringPlayer, next_frame, send, serving
 
 pytestmark = pytest.mark.slow
 
