@@ -73,3 +73,10 @@ def test_long_rollout(run):
     rows = table_rows(printed)
     assert rows["200"].endswith("| yes |") and "NO" not in printed
     assert "Last segment against the first" in printed
+
+
+def test_engines(run):
+    rows = table_rows(run("engines.py", "--rows", "1", "2", "--steps", "4", "--threads", "1"))
+    for name in ("1", "2"):
+        _, theirs, ours, ratio = (float(value) for value in rows[name].strip("| ").split(" | "))
+        assert theirs > 0 and ours > 0 and abs(ratio - ours / theirs) < 0.1 + 0.1 * ratio
