@@ -31,10 +31,14 @@ class GraphBuilder:
         self._inputs.append(helper.make_tensor_value_info(name, TYPES[dtype], shape))
         return name
 
-    def output(self, value: str, name: str, shape: Sequence[int | str]) -> None:
-        """Make a value a float32 output of the graph."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output_{name}"))
+    def output(self, value: str, name: str, shape: Sequence[int | str]) -> str:
+        """Make the output of the last node a float32 output of the graph, and return its new name."""
+        last = self._nodes[-1]
+        if list(last.output) != [value]:
+            raise ValueError(f"{value} is not the output of the last node.")
+        last.output[0] = name
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
 
     def weight(self, values, name: str = "constant") -> str:
         """Add a tensor of weights, float32 unless it holds integers; equal constants are stored once."""
@@ -48,7 +52,7 @@ class GraphBuilder:
                 return name
         elif name in self._weights:
             raise ValueError(f"the graph has two weights {name!r}.")
-        self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        self._weights[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def op(self, kind: str, *inputs: str, **attributes) -> str:

@@ -157,11 +157,9 @@ class TransformerGraph:
         width, groups = attention.head_dim, heads // key_heads
         both = self._rotated(states, attention, "query_key", tokens, self._time.tables)
         query, key = graph.split(graph.transpose(both, 0, 2, 3, 1, 4), (heads, key_heads), axis=2)
+        key = self._new_states(key, "key", tokens, time_layer)
         value = graph.reshape(self._project(states, attention, "value"), (0, 0, tokens, key_heads, width))
-        value = graph.transpose(value, 0, 2, 3, 1, 4)
-        key, value = (graph.reshape(each, (0, tokens * key_heads, -1, width)) for each in (key, value))
-        for kind, new in (("key", key), ("value", value)):
-            graph.output(new, f"new_{kind}_{time_layer}", ("batch", tokens * key_heads, "frames", width))
+        value = self._new_states(graph.transpose(value, 0, 2, 3, 1, 4), "value", tokens, time_layer)
         past_key, past_value = self._time.rings[time_layer]
         mask = self._time.mask
         if groups > 1:  # all query heads of a key head read it where it is
@@ -182,6 +180,12 @@ class TransformerGraph:
         output = graph.transpose(graph.reshape(output, (0, tokens, heads, -1, width)), 0, 3, 1, 2, 4)
         output = graph.reshape(output, (0, 0, tokens, -1))
         return graph.matmul(output, _array(attention.o_proj.weight).T, f"layer_{attention.layer_idx}_output")
+
+    def _new_states(self, states: str, kind: str, tokens: int, time_layer: int) -> str:
+        """Make keys or values (B,N,H_kv,T,h) of the new frames an output (B, N * H_kv, T, h), and return it."""
+        heads, width = tokens * self.config.num_key_value_heads, self.config.head_dim
+        states = self.graph.reshape(states, (0, heads, -1, width))
+        return self.graph.output(states, f"new_{kind}_{time_layer}", ("batch", heads, "frames", width))
 
     def _attend_to_itself(self, states: str, attention) -> str:
         """Attend to a single frame: the output is the value, so both projections are one matrix."""
