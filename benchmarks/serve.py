@@ -5,6 +5,7 @@ address. Each client sends an input for every frame that it receives, as the pag
 
 python benchmarks/serve.py                                 32 clients for 60 seconds
 python benchmarks/serve.py --hostile --clients 64          the same with 64 clients, among clients that attack
+python benchmarks/serve.py --model pusht-tiny --engine torch onnx    a real world, first on PyTorch, then on ONNX Runtime
 python benchmarks/serve.py --clients 4 --seconds 3         a short test
 """
 
@@ -67,24 +68,37 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32, help="Clients at the same time (default: %(default)s).")
     parser.add_argument("--seconds", type=float, default=60, help="Seconds of play (default: %(default)s).")
     parser.add_argument("--hostile", action="store_true", help="Add clients that flood, stall and vanish.")
+    parser.add_argument(
+        "--engine", nargs="+", default=["torch"], choices=("torch", "onnx"), help="One after the other."
+    )
+    parser.add_argument("--model", help="World to serve (default: a tiny one with random weights).")
     args = parser.parse_args()
     if args.clients < 1 or not 0 < args.seconds <= 3600:
         raise ValueError("expected positive numbers for --clients and --seconds, and at most an hour.")
     print(f"{describe_machine(torch.device('cpu'))}\n")
     with tempfile.TemporaryDirectory() as folder:
-        save_world(Path(folder))
-        command = [sys.executable, "-m", "dreamer_hf.serve", "--model", folder, "--port", "0", "--device", "cpu"]
-        server = subprocess.Popen(
-            [*command, "--max_sessions", str(args.clients + args.hostile * NUM_ATTACKING_PLAYERS)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            asyncio.run(measure(read_address(server), args.clients, args.seconds, args.hostile))
-        finally:
-            server.terminate()
-            log, _ = server.communicate(timeout=60)
+        if args.model is None:
+            save_world(Path(folder))
+        for engine in args.engine:
+            print(f"engine: {engine}")
+            serve_and_measure(args.model or folder, engine, args)
+
+
+def serve_and_measure(model: str, engine: str, args: argparse.Namespace) -> None:
+    """Run one server with its clients and print the table."""
+    command = [sys.executable, "-m", "dreamer_hf.serve", "--model", model, "--port", "0", "--device", "cpu"]
+    places = args.clients + args.hostile * NUM_ATTACKING_PLAYERS
+    server = subprocess.Popen(
+        [*command, "--engine", engine, "--max_sessions", str(places)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        asyncio.run(measure(read_address(server), args.clients, args.seconds, args.hostile))
+    finally:
+        server.terminate()
+        log, _ = server.communicate(timeout=60)
     print(f"The server logged {len(log)} characters.")
 
 

@@ -88,3 +88,10 @@ def test_the_page_is_measured_in_a_browser(run):
     rows = table_rows(run("browser.py", "--frames", 2))
     for name in ("download: world, MB", "first visit to first frame, s", "browser / Python, in this run"):
         assert float(rows[name].split(" | ")[1].strip(" |")) > 0
+
+
+def test_engines(run):
+    rows = table_rows(run("engines.py", "--rows", "1", "2", "--steps", "4", "--threads", "1"))
+    for name in ("1", "2"):
+        _, theirs, ours, ratio = (float(value) for value in rows[name].strip("| ").split(" | "))
+        assert theirs > 0 and ours > 0 and abs(ratio - ours / theirs) < 0.1 + 0.1 * ratio

@@ -1,5 +1,6 @@
 """Which engine opens a world, and what is said about it."""
 
+import os
 import subprocess
 import sys
 
@@ -73,7 +74,7 @@ def test_auto_takes_what_suits_the_machine(without, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_export_is_no_model(export_folder, world_folder):
+def test_an_export_without_its_model(export_folder, world_folder):
     assert is_export(str(export_folder)) and not is_export(str(world_folder)) and not is_export("me/anything")
     assert choose(is_export=True).name == "onnx"
     with pytest.raises(ValueError, match="is an export for ONNX Runtime"):
@@ -160,7 +161,8 @@ main(arguments=["play", "--model", sys.argv[1], "--headless", "--steps", "3", "-
 
 def run_without_torch(code, *arguments):
     command = [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    env = {**os.environ, "HF_HOME": f"{os.environ['HF_HOME']}/nothing-is-kept-here"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
 
 
 @pytest.mark.slow

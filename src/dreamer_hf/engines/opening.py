@@ -40,7 +40,7 @@ def open_world(model: str, options, announce: Callable[[str], object] = print) -
     Args:
         model: name of a shipped world, folder, or Hub repository; or an export of one.
         options: `WorldOptions`, or the `DreamOptions` of an environment.
-        announce: told before something takes long.
+        announce: called with a line of text before something takes long.
 
     Raises:
         ValueError, OSError: there is no such world, or no start frames that fit it, or the options ask for something
