@@ -48,6 +48,14 @@ def test_rollout_with_another_implementation(run, tmp_path):
     assert "4 + 1 decoder" in rows["ours"] and "5 + 1 decoder" in rows["plain float32"]
 
 
+def test_onnx_engine(run):
+    rows = table_rows(
+        run("onnx_engine.py", "--quick", "--threads", 1, "--dreams", 1, 2, "--dtypes", "float32", "int8")
+    )
+    assert {"plain PyTorch", "PyTorch, eager", "ONNX Runtime, float32", "ONNX Runtime, int8"} <= rows.keys()
+    assert {"float32", "int8", "the first time, with the export", "from then on"} <= rows.keys()
+
+
 def test_training(run):
     printed = run("training.py", "--quick")
     rows = table_rows(printed)

@@ -8,9 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from hub_stand_in import HubStandIn
-from tiny import build_once, make_starts, make_world
 
+from dreamer_hf.cli.application import dreamer, invoke
 from dreamer_hf.onnx import Manifest, OnnxWorld
 from dreamer_hf.onnx.export_cache import cached_export, export_key, load_or_export
 from dreamer_hf.onnx.export_world import export_onnx
@@ -20,6 +19,8 @@ from dreamer_hf.onnx.manifest import GraphEntry, file_sha256
 from dreamer_hf.onnx.world_graphs import world_graphs
 from dreamer_hf.seeded_noise import SeededNoise
 from dreamer_hf.start_frames import save_start_frames
+from hub_stand_in import HubStandIn
+from tiny import build_once, make_starts, make_world
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +104,7 @@ def test_smaller_weights_dream_almost_the_same(kept_export, tmp_path, dtype, sha
 
 
 def test_an_export_that_is_off_is_refused_and_leaves_nothing(tmp_path):
-    with pytest.raises(ValueError, match="is off by .* choose a more precise --dtype"):
+    with pytest.raises(ValueError, match=r"is off by .* choose a more precise --dtype"):
         export_onnx(make_world(), tmp_path / "export", "int8", make_starts(), max_error=1e-7)
     assert list(tmp_path.iterdir()) == []
 
@@ -136,7 +137,7 @@ def test_save_onnx_of_a_bfloat16_world_leaves_it_unchanged(kept_world, tmp_path)
 
 
 def test_a_folder_that_is_no_export_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no exported world.*dreamer export onnx"):
+    with pytest.raises(ValueError, match=r"is no exported world.*dreamer export onnx"):
         OnnxWorld.from_pretrained(tmp_path)
 
 
@@ -160,7 +161,7 @@ def test_a_later_version_is_refused(export):
 )
 def test_a_manifest_that_no_export_writes_is_refused(export, changes):
     edit_manifest(export, **changes)
-    with pytest.raises(ValueError, match="is not the manifest of an exported world.*export it again"):
+    with pytest.raises(ValueError, match=r"is not the manifest of an exported world.*export it again"):
         OnnxWorld.from_pretrained(export)
 
 
@@ -256,9 +257,7 @@ def test_another_version_of_a_world_has_another_key(kept_world, tmp_path):
 
 
 def test_the_command_exports_a_world(kept_world, tmp_path, capsys):
-    from dreamer_hf.cli import main
-
-    assert main(["export", "onnx", "--model", str(kept_world), "--output_dir", str(tmp_path / "export")]) in (0, None)
+    invoke(dreamer, ["export", "onnx", "--model", str(kept_world), "--output_dir", str(tmp_path / "export")], "dreamer")
     assert "pixels differ from PyTorch's by at most" in capsys.readouterr().out
     assert sorted(file.name for file in (tmp_path / "export").iterdir()) == [
         "decoder.onnx",

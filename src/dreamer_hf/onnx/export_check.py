@@ -16,8 +16,9 @@ from .graph_session import Graph
 from .manifest import Manifest
 from .onnx_world import OnnxWorld
 
-FRAMES = 32
-"""F, generated frames that are compared."""
+ROWS, FRAMES = 4, 8
+"""B and F, the dreams and their frames that are compared. They are short: where a world is chaotic, as untrained ones are,
+rounding errors grow with every frame."""
 
 CONTEXT_FRAMES = 4
 """C of made-up context frames, for worlds without start frames."""
@@ -62,13 +63,13 @@ def _sources(seeds: Sequence[int]) -> list[SeededNoise]:
 
 
 def _context(world, starts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return frames, actions and mask of two rows: the first start frames, or random ones."""
+    """Return frames, actions and mask of B rows: the start frames in turn, or random ones."""
     if starts is not None:
-        chosen = starts.select([index % len(starts) for index in range(2)])
+        chosen = starts.select([index % len(starts) for index in range(ROWS)])
         return chosen.pixel_values_videos, chosen.actions, chosen.action_mask
     config = world.config.tokenizer_config
     generator = torch.Generator().manual_seed(0)
-    shape = 2, CONTEXT_FRAMES, config.num_channels, *config.frame_size
+    shape = ROWS, CONTEXT_FRAMES, config.num_channels, *config.frame_size
     frames = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     actions = torch.zeros(*shape[:2], world.config.dynamics_config.action_dim)
     return frames, actions, torch.zeros(shape[:2], dtype=torch.bool)

@@ -19,7 +19,7 @@ from .manifest import FORMAT_VERSION, MANIFEST_NAME, GraphEntry, Manifest, actio
 from .onnx_starts import START_LATENTS_NAME
 
 MAX_ERRORS = {"float32": 1e-3, "float16": 2e-2, "int8": 0.1}
-"""Largest error of a pixel in [0, 1] over the rollout of the check, by type of the weights."""
+"""Largest error of a pixel in [0, 1] over the dreams of the check, by type of the weights."""
 
 MISSING = "exporting needs onnx and onnxruntime: pip install 'dreamer_hf[export]'."
 
@@ -42,7 +42,7 @@ def export_onnx(
         dtype: how weights are stored: "float32"; "float16", which halves the files and computes in float32; or "int8",
             whose matrix products are of integers.
         starts: start frames to write with it. Default: those that the world was saved with, if any.
-        max_error: largest error of a pixel in [0, 1] against PyTorch in a dream of 32 frames. Default: 0.001 for
+        max_error: largest error of a pixel in [0, 1] against PyTorch over dreams of 8 frames. Default: 0.001 for
             float32, 0.02 for float16 and 0.1 for int8.
         name: name of the world, for people. Default: the last part of where it was loaded from.
 

@@ -52,7 +52,7 @@ class GraphBuilder:
                 return name
         elif name in self._weights:
             raise ValueError(f"the graph has two weights {name!r}.")
-        self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        self._weights[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def op(self, kind: str, *inputs: str, **attributes) -> str:
