@@ -88,9 +88,9 @@ def test_a_refused_upload_says_where_the_page_is(tiny_site, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["no start frames", "wrong name", "offline", "not empty", "no world"])
-def test_what_cannot_be_exported_is_refused_in_one_sentence(case, tiny_folder, tmp_path):
+def test_what_cannot_be_exported_is_refused_in_one_sentence(case, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     folder, output = tmp_path / "world", tmp_path / "site"
-    flags, environment = [], os.environ | {"HF_HUB_OFFLINE": "1"}
     expected = {
         "no start frames": "carries no start_frames.safetensors",
         "wrong name": "takes the name of a Space",
@@ -103,12 +103,11 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(case, tiny_folder, t
     elif case == "not empty":
         output.mkdir()
         (output / "mine").touch()
-    if case in ("wrong name", "offline"):
-        flags = ["--push_to_space", "a/b/c" if case == "wrong name" else SPACE]
+    space = {"wrong name": "a/b/c", "offline": SPACE}.get(case)
     model = folder if case in ("no start frames", "no world") else tiny_folder
-    command = [sys.executable, "-m", "dreamer_hf", "export", "web", "--model", model, "--output_dir", output]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, env=environment)
-    assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
+    with pytest.raises((ValueError, OSError), match=expected) as error:
+        export_web(WebOptions(output_dir=str(output), model=str(model), push_to_space=space))
+    assert len(str(error.value).splitlines()) == 1
     assert not output.exists() or case == "not empty"
     assert [path.name for path in tmp_path.glob(".site*")] == []
 

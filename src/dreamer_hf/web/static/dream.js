@@ -84,7 +84,7 @@ class Decoder {
   // Takes the context (C frames) and returns the pixels of its last frame.
   async firstFrame(latents) {
     const { frameSize, contextFrames } = this.world;
-    const first = contextFrames - Math.max(1, Math.min(contextFrames, this.spec.reach));
+    const first = Math.max(0, contextFrames - 1 - this.spec.reach);
     this.ring.nextPosition = first;
     for (const [from, to] of chunks(first, contextFrames - 1, this.spec.context_length)) {
       const outputs = await this.#run(latents.subarray(from * frameSize, to * frameSize), this.ring.outputs);
