@@ -1,4 +1,5 @@
-"""Measure the exported page of a world in headless Chromium and print a table: download, first frame, frames per second.
+"""Measure the exported page of a world in headless Chromium and print a table: download, first frame, frames per
+second.
 
 The page comes from a server on this machine. Steps are timed without the pacing of the page, with all
 denoising passes and the decoder. The engine in Python, on one thread too, dreams the same number of

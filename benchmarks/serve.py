@@ -5,7 +5,7 @@ address. Each client sends an input for every frame that it receives, as the pag
 
 python benchmarks/serve.py                                 32 clients for 60 seconds
 python benchmarks/serve.py --hostile --clients 64          the same with 64 clients, among clients that attack
-python benchmarks/serve.py --model pusht-tiny --engine torch onnx    a real world, first on PyTorch, then on ONNX Runtime
+python benchmarks/serve.py --model pusht-tiny --engine torch onnx    a real world, on PyTorch and on ONNX Runtime
 python benchmarks/serve.py --clients 4 --seconds 3         a short test
 """
 

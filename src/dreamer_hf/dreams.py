@@ -9,8 +9,8 @@
     dreams.rewind([first], [branch])                     # back to the state of `branch`, in place
     dreams.rollout([first, second]).compile()            # the rollout whose rows are these dreams, in this order
 
-The world is a `DreamerWorldModel` (PyTorch) or an `OnnxWorld` (ONNX Runtime, without PyTorch). Latents are tensors of the
-one, and NumPy arrays of the other.
+The world is a `DreamerWorldModel` (PyTorch) or an `OnnxWorld` (ONNX Runtime, without PyTorch). Latents are tensors of
+the one, and NumPy arrays of the other.
 
 Any set of dreams can be stepped. A set that stays the same keeps its rollout; when it changes, rows are taken out of
 their rollouts and joined. To end a dream, drop it. Every row draws noise from its own generator, so a dream does not
@@ -107,7 +107,8 @@ class Dreams:
         self._reserved: dict[int, DreamerRollout] = {}  # by number of rows
 
     def reserve(self, sizes: Sequence[int], compile: bool = True) -> None:
-        """Keep a rollout for each of these numbers of rows, and step every set of dreams in the smallest that holds it.
+        """Keep a rollout for each of these numbers of rows, and step every set of dreams in the smallest that holds
+        it.
 
         Rows without a dream are padding: they dream along and nobody sees them. So nothing is compiled again while the
         set changes, as players of a server come and go. On a GPU, call this in the thread that steps the dreams: CUDA

@@ -93,8 +93,8 @@ class WorldOptions:
     engine: str = option(
         "auto",
         choices=("auto", "torch", "onnx"),
-        help="What computes the dreams: PyTorch, or ONNX Runtime, which is faster on a CPU and needs no compiling. auto: "
-        "ONNX Runtime on a CPU if it is installed, otherwise PyTorch.",
+        help="What computes the dreams: PyTorch, or ONNX Runtime, which is faster on a CPU and needs no compiling. "
+        "auto: ONNX Runtime on a CPU if it is installed, otherwise PyTorch.",
     )
     int8: bool = option(False, help="Load the weights as 8-bit integers, which takes a quarter of the memory.")
     device: str | None = option(None, help="Device to run on: cpu, cuda, ... Defaults to the GPU if there is one.")

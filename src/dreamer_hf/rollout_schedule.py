@@ -1,4 +1,5 @@
-"""The grid of signal levels and step sizes, and the passes of a generated frame: every index convention, without torch.
+"""The grid of signal levels and step sizes, and the passes of a generated frame: every index convention, without
+torch.
 
 Source: arXiv 2509.24527, section 3.2. Every index convention of the dynamics model is written here and nowhere else.
 

@@ -1,9 +1,9 @@
 """Normal noise from a seed, the same numbers in NumPy, PyTorch and JavaScript.
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), which computes
-each block of four 32-bit numbers from a key and a counter. The key is the seed. The counter is (block, draw, 0, 0): every
-draw has a number, so the state of a dream's noise is one integer. Pairs of numbers become pairs of normal numbers by the
-Box-Muller transform in double precision. `static/noise.js` computes the same.
+each block of four 32-bit numbers from a key and a counter. The key is the seed. The counter is (block, draw, 0, 0):
+every draw has a number, so the state of a dream's noise is one integer. Pairs of numbers become pairs of normal
+numbers by the Box-Muller transform in double precision. `static/noise.js` computes the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How many CPU threads a model should use, found by a short measurement.
 
-PyTorch, and ONNX Runtime like it, starts as many threads as there are cores. Small models spend most of a pass between operations, so that
-further threads gain little; and while another program keeps a core busy, they lose nearly everything, because every
-operation waits for the thread that shares that core. `docs/speed.md` has the figures.
+PyTorch, and ONNX Runtime like it, starts as many threads as there are cores. Small models spend most of a pass
+between operations, so that further threads gain little; and while another program keeps a core busy, they lose nearly
+everything, because every operation waits for the thread that shares that core. `docs/speed.md` has the figures.
 
     choice = choose_threads(step)        # calls `step()` some times, and keeps the number that it chooses
     print(choice)                        # "1 of 2 CPU threads (26 ms per step; 22 ms with 2)"

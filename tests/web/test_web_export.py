@@ -74,7 +74,12 @@ def test_a_space_gets_the_page_and_nothing_else_remains(tiny_folder, tmp_path):
     assert "models" not in card and "Dots &amp; &quot;lines&quot;" in uploaded["index.html"].decode()
 
 
-PUSH = "import sys; from pathlib import Path; from dreamer_hf.web.space import push_to_space; push_to_space(Path(sys.argv[1]), sys.argv[2])"
+PUSH = """
+import sys
+from pathlib import Path
+from dreamer_hf.web.space import push_to_space
+push_to_space(Path(sys.argv[1]), sys.argv[2])
+"""
 
 
 def test_a_refused_upload_says_where_the_page_is(tiny_site, tmp_path):

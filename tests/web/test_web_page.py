@@ -111,7 +111,10 @@ def test_a_lost_connection_is_explained_and_nothing_incomplete_is_kept(driver, t
         page = Page(driver).open(f"{server.url}/?start=0&seed=7")
         wait_until(lambda: page.shown("reconnect"), "the failure")
         assert page.text("message") == "The connection was lost during the download: try again."
-        kept = "const done = arguments[0]; caches.open('dreamer-files').then((c) => c.keys()).then((k) => done(k.map((r) => r.url)))"
+        kept = (
+            "const done = arguments[0];"
+            "caches.open('dreamer-files').then((c) => c.keys()).then((k) => done(k.map((r) => r.url)))"
+        )
         assert not any("dynamics" in url for url in page.driver.execute_async_script(kept))
         server.broken = set()
         page.click("reconnect")

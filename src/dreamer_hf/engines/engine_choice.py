@@ -12,7 +12,8 @@ ENGINES = ("auto", "torch", "onnx")
 TORCH_OPTIONS = ("adapter", "int8", "compile", "compare")
 """Options that only PyTorch has."""
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Files of the drivers of NVIDIA, AMD and Windows' Linux; without any of them, Linux has no GPU that PyTorch can use."""
+"""Files of the drivers of NVIDIA, AMD and Windows' Linux; without any of them, Linux has no GPU that PyTorch can
+use."""
 EXPORTERS = ("torch", "transformers", "onnx")
 
 
@@ -72,7 +73,8 @@ def _suits_this_machine(has_export: Callable[[], bool]) -> EngineChoice:
 
 
 def has_gpu() -> bool:
-    """Return whether PyTorch can use a GPU of this machine. PyTorch, which takes seconds to import, is asked if needed."""
+    """Return whether PyTorch can use a GPU of this machine. PyTorch, which takes seconds to import, is asked if
+    needed."""
     if os.name == "posix" and not any(Path(driver).exists() for driver in GPU_DRIVERS):
         return False
     import torch

@@ -50,8 +50,8 @@ class OnnxEngine:
             )
         if width != self.space.size:
             raise ValueError(
-                f"the start frames come with actions of width {width} but the world takes {self.space.size}: choose data "
-                "of the robot that the world was trained on."
+                f"the start frames come with actions of width {width} but the world takes {self.space.size}: choose "
+                "data of the robot that the world was trained on."
             )
         return starts
 

@@ -15,8 +15,8 @@ from .world_engine import is_start
 SHIPPED_EXPORT = "onnx"
 """Subfolder of a shipped world that holds its export."""
 NO_EXPORT = (
-    "{model} is not exported for ONNX Runtime, and exporting needs more packages: pip install 'dreamer_hf[export]', or give "
-    "a folder that `dreamer export onnx` wrote."
+    "{model} is not exported for ONNX Runtime, and exporting needs more packages: pip install 'dreamer_hf[export]', "
+    "or give a folder that `dreamer export onnx` wrote."
 )
 
 

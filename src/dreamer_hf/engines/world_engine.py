@@ -71,7 +71,8 @@ class WorldEngine(Protocol):
         """Return latents (N_z, d_z) of R rows as one batch (R, N_z, d_z)."""
 
     def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
-        """Set the number of CPU threads that suits some repeated work, or the given one; None if there is no choice."""
+        """Set the number of CPU threads that suits some repeated work, or the given one; None if there is no
+        choice."""
 
 
 def as_numpy(values) -> np.ndarray:

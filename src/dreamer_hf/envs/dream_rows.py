@@ -41,8 +41,8 @@ class DreamTransition:
         previous_frames: uint8 (N, H, W, 3), the frames before the step.
         actions: float32 (N, A), the raw actions, clipped to the range of the data.
         frames: uint8 (N, H, W, 3), the frames after it.
-        latents: (N, N_z, d_z), their clean latents: a tensor on the world's device, or with the engine "onnx" a float32
-            NumPy array.
+        latents: (N, N_z, d_z), their clean latents: a tensor on the world's device, or with the engine "onnx" a
+            float32 NumPy array.
         steps: int64 (N,), steps since each dream's start, including this one.
         states: float32 (N, S), the states after the step in the units of the data; S is 0 for a world without a state.
     """
@@ -64,8 +64,8 @@ class DreamOptions:
             with the adapter or the model.
         image_key: camera to use if `start` is a LeRobot dataset with several.
         action_key: feature that holds the actions if `start` is a LeRobot dataset.
-        engine: "torch"; "onnx": ONNX Runtime, which is faster on a CPU and needs no PyTorch; or "auto": ONNX Runtime on a
-            CPU if it is installed. A loaded world has its engine.
+        engine: "torch"; "onnx": ONNX Runtime, which is faster on a CPU and needs no PyTorch; or "auto": ONNX Runtime
+            on a CPU if it is installed. A loaded world has its engine.
         adapter: folder or Hub repository of an adapter for the world.
         device: "cpu", "cuda", ... Defaults to the GPU if there is one. A loaded world stays where it is.
         num_inference_steps: denoising passes per frame, a power of two. Defaults to what is saved with the world.

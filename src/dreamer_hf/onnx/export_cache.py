@@ -97,7 +97,8 @@ def _source(folder_or_repo: str, config_name: str) -> str:
         config = Path(hf_hub_download(folder_or_repo, config_name))
     except (HFValidationError, HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
-            f"cannot load a world from {folder_or_repo!r}: there is no such folder, and the Hub gives no such repository."
+            f"cannot load a world from {folder_or_repo!r}: there is no such folder, and the Hub gives no such "
+            "repository."
         ) from error
     return f"{folder_or_repo} {config.parent.name}"  # the folder of a snapshot is named by its commit
 

@@ -17,8 +17,8 @@ from .manifest import Manifest
 from .onnx_world import OnnxWorld
 
 ROWS, FRAMES = 4, 8
-"""B and F, the dreams and their frames that are compared. They are short: where a world is chaotic, as untrained ones are,
-rounding errors grow with every frame."""
+"""B and F, the dreams and their frames that are compared. They are short: where a world is chaotic, as untrained ones
+are, rounding errors grow with every frame."""
 
 CONTEXT_FRAMES = 4
 """C of made-up context frames, for worlds without start frames."""

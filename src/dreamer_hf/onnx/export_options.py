@@ -38,8 +38,8 @@ def export(options: OnnxExportOptions) -> str:
     manifest = export_onnx(world, options.output_dir, options.dtype, starts, options.max_error)
     check = manifest.check
     return (
-        f"wrote {manifest.name} ({options.dtype}) to {options.output_dir}; over {check['frames']} frames pixels differ "
-        f"from PyTorch's by at most {check['max_pixel_error']:.1e}"
+        f"wrote {manifest.name} ({options.dtype}) to {options.output_dir}; over {check['frames']} frames pixels "
+        f"differ from PyTorch's by at most {check['max_pixel_error']:.1e}"
     )
 
 

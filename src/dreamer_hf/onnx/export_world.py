@@ -50,8 +50,8 @@ def export_onnx(
         The manifest.
 
     Raises:
-        ValueError: an unknown dtype, packages are missing, a world with a state or several cameras, which exports do not
-            have yet, or the export is off by more than `max_error`.
+        ValueError: an unknown dtype, packages are missing, a world with a state or several cameras, which exports do
+            not have yet, or the export is off by more than `max_error`.
         FileExistsError: the folder is not empty.
     """
     check_export(dtype, max_error)
@@ -86,7 +86,8 @@ def export_onnx(
 
 
 def check_export(dtype: str, max_error: float | None = None) -> None:
-    """Raise a ValueError for an unknown dtype, an impossible limit, or packages that exporting needs and are missing."""
+    """Raise a ValueError for an unknown dtype, an impossible limit, or packages that exporting needs and are
+    missing."""
     if dtype not in MAX_ERRORS:
         raise ValueError(f"expected one of {', '.join(MAX_ERRORS)} as the dtype of an export, got {dtype!r}.")
     if max_error is not None and not max_error > 0:

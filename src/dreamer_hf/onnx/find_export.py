@@ -44,8 +44,8 @@ def _download(repo: str, name: str) -> Path:
     except (HFValidationError, HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise ValueError(
-            f"cannot load an exported world from {repo!r}: there is no such folder, and the Hub gives no {name} of such "
-            f"a repository ({reason})."
+            f"cannot load an exported world from {repo!r}: there is no such folder, and the Hub gives no {name} of "
+            f"such a repository ({reason})."
         ) from error
 
 

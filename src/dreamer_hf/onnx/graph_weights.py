@@ -68,7 +68,8 @@ def weight_bytes(graph: onnx.GraphProto) -> int:
 
 
 def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose matrix products with weights are of 8-bit integers; activations are quantized as it runs."""
+    """Return a model whose matrix products with weights are of 8-bit integers; activations are quantized as it
+    runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     is_large = weight_bytes(model.graph) >= MAX_FILE_BYTES

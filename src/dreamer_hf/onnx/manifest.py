@@ -143,8 +143,8 @@ def _known(kind: type, content: dict) -> dict:
 def actions_entry(space: ActionSpace, num_classes: list[int], offset: int) -> dict[str, Any]:
     """Return an action space as the manifest keeps it.
 
-    `low` and `high` are the limits that actions are clipped to, null for none; `range_low` and `range_high` the range for
-    controls, which is always finite.
+    `low` and `high` are the limits that actions are clipped to, null for none; `range_low` and `range_high` the range
+    for controls, which is always finite.
 
     Args:
         space: the world's actions.

@@ -4,7 +4,8 @@ Every row has its own clock, and always one frame that is generated but not yet 
 step commits it together with the first denoising of the new frame. A call that fails leaves the rollout unchanged, its
 noise included.
 
-Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, a action width, H, W pixels.
+Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, a action width, H, W
+pixels.
 """
 
 from __future__ import annotations
@@ -318,7 +319,8 @@ class OnnxRollout:
             ring.next_position += len(frames)
 
     def _denoise(self, frame: LatentFrames) -> np.ndarray:
-        """Return the clean latents (B,1,N_z,d_z) of a frame, from K passes, the first of which commits the pending one."""
+        """Return the clean latents (B,1,N_z,d_z) of a frame, from K passes, the first of which commits the pending
+        one."""
         steps, noisy = self.schedule.num_inference_steps, frame.latents
         pair = self._pending.append(frame)
         levels = np.full(pair.action_mask.shape, self.schedule.context_signal_level_id, np.int64)

@@ -45,8 +45,9 @@ class OnnxStarts:
         latents_fit = latents is None or (latents.ndim == 4 and latents.shape[:2] == frames.shape[:2])
         if not (shapes_agree and types_agree and latents_fit) or frames.shape[2] != 3 or 0 in frames.shape[:2]:
             raise ValueError(
-                "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), but "
-                f"are {frames.dtype} {frames.shape}, {actions.dtype} {actions.shape} and {mask.dtype} {mask.shape}."
+                "start frames must be uint8 (S, C, 3, H, W) with float32 actions (S, C, A) and a bool mask (S, C), "
+                f"but are {frames.dtype} {frames.shape}, {actions.dtype} {actions.shape} and {mask.dtype} "
+                f"{mask.shape}."
             )
 
     def __len__(self) -> int:

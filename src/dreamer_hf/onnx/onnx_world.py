@@ -107,9 +107,10 @@ class OnnxWorld:
         """Start a dream.
 
         Args:
-            pixel_values_videos: context frames (B,C,3,H,W), integer (0..255) or float in [0, 1]; or `OnnxStarts`, or any
-                start frames that have `pixel_values_videos`, `actions` and `action_mask`.
-            actions: (B,C,a) raw actions; `actions[:, i]` belongs to frame i. By default no context frame has an action.
+            pixel_values_videos: context frames (B,C,3,H,W), integer (0..255) or float in [0, 1]; or `OnnxStarts`, or
+                any start frames that have `pixel_values_videos`, `actions` and `action_mask`.
+            actions: (B,C,a) raw actions; `actions[:, i]` belongs to frame i. By default no context frame has an
+                action.
             action_mask: (B,C) bool, False where a context frame has no action.
             num_inference_steps: as in `schedule`.
             generator: one `SeededNoise` for each row. Default: random seeds.

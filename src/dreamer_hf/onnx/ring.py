@@ -1,7 +1,7 @@
 """The past of the rows of a rollout: a ring of keys and values for each time layer, with a clock for each row.
 
-Frame p of a row has slot `p % P`. A pass sees the ring and its own frames; the host then writes the frames that it keeps
-into the ring. Because every row has its own clock, rows restart, leave and join without a change to the others.
+Frame p of a row has slot `p % P`. A pass sees the ring and its own frames; the host then writes the frames that it
+keeps into the ring. Because every row has its own clock, rows restart, leave and join without a change to the others.
 
 Shapes: B rows, T frames of a pass, P frames of the ring, h head width.
 """

@@ -3,8 +3,8 @@
 What depends on weights alone is computed once, here: scales become part of the projections, and attention to a single
 frame becomes one matrix.
 
-Shapes: B rows, T frames of a pass, P frames of the ring, N tokens of a frame, M of them that are output, D hidden size,
-H query heads, H_kv key-value heads, h head width, G = H / H_kv.
+Shapes: B rows, T frames of a pass, P frames of the ring, N tokens of a frame, M of them that are output, D hidden
+size, H query heads, H_kv key-value heads, h head width, G = H / H_kv.
 """
 
 from __future__ import annotations

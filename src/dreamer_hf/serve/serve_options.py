@@ -37,8 +37,8 @@ class ServeOptions(WorldOptions):
     )
     compile: bool = option(
         False,
-        help="Compile the model before the first player: minutes for each of 1, 2, 4, ... rows up to --max_sessions. Then "
-        "nothing is compiled while players come and go. For GPUs; on a CPU, ONNX Runtime needs no compiling.",
+        help="Compile the model before the first player: minutes for each of 1, 2, 4, ... rows up to --max_sessions. "
+        "Then nothing is compiled while players come and go. For GPUs; on a CPU, ONNX Runtime needs no compiling.",
     )
     host: str = option("127.0.0.1", group=ACCESS, help="Address to listen on; the default reaches this machine only.")
     port: int = option(8000, group=ACCESS, help="Port to listen on; 0 takes any that is free.")

@@ -25,8 +25,8 @@ pinned: false
 
 # {name}
 
-A world model that plays in your browser: it was trained on recorded episodes, and dreams what your actions lead to. Made
-with `dreamer export web` of dreamer_hf.
+A world model that plays in your browser: it was trained on recorded episodes, and dreams what your actions lead to.
+Made with `dreamer export web` of dreamer_hf.
 """
 
 
@@ -64,8 +64,8 @@ def open_space(repo_id: str, private: bool) -> None:
         HfApi().create_repo(repo_id, repo_type="space", space_sdk="static", private=private or None, exist_ok=True)
     except HUB_ERRORS as error:
         raise OSError(
-            f"{repo_id} cannot be opened for --push_to_space ({first_line(error)}): check the name and `hf auth login`, "
-            "or leave --push_to_space out."
+            f"{repo_id} cannot be opened for --push_to_space ({first_line(error)}): check the name and `hf auth "
+            "login`, or leave --push_to_space out."
         ) from error
 
 
