@@ -257,7 +257,9 @@ def test_another_version_of_a_world_has_another_key(kept_world, tmp_path):
 
 
 def test_the_command_exports_a_world(kept_world, tmp_path, capsys):
-    invoke(dreamer, ["export", "onnx", "--model", str(kept_world), "--output_dir", str(tmp_path / "export")], "dreamer")
+    invoke(
+        dreamer, ["export", "onnx", "--model", str(kept_world), "--output_dir", str(tmp_path / "export")], "dreamer"
+    )
     assert "pixels differ from PyTorch's by at most" in capsys.readouterr().out
     assert sorted(file.name for file in (tmp_path / "export").iterdir()) == [
         "decoder.onnx",
