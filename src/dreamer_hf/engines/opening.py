@@ -126,7 +126,7 @@ def _onnx_starts(model: str, world, options):
 
         return _read_starts(options, AutoConfig.from_pretrained(resolve_model(model)))
     if world.starts is None:
-        raise ValueError(f"{model} carries no start frames: give some with --start, or export it with start frames.")
+        raise ValueError(f"{model} carries no start_frames.safetensors: give start frames with --start.")
     return world.starts
 
 
