@@ -152,7 +152,7 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
     def save_onnx(self, save_directory, dtype: str = "float32", starts=None, max_error: float | None = None) -> None:
         """Export the world as ONNX graphs, which dream without PyTorch ([`~dreamer_hf.onnx.OnnxWorld`]).
 
-        The export is compared with this model and refused if it is off by more than told. Needs the extra
+        The export is compared with this model and refused if it is off by more than `max_error`. Needs the extra
         `dreamer_hf[export]`.
 
         Args:

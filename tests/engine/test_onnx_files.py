@@ -109,7 +109,7 @@ def test_an_export_that_is_off_is_refused_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_of_large_graphs_lie_beside_them(tmp_path):
+def test_weights_of_large_graphs_are_in_their_own_file(tmp_path):
     entries = {}
     for name, graph in world_graphs(make_world()):
         path = tmp_path / f"{name}.onnx"
@@ -136,8 +136,8 @@ def test_save_onnx_of_a_bfloat16_world_leaves_it_unchanged(kept_world, tmp_path)
 # Bad input
 
 
-def test_a_folder_that_is_no_export_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"is no exported world.*dreamer export onnx"):
+def test_a_folder_without_an_export_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"does not contain an exported world.*dreamer export onnx"):
         OnnxWorld.from_pretrained(tmp_path)
 
 

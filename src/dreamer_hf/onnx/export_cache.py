@@ -1,4 +1,4 @@
-"""Exports that are made once and kept, so that a world dreams on ONNX Runtime without an export of its own.
+"""Exports that are made once and kept, so that a world dreams on ONNX Runtime without waiting for an export.
 
 Nothing here loads PyTorch unless a world has to be exported.
 """
@@ -27,7 +27,7 @@ SOURCE_PATTERNS = ("*.json", "*.safetensors")
 def load_or_export(
     model: str | os.PathLike, adapter: str | None = None, threads: int | None = None, provider: str = "cpu"
 ) -> OnnxWorld:
-    """Load a world for ONNX Runtime: an export as it is, any other world by way of an export that is made once.
+    """Load a world for ONNX Runtime: an export directly, any other world from an export that is made once.
 
     Args:
         model: folder or Hub repository of an export; or name, folder or Hub repository of a world.
@@ -53,7 +53,7 @@ def load_or_export(
 def cached_export(model: str | os.PathLike, adapter: str | None = None) -> Path:
     """Return the folder of a world's float32 export, which is made first if it is not in the cache.
 
-    The cache is beside that of the Hub. A change to the world's files gives another folder. Two processes that export
+    The cache is a folder of the Hugging Face cache. A change to the world's files gives another folder. Two processes that export
     the same world at the same time do not disturb each other: the first one to finish gives the folder.
 
     Args:

@@ -13,14 +13,14 @@ def find_export(folder_or_repo: str | os.PathLike) -> tuple[Path, Manifest]:
     """Return the folder of an exported world and its manifest; the files of a Hub repository are downloaded.
 
     Raises:
-        ValueError: it is no exported world, or cannot be downloaded.
+        ValueError: it does not hold an exported world, or cannot be downloaded.
     """
     folder = Path(folder_or_repo)
     if folder.is_dir():
         path = folder / MANIFEST_NAME
         if not path.is_file():
             raise ValueError(
-                f"{folder} is no exported world: it has no {MANIFEST_NAME}; `dreamer export onnx` writes one."
+                f"{folder} does not contain an exported world: it has no {MANIFEST_NAME}; `dreamer export onnx` writes one."
             )
         return folder, Manifest.read(path)
     repo = str(folder_or_repo)

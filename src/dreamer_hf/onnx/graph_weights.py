@@ -14,7 +14,7 @@ MIN_HALF_SIZE = 256
 """Fewest elements of a weight that is stored as float16."""
 
 MAX_FILE_BYTES = 2_000_000_000
-"""Largest graph in one file (the ONNX format allows 2 GiB); the weights of a larger one go into a file beside it."""
+"""Largest graph in one file (the ONNX format allows 2 GiB); the weights of a larger one go into a file next to it."""
 
 HALF_MAX = float(np.finfo(np.float16).max)
 
@@ -29,7 +29,7 @@ def write_graph(model: onnx.ModelProto, path: Path, dtype: str, max_bytes: int =
         max_bytes: size of weights from which they go into PATH.data. Default: 2 GB, what the format allows.
 
     Returns:
-        The files with weights beside it.
+        The files with weights next to it.
     """
     if dtype == "float16":
         store_half(model.graph)

@@ -32,7 +32,7 @@ class GraphEntry:
         rope_theta: base of the rotary embedding.
         cache_heads: heads of the keys of each time layer, which is (B, heads, P, h).
         reach: number of past frames that can influence a frame.
-        data_files: digests of files with weights beside the graph, by name.
+        data_files: digests of files with weights next to the graph, by name.
     """
 
     file: str
