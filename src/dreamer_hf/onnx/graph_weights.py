@@ -72,6 +72,8 @@ def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # Our graphs need no pre-processing; without this mark the quantizer advises it.
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     is_large = weight_bytes(model.graph) >= MAX_FILE_BYTES
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
