@@ -53,8 +53,8 @@ def load_or_export(
 def cached_export(model: str | os.PathLike, adapter: str | None = None) -> Path:
     """Return the folder of a world's float32 export, which is made first if it is not in the cache.
 
-    The cache is a folder of the Hugging Face cache. A change to the world's files gives another folder. Two processes that export
-    the same world at the same time do not disturb each other: the first one to finish gives the folder.
+    The cache is a folder of the Hugging Face cache. A change to the world's files gives another folder. Two processes
+    that export the same world at the same time do not disturb each other: the first one to finish gives the folder.
 
     Args:
         model: name, folder or Hub repository of a world.
