@@ -20,8 +20,8 @@ def find_export(folder_or_repo: str | os.PathLike) -> tuple[Path, Manifest]:
         path = folder / MANIFEST_NAME
         if not path.is_file():
             raise ValueError(
-                f"{folder} does not contain an exported world: it has no {MANIFEST_NAME}; `dreamer export onnx` writes "
-                "one."
+                f"{folder} does not contain an exported world: it has no {MANIFEST_NAME}; `dreamer export onnx` "
+                "writes one."
             )
         return folder, Manifest.read(path)
     repo = str(folder_or_repo)
