@@ -276,5 +276,5 @@ def test_the_command_exports_a_world(kept_world, tmp_path, capsys):
 @pytest.mark.parametrize("fields", [{"state_dim": 3}, CAMERAS])
 def test_worlds_with_a_state_or_several_cameras_are_refused(tmp_path, fields):
     with pytest.raises(ValueError, match="cannot be exported yet"):
-        export_onnx(make_world(**fields), tmp_path / "export")
+        export_onnx(tiny_world(dynamics_changes=fields), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []

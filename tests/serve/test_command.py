@@ -43,7 +43,8 @@ def running_command(world_folder, open_files=None):
         preexec_fn=before_start,
     )
     try:
-        line = process.stdout.readline()
+        # Lines about the engine and its threads come first.
+        line = next((line for line in process.stdout if line.startswith("Serving")), "")
         found = re.fullmatch(rf"Serving {world_folder} at (http://127\.0\.0\.1:\d+/) \(Ctrl-C to stop\)\n", line)
         assert found, process.communicate(timeout=60)
         yield process, found[1]

@@ -65,7 +65,7 @@ class WorldEngine(Protocol):
         """Return one rollout with the rows of several, in this order."""
 
     def tile(self, frames):
-        """Return frames (R, 3, H, W) as they are; those of V cameras, (R, V, 3, H, W), as (R, 3, H, V*W)."""
+        """Return frames (R, 3, H, W) unchanged; those of V cameras, (R, V, 3, H, W), as (R, 3, H, V*W)."""
 
     def stack(self, latents: Sequence):
         """Return latents (N_z, d_z) of R rows as one batch (R, N_z, d_z)."""
