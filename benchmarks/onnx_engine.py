@@ -86,6 +86,9 @@ def make_world(args):
         return load_world(args.model, "cpu"), load_start_frames(args.model)
     torch.manual_seed(0)
     world = toy_world(16, action_dim=2) if args.quick else build_world(CPU, quick=False)
+    for parameter in world.parameters():
+        if not parameter.any():  # errors of projections to zero would be zero, too
+            torch.nn.init.normal_(parameter, std=0.02)
     config = world.config
     frames = torch.randint(0, 256, (1, CONTEXT_FRAMES, 3, *config.tokenizer_config.frame_size), dtype=torch.uint8)
     actions = torch.zeros(1, CONTEXT_FRAMES, config.dynamics_config.action_dim)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tiny
-from dreamer_hf.seeded_noise import MAX_SEED, SeededNoise, draw_normal, philox
+from dreamer_hf.seeded_noise import MAX_SEED, SeededNoise, draw_normal, draw_normals, philox
 
 
 # Known answers of the authors' library Random123, philox4x32 with 10 rounds.
@@ -61,3 +61,11 @@ def test_rollouts_draw_context_start_and_commit_noise_in_this_order():
         start, commit = draw_normal(sources, frame_shape), draw_normal(sources, frame_shape)
         expected = given.step(actions, start_noise=start, commit_noise=commit).latents
         torch.testing.assert_close(seeded.step(actions).latents, expected, rtol=0, atol=0)
+
+
+def test_draws_together_are_the_draws_one_after_another():
+    together, apart = ([SeededNoise(3), SeededNoise(4)] for _ in range(2))
+    apart[1].num_draws = together[1].num_draws = 7
+    both = draw_normals(together, (3, 2), 2)
+    np.testing.assert_array_equal(both, [draw_normal(apart, (3, 2)), draw_normal(apart, (3, 2))])
+    assert [source.num_draws for source in together] == [2, 9]

@@ -66,13 +66,18 @@ class SeededNoise:
 
 def draw_normal(sources: Sequence[SeededNoise], shape: Sequence[int]) -> np.ndarray:
     """Return the next draw of each of R sources, float32 (R, *shape)."""
-    seeds = np.array([source.seed for source in sources], np.uint64)
-    draws = np.array([source.num_draws for source in sources], np.uint32)
+    return draw_normals(sources, shape, 1)[0]
+
+
+def draw_normals(sources: Sequence[SeededNoise], shape: Sequence[int], num_draws: int) -> np.ndarray:
+    """Return the next draws of each of R sources, float32 (num_draws, R, *shape): faster than one after another."""
+    seeds = np.array([source.seed for source in sources] * num_draws, np.uint64)
+    draws = [source.num_draws + number for number in range(num_draws) for source in sources]
     for source in sources:
-        source.num_draws += 1
+        source.num_draws += num_draws
     count = int(np.prod(shape))
-    normal = _normal(_random_words(seeds, draws, -(-count // 4)))
-    return normal[:, :count].reshape(len(sources), *shape)
+    normal = _normal(_random_words(seeds, np.array(draws, np.uint32), -(-count // 4)))
+    return normal[:, :count].reshape(num_draws, len(sources), *shape)
 
 
 def _random_words(seeds: np.ndarray, draws: np.ndarray, num_blocks: int) -> np.ndarray:
@@ -112,4 +117,4 @@ def _normal(words: np.ndarray) -> np.ndarray:
     return pairs.reshape(len(words), -1).astype(np.float32)
 
 
-__all__ = ["MAX_SEED", "SeededNoise", "draw_normal"]
+__all__ = ["MAX_SEED", "SeededNoise", "draw_normal", "draw_normals"]

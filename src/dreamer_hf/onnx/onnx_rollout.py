@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..rollout_schedule import RolloutSchedule
-from ..seeded_noise import SeededNoise, draw_normal
+from ..seeded_noise import SeededNoise, draw_normal, draw_normals
 from .graph_session import Graph
 from .ring import Ring, chunks
 
@@ -166,8 +166,10 @@ class OnnxRollout:
         shape = (self.batch_size, *self.world.latent_shape)
         start_noise, commit_noise = _checked_noise(start_noise, shape), _checked_noise(commit_noise, shape)
         with self._undone_on_failure():
-            start_noise = draw_normal(self.generator, shape[1:]) if start_noise is None else start_noise
-            commit_noise = draw_normal(self.generator, shape[1:]) if commit_noise is None else commit_noise
+            missing = [noise is None for noise in (start_noise, commit_noise)]
+            drawn = iter(draw_normals(self.generator, shape[1:], sum(missing)))
+            start_noise = next(drawn) if missing[0] else start_noise
+            commit_noise = next(drawn) if missing[1] else commit_noise
             frame = LatentFrames(start_noise[:, None], actions[:, None], action_mask[:, None])
             clean = self._denoise(frame)
             pixels = self._decode(clean)

@@ -95,10 +95,15 @@ class Ring:
     def _write(self, array: np.ndarray, states: np.ndarray, num_frames: int) -> None:
         """Write the first frames of a pass, (B, heads, T, h), into the slots of a layer's array."""
         size = array.shape[2]
-        rows = np.arange(self.batch_size)
         for frame in range(max(0, num_frames - size), num_frames):
-            slots = (self.next_position + frame) % size
-            array[rows, :, slots] = states[:, :, frame]
+            array[self._slots(frame)] = states[:, :, frame]
+
+    def _slots(self, frame: int) -> tuple:
+        """Return the index of the slots of a coming frame in the arrays of the layers."""
+        slots = (self.next_position + frame) % self.slot_positions.shape[1]
+        if (slots == slots[0]).all():  # as in rows that started together; a plain index is faster
+            return slice(None), slice(None), int(slots[0])
+        return np.arange(self.batch_size), slice(None), slots
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
@@ -115,11 +120,10 @@ class Ring:
 
     def _next_slot(self) -> list[np.ndarray]:
         """Return what the slots of the next frame hold, (B, heads, 1, h) for each array."""
-        rows, arrays = np.arange(self.batch_size), self.keys + self.values
-        if not arrays:
+        if not self.keys:
             return []
-        slots = self.next_position % arrays[0].shape[2]
-        return [array[rows, :, slots][:, :, None] for array in arrays]
+        slots = self._slots(0)
+        return [array[slots][:, :, None].copy() for array in self.keys + self.values]
 
     def select(self, rows: np.ndarray) -> Ring:
         """Return an independent copy of some rows, in this order and as often as named."""
