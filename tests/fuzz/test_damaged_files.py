@@ -21,10 +21,10 @@ def examples(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
-def test_damage_is_refused_or_harmless(form, examples, tmp_path):
+def test_damage_is_refused_or_harmless(form, examples):
     form.read(form.example(examples))  # Making the example is not part of the time.
     end = time.process_time() + SECONDS
-    verdicts, wrong = fuzz(form, examples, tmp_path / "damaged", SEED, MAX_TRIES, lambda: time.process_time() > end)
+    verdicts, wrong = fuzz(form, examples, examples / "damaged", SEED, MAX_TRIES, lambda: time.process_time() > end)
     assert not wrong, "\n".join(wrong)
     assert sum(verdicts.values()), "not even one try"
 

@@ -175,7 +175,10 @@ REFUSED_RESETS = {
     "NaN": ({"pixel_values_videos": FRAMES, "actions": ACTIONS[:, :4] * torch.inf}, "finite actions"),
     "noise": ({"context_noise": torch.zeros(2, 3, 3, 5)}, r"noise of shape \(2, 4, 3, 5\), got \(2, 3, 3, 5\)"),
     "noise of rows": ({"context_noise": torch.zeros(2, 4, 3, 5), "rows": [0]}, r"noise of shape \(1, 4, 3, 5\)"),
-    "generator": ({"generator": 5}, "expected a torch.Generator or SeededNoise, a list of one per row, or None .* got 5"),
+    "generator": (
+        {"generator": 5},
+        "expected a torch.Generator or SeededNoise, a list of one per row, or None .* got 5",
+    ),
     "generators": ({"generator": [seeded(), 5]}, "expected a torch.Generator or SeededNoise, a list of one per row"),
     "their number": ({"generator": [seeded()]}, "one generator for each of 2 rows, got 1"),
     "no rows": ({"rows": []}, r"different indices from 0 to 1 for rows, got \[\]"),

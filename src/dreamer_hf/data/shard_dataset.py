@@ -31,6 +31,7 @@ from .shards import (
     camera_arrays,
     damaged_shard,
     open_shard,
+    read_attribute,
     read_episode_values,
     stored_array,
 )
@@ -280,7 +281,7 @@ class ShardDataset(EpisodeWindows):
                     f"{path} holds other episodes than the index of {self.data_dir} says: its files were exchanged or "
                     "renamed; restore them, or convert again."
                 )
-        arguments, made_by = self.metadata.conversion, file.attrs.get(CONVERSION_ID)
+        arguments, made_by = self.metadata.conversion, read_attribute(file, CONVERSION_ID, path)
         if None not in (arguments, made_by) and str(made_by) != json_checksum(arguments):
             raise ValueError(
                 f"{path} comes from another conversion than {self.data_dir}: restore it, or convert again."
@@ -289,7 +290,7 @@ class ShardDataset(EpisodeWindows):
     def _check_cameras(self, file: h5py.File, path: Path) -> None:
         """Refuse a shard of other cameras than those of the metadata."""
         names = self.metadata.camera_names
-        found = file.attrs.get(CAMERA_NAMES)
+        found = read_attribute(file, CAMERA_NAMES, path)
         found = found if found is None else [str(name) for name in np.ravel(found)]
         if self._frames_key == IMAGES and found != names:
             raise ValueError(

@@ -407,6 +407,18 @@ def stored_array(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     return item
 
 
+def read_attribute(file: h5py.File, name: str, path: Path):
+    """Return an attribute of a shard; None if it has none of this name.
+
+    Raises:
+        ValueError: the file is damaged there.
+    """
+    try:
+        return file.attrs.get(name)
+    except (KeyError, *UNREADABLE) as error:
+        raise damaged_shard(path, first_line(error)) from error
+
+
 def damaged_shard(path: Path, reason: str) -> ValueError:
     """Return the error for every way in which a shard can be unreadable."""
     return ValueError(
