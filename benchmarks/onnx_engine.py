@@ -5,8 +5,9 @@
     python benchmarks/onnx_engine.py --busy                 while another process keeps one core busy
     python benchmarks/onnx_engine.py --quick                a test at toy size: its figures mean nothing
 
-The engines take turns, frame by frame, so that other work on the machine slows all of them alike. Time to the first
-frame and memory are those of new processes.
+The plain models always take four denoising passes per frame, the others as many as the world: compare them for worlds
+of four passes only. The engines take turns, frame by frame, so that other work on the machine slows all of them alike.
+Time to the first frame and memory are those of new processes.
 """
 
 import argparse
