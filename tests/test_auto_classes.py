@@ -48,6 +48,7 @@ def test_importing_the_package_imports_neither_torch_nor_transformers():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.slow
 def test_auto_config_alone_imports_no_model():
     code = "import sys, dreamer_hf; from transformers import AutoConfig; AutoConfig.for_model('dreamer_world')"
     code += "; sys.exit('dreamer_hf.modeling_layers' in sys.modules)"

@@ -81,6 +81,7 @@ def test_a_dream_begins_with_the_last_start_frame_and_action(dreams, world, star
         dreams.restart(members, [0, 1], SEEDS[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_frames_do_not_depend_on_the_other_dreams(dreams, world, starts, together):
     if together:
@@ -177,6 +178,7 @@ def test_what_does_not_fit_is_refused(world, starts, dreams):
             dreams.begin([index], [0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_reserved_rollouts_hold_every_set_of_dreams_without_changing_a_frame(dreams, world, starts, together):
     """Sets of one to three dreams, in rollouts of one, two and four rows that stay the same objects."""

@@ -200,6 +200,7 @@ def test_an_action_that_the_world_knows_to_be_absolute_is_taken_as_recorded(tiny
     assert_same_starts(read_start_frames(tiny_lerobot, config), recorded)
 
 
+@pytest.mark.slow
 def test_lerobot_data_that_do_not_fit_are_refused(tmp_path, tiny_lerobot, config):
     two_cameras = tmp_path / "two_cameras"
     write_tiny_lerobot(two_cameras, use_videos=False, cameras=("front", "back"))

@@ -90,6 +90,7 @@ def recode_as_h264(root, destination):
     return destination
 
 
+@pytest.mark.slow
 def test_rotated_video_files_are_followed(tmp_path):
     """lerobot starts a new video file when one is full, and each camera does so on its own."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -164,6 +165,7 @@ def test_short_episodes_are_dropped_after_thinning_out_and_nothing_else(tiny_ler
     assert list(items) == [number for number, length in enumerate(TINY_LENGTHS) if (length + 1) // 2 >= 15]
 
 
+@pytest.mark.slow
 def test_shards_are_laid_out_for_windows_and_plain_readers(tiny_lerobot, tiny_shards, tmp_path):
     with h5py.File(tiny_shards / "shard_0001.h5") as file:
         assert file["images"].chunks == (1, 8, 32, 32, 3) and file["images"].shape == (2, 33, 32, 32, 3)

@@ -42,6 +42,7 @@ def test_older_formats_are_recognized_before_their_file_names_and_the_error_says
         assert "bring it to v2.1 with an older one first (0.3.3 has the step from v2.0)" in advice
 
 
+@pytest.mark.slow
 def test_a_dataset_of_an_older_format_on_the_hub_is_migrated_into_a_new_folder(tmp_path):
     root = write_lerobot(tmp_path / "old", info={"codebase_version": "v2.1", **V2_PATHS})
     with HubStandIn("me/set", "secret") as hub:

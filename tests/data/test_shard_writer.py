@@ -58,6 +58,7 @@ def changes_of(content):
         yield bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
 def test_any_change_of_a_stored_frame_is_noticed(tmp_path, compression):
     """In the frames and in the actions, with chunks whose encoded form holds words 0000 and ffff."""

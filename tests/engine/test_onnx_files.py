@@ -94,6 +94,7 @@ def test_limits_that_are_infinite_are_null(tmp_path):
     assert space.clip(np.float32([9, -9])).tolist() == [9, -9] and space.low.tolist() == [-2, -2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share", "error"), [("float16", 0.75, 2e-2), ("int8", 0.75, 0.1)])
 def test_smaller_weights_dream_almost_the_same(tmp_path, dtype, share, error):
     world, folders = tiny_world(), (tmp_path / "float32", tmp_path / dtype)
@@ -105,6 +106,7 @@ def test_smaller_weights_dream_almost_the_same(tmp_path, dtype, share, error):
     assert 0 < np.abs(exact - small).max() < error
 
 
+@pytest.mark.slow
 def test_an_export_that_is_off_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"is off by .* choose a more precise --dtype"):
         export_onnx(make_world(), tmp_path / "export", "int8", make_starts(), max_error=1e-7)
@@ -209,6 +211,7 @@ def test_bad_exports_are_refused(tmp_path):
 # The Hub, the cache, the command
 
 
+@pytest.mark.slow
 def test_an_export_is_downloaded_with_its_manifest_first(export, tmp_path):
     code = """
 import sys
@@ -222,6 +225,7 @@ print(len(OnnxWorld.from_pretrained(sys.argv[1]).starts))
     assert names[0] == "dreamer_onnx.json" and "dynamics.onnx" in names
 
 
+@pytest.mark.slow
 def test_a_world_is_exported_once(kept_world, tmp_path):
     code = """
 import sys

@@ -36,6 +36,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_export_dreams_what_pytorch_dreams(kind, tmp_path):
     world = tiny_world(*KINDS[kind])

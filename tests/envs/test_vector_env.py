@@ -48,6 +48,7 @@ def test_spaces_are_batched(world_folder):
     assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_rows_are_what_single_environments_are(world_folder, mode):
     options = {"reward_fn": brightness, "latents_in_info": True}
@@ -75,6 +76,7 @@ def test_rows_are_what_single_environments_are(world_folder, mode):
     assert ended == (3 if mode is AutoresetMode.NEXT_STEP else 4)
 
 
+@pytest.mark.slow
 def test_disabled_rows_wait_for_their_reset(world_folder):
     ours = make_vector(world_folder, autoreset_mode="Disabled", terminated_fn=ends_by_row)
     theirs = make_sync(world_folder, AutoresetMode.DISABLED)
@@ -92,6 +94,7 @@ def test_disabled_rows_wait_for_their_reset(world_folder):
             assert_same_frames(frames, theirs.reset(options={"reset_mask": ends})[0])
 
 
+@pytest.mark.slow
 def test_a_row_with_a_seed_begins_like_a_fresh_one_whatever_its_neighbors_did(world_folder):
     env = make_vector(world_folder)
     env.reset(seed=0)

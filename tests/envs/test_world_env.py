@@ -34,6 +34,7 @@ def env(world_folder):
     env.close()
 
 
+@pytest.mark.slow
 def test_gymnasium_accepts_the_environment(world_folder):
     env = make(world_folder, render_mode="rgb_array", latents_in_info=True)
     with warnings.catch_warnings():

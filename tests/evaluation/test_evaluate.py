@@ -61,6 +61,7 @@ def test_measurements_are_by_episode_and_step_and_right(tiny):
     assert REPEAT not in values["reencoding"] and (values["reencoding"][DREAM] > 0).all()
 
 
+@pytest.mark.slow
 def test_json_table_and_plots_hold_the_same_figures(tiny, tmp_path):
     world, data, measured = tiny
     evaluation = make_report(world, data, PROTOCOL, measured)
@@ -137,6 +138,7 @@ def test_the_script_refuses_data_that_does_not_fit(tiny_shards, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_short_episodes_and_other_actions_are_evaluated_with_a_warning(tiny_shards, tmp_path, caplog):
     """The longest held-out episode is far shorter than the default length, and the world knows other actions."""
     random_world(fps=10, action_names=["target_x", "target_y"]).save_pretrained(tmp_path / "world")
@@ -151,6 +153,7 @@ def test_short_episodes_and_other_actions_are_evaluated_with_a_warning(tiny_shar
     assert "named step_x, step_y, those of the world target_x, target_y" in table
 
 
+@pytest.mark.slow
 def test_frames_that_the_tokenizer_does_not_know_are_noticed(tiny_shards, tmp_path, caplog):
     world = tmp_path / "world"
     random_world(fps=10).save_pretrained(world)

@@ -63,6 +63,7 @@ def test_configs_hold_what_they_were_given_or_are_refused(config_class, data):
 METADATA = {"num_shards": 2, "total_episodes": 3, "image_shape": [16, 16, 3], "action_shape": [2]}
 
 
+@pytest.mark.slow
 @seed(2)
 @few
 @given(

@@ -53,6 +53,7 @@ def test_an_embedding_tells_the_cameras_apart():
     assert tiny_dynamics().camera_embeddings is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, STATE], ids=["frames alone", "with a state"])
 def test_cached_equals_uncached(changes):
     world, frames, actions = camera_world(**changes), rand(2, 4, 2, 3, 16, 16), randn(2, 16, 2)
@@ -123,6 +124,7 @@ def test_other_cameras_are_refused_in_one_sentence():
         tiny_world(dynamics_changes=CAMERAS | {"num_latent_tokens": 4})
 
 
+@pytest.mark.slow
 def test_the_passes_of_a_world_with_a_state_can_be_traced_by_the_compiler():
     """Traced only: generating code, which other tests do, takes minutes."""
     world = camera_world(**STATE)

@@ -31,6 +31,7 @@ def start(length):
     return rand(2, LONG, 3, 16, 16)[:, -length:], randn(2, LONG, 2)[:, -length:], (rand(2, LONG) < 0.8)[:, -length:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_a_long_context_equals_the_full_history(world):
     world = tiny_world(*world[:2])

@@ -82,6 +82,7 @@ def test_rollout_past_several_windows(context_frames):
         torch.testing.assert_close(pixels, output.pixel_values, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_plain_models_work_without_the_package():
     """With their default sizes and new weights: a training step of each, and two frames of a rollout."""
     torch.manual_seed(0)

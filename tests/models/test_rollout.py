@@ -23,6 +23,7 @@ WORLDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_cached_equals_uncached_past_five_windows(world):
     *changes, context_frames = world
@@ -62,6 +63,7 @@ def test_merged_and_separate_commit_are_equal():
     torch.testing.assert_close(merged, separate, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_step_size_of_the_grid_is_cached_right():
     dynamics, latents, future = tiny_dynamics(), randn(1, 2, 3, 5), randn(1, 8, 2)
     actions = after_unlabeled_frames(2, future)
@@ -153,6 +155,7 @@ def test_rows_are_cloned_as_often_as_named():
     torch.testing.assert_close(dream(rollout, actions[:, 5:]), untouched[:, 5:], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_generator_a_row_makes_dreams_that_do_not_depend_on_their_neighbors():
     world, frames, actions = tiny_world(), rand(3, 4, 3, 16, 16), randn(3, 8, 2)
     together = world.start_rollout(frames, generator=[seeded(row) for row in range(3)])
@@ -185,6 +188,7 @@ def test_reset_starts_over():
     assert torch.equal(dream(rollout, actions), dream(fresh, actions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context_frames", [1, 9])
 @pytest.mark.parametrize("steps_before", [0, 1, 7])
 def test_one_row_restarts_alone(context_frames, steps_before):

@@ -36,6 +36,7 @@ def inputs_of(row, step):
     return randn(1, 2, seed=seed), randn(1, 3, 5, seed=seed + 1), randn(1, 3, 5, seed=seed + 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge_commit", [True, False], ids=["merged", "apart"])
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_rows_that_wait_and_rows_that_continue_dream_what_they_dream_alone(world, merge_commit):

@@ -64,6 +64,7 @@ def test_a_missing_state_has_no_influence_and_may_be_nan():
     assert not torch.allclose(first.latents, none[0].latents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_cached_equals_uncached(changes):
     world = state_world(**changes)

@@ -71,6 +71,7 @@ def test_the_mouse_points_at_the_target(world, starts, window):
     assert game.session.dream.action.tolist() == [512, 500]
 
 
+@pytest.mark.slow
 def test_pause_step_continue_reset_rewind_and_quit(world, starts, window):
     game = make_game(world, starts, window)
     game.tick()
@@ -132,6 +133,7 @@ def test_an_unplugged_joystick_pauses_until_it_is_back(world, starts, window):
     second.unplug()
 
 
+@pytest.mark.slow
 def test_the_game_is_no_faster_than_the_world(world, starts, window):
     game = make_game(world, starts, window)
     for _ in range(12):

@@ -80,6 +80,7 @@ def test_headless_play_without_joystick_continues_with_the_keyboard(run_here, tm
     assert count_frames(tmp_path / "dream.mp4") == 5
 
 
+@pytest.mark.slow
 def test_windowed_play_in_every_way(run_here, world_folder):
     for way in (("--input", "keyboard"), ("--input", "mouse"), ("--script", "sweep", "--scale", 3), ("--invert", 1)):
         assert run_here("--steps", 2, *way)[0] == 0

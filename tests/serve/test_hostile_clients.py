@@ -51,6 +51,7 @@ def reset_connection(connection):
 # Requests that never become complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", [b"", HALF_HEAD, HALF_BODY, HEALTH + HALF_HEAD], ids=["silence", "head", "body", "2nd"]
 )
@@ -62,6 +63,7 @@ def test_a_request_that_stays_incomplete_is_closed(serve, close_later, text):
     assert time.monotonic() - started < 30 and served.sessions == 0
 
 
+@pytest.mark.slow
 def test_sending_a_byte_now_and_then_does_not_extend_the_deadline(serve, close_later):
     served = serve(request_seconds=1)
     connection = close_later(connect_raw(served))
@@ -71,6 +73,7 @@ def test_sending_a_byte_now_and_then_does_not_extend_the_deadline(serve, close_l
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_an_idle_connection_between_requests_stays_open(serve, close_later):
     served = serve(request_seconds=0.3)
     connection = close_later(contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port)))
@@ -99,6 +102,7 @@ def test_requests_that_are_sent_without_waiting_for_answers_do_not_fill_the_memo
             connection.sendall(HEALTH * 1000)
 
 
+@pytest.mark.slow
 def test_200_half_open_connections_take_nothing_from_a_player(serve, close_later):
     served = serve(make_world(fps=10), request_seconds=2)
     with MeasuringPlayer(served) as player:
@@ -140,6 +144,7 @@ def test_the_cap_on_connections_leaves_open_files_for_the_rest(monkeypatch):
     assert connection_limit(512) == 128 - connections.RESERVED_FILES and connection_limit(10) == 10
 
 
+@pytest.mark.slow
 def test_64_players_play_while_20_others_vanish(serve):
     served = serve(max_sessions=96)
     num_frames = [0] * 64
@@ -176,6 +181,7 @@ def test_64_players_play_while_20_others_vanish(serve):
     wait_until(lambda: served.sessions == 0, "the places to be free")
 
 
+@pytest.mark.slow
 def test_clients_that_keep_starting_dreams_do_not_stop_a_player(serve, monkeypatch):
     served = serve(make_world(fps=10))
     dreams, begin = served.service.dreams, served.service.dreams.begin

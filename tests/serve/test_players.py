@@ -142,6 +142,7 @@ def test_too_many_messages_are_dropped_and_far_too_many_end_the_session(serve):
         next_frame(other, lambda header: header["step"] > step + 2)
 
 
+@pytest.mark.slow
 def test_resets_are_limited(served):
     with served.play() as socket:
         for _ in range(30):
@@ -183,6 +184,7 @@ def test_refused_players_get_a_reason(serve, query, headers, code):
         assert refused == code and message and served.sessions == 0
 
 
+@pytest.mark.slow
 def test_abrupt_disconnects_free_their_rows(served):
     with served.play() as other:
         for _ in range(3):
@@ -232,6 +234,7 @@ def test_a_slow_reader_misses_frames_and_does_not_affect_others(serve):
         assert served.service.metrics.skipped._value.get() > 0
 
 
+@pytest.mark.slow
 def test_a_recording_can_be_downloaded_until_its_player_leaves(served):
     with served.play() as socket:
         send(socket, type="record", on=True)
@@ -252,6 +255,7 @@ def test_a_recording_can_be_downloaded_until_its_player_leaves(served):
     assert served.request("GET", url)[0] == 404
 
 
+@pytest.mark.slow
 def test_a_recording_has_a_maximum_length(serve):
     served = serve(max_recording_seconds=0.25)  # five frames
     with served.play() as socket:
@@ -265,6 +269,7 @@ def test_a_recording_has_a_maximum_length(serve):
             assert sum(1 for _ in container.decode(video=0)) == 5
 
 
+@pytest.mark.slow
 def test_a_player_who_stays_paused_loses_the_place_with_a_reason(serve):
     served = serve(idle_seconds=0.5)
     with served.play() as socket:

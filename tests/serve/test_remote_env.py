@@ -22,6 +22,7 @@ def env(served):
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error", "ignore:.*symmetric and normalized")  # actions are in raw units
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
 def test_gymnasium_finds_nothing_wrong(served, render_mode):
@@ -73,6 +74,7 @@ def test_reset_takes_a_place_and_close_frees_it(served, env):
     assert served.sessions == 0
 
 
+@pytest.mark.slow
 def test_reset_starts_another_session_after_too_long_a_silence(serve):
     served = serve(idle_seconds=0.5)
     env = RemoteWorldEnv(served.url)

@@ -141,6 +141,7 @@ def test_a_session_that_is_ended_during_a_step_answers_and_the_server_continues(
     assert status == 200 and answer["step"] == 1
 
 
+@pytest.mark.slow
 def test_idle_sessions_lose_their_places(serve):
     served = serve(idle_seconds=0.5)
     path = f"/api/sessions/{start(served)['session']}"

@@ -127,6 +127,7 @@ def test_gradient_checkpointing_trains_the_same_adapter(adapt, lora_run, tmp_pat
     assert [line["loss"] for line in read_metrics(tmp_path / "run")] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [[], ["--lora_rank", 2]], ids=["whole", "lora"])
 def test_a_world_learns_actions_of_another_width(adapt, wide_data, dynamics_run, tmp_path, extra):
     folder = adapt(tmp_path / "run", "--data_dir", wide_data, "--reset_action_embedding", *extra)
@@ -207,6 +208,7 @@ def test_the_dream_script_takes_an_adapter(dynamics_run, lora_run, data_dir, tmp
     assert (tmp_path / "dream" / "dream.mp4").exists()
 
 
+@pytest.mark.slow
 def test_nan_names_the_episode_and_the_last_good_checkpoint(adapt, data_dir, dynamics_run, tmp_path):
     data, folder = ShardDataset(data_dir, 6), tmp_path / "latents"
     encode_shards(Accelerator(), load_model(str(dynamics_run), TOKENIZER).eval(), str(data_dir), folder, resume=False)
@@ -229,6 +231,7 @@ def test_nan_names_the_episode_and_the_last_good_checkpoint(adapt, data_dir, dyn
     assert f"the last good checkpoint is {tmp_path}/run/checkpoint-{step - 1}:" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nearly_constant_actions_of_old_shards_are_not_blown_up(tmp_path, configs, tokenizer_run):
     """Older versions and other writers stored standard deviations as computed; saved models keep theirs."""
     rng = np.random.default_rng(0)

@@ -148,6 +148,7 @@ def test_two_processes_share_out_the_batch_of_one(data_dir):
         assert draws(rows) == draws(first_rows) + draws(second_rows)
 
 
+@pytest.mark.slow
 def test_the_episodes_of_a_step_are_those_that_its_frames_show(data_dir):
     values = {"gradient_accumulation_steps": 2, "long_sequence_length": 8, "long_fraction": 0.3, "image_fraction": 0.3}
     arguments = make_arguments(data_dir, **values)

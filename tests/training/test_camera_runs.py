@@ -52,6 +52,7 @@ def test_one_tokenizer_learns_all_cameras_and_the_world_knows_their_names(both_r
     assert output.pixel_values.shape[1:] == (2, 3, 16, 16) and output.state.shape[1:] == (2,)
 
 
+@pytest.mark.slow
 def test_latents_of_all_cameras_are_cached_and_stored(both_runs, camera_data, configs, tmp_path):
     tokenizer = DreamerTokenizerModel.from_pretrained(both_runs[0]).eval()
     data = ShardDataset(camera_data, 5, split="all")
@@ -70,6 +71,7 @@ def test_latents_of_all_cameras_are_cached_and_stored(both_runs, camera_data, co
     assert DreamerWorldModel.from_pretrained(tmp_path / "world").config.dynamics_config.camera_names == NAMES
 
 
+@pytest.mark.slow
 def test_evaluation_has_a_row_for_each_camera(both_runs, camera_data, tmp_path):
     world, data = DreamerWorldModel.from_pretrained(both_runs[1]).eval(), ShardDataset(camera_data, None, split="all")
     values = measure_world(world, data, Protocol(num_context_frames=4, num_dream_frames=5, num_episodes=6)).values

@@ -226,6 +226,7 @@ def test_data_loading_processes_do_not_keep_the_lock_of_a_killed_run(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_two_runs_started_together_do_not_share_a_folder(tmp_path, data_dir, configs):
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     argv += ["--max_train_steps", 3]
@@ -299,6 +300,7 @@ def test_sharded_checkpoints_run_no_code(tmp_path):
     assert not sign.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_run_resumes_from_an_earlier_checkpoint_with_the_same_losses(tmp_path, tokenizer_run):
     """Given only its folder."""
     folder = tmp_path / "run"

@@ -39,6 +39,7 @@ def test_the_peak_of_this_machine_is_measured_once():
     assert 2**26 < peak_memory(CPU) < 2**40
 
 
+@pytest.mark.slow
 def test_a_run_says_how_long_it_takes_and_traces_steps(tmp_path, data_dir, configs, capsys):
     argv = ["--config", configs["tokenizer"], "--data_dir", data_dir, "--output_dir", tmp_path / "run"]
     train("tokenizer", *argv, "--max_train_steps", 8, "--profile", 2, "--eval_steps", 0)

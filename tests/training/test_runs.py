@@ -158,6 +158,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path, data_dir, c
         torch.testing.assert_close(worlds[1][name], weight, atol=2e-3, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_frames_need_not_be_square(tmp_path, configs):
     """From the data to a saved world, its processor, its start frames and its card."""
     data = write_moving_square(tmp_path / "wide", width=32)

@@ -58,6 +58,7 @@ def test_a_run_learns_the_state_of_the_data_and_saves_it_with_the_world(state_ru
     assert world.start_rollout(starts).step(torch.zeros(len(starts), 2)).state.shape == (len(starts), 2)
 
 
+@pytest.mark.slow
 def test_the_state_follows_from_the_frames_and_actions_once_it_is_learned(tmp_path, run):
     """200 steps are enough to be clearly better than a state that does not change."""
     data = write_moving_square(tmp_path / "data", episodes=30, with_state=True)
@@ -69,6 +70,7 @@ def test_the_state_follows_from_the_frames_and_actions_once_it_is_learned(tmp_pa
     assert last["eval_state_error_3"] < 0.8 * last["eval_repeat_state_error_3"], last
 
 
+@pytest.mark.slow
 def test_the_state_can_be_left_out_and_data_without_one_give_none(tmp_path, run, data_dir):
     without = run(tmp_path / "without", "--learn_state", "false")
     assert DreamerWorldModel.from_pretrained(without).config.dynamics_config.state_dim == 0
@@ -79,6 +81,7 @@ def test_the_state_can_be_left_out_and_data_without_one_give_none(tmp_path, run,
         assert {name: ours.get(name) for name in same} == {name: theirs.get(name) for name in same}
 
 
+@pytest.mark.slow
 def test_a_world_with_a_state_is_fine_tuned_on_data_with_and_without_one(tmp_path, run, state_run, data_dir):
     for name, data in (("without", {"data": data_dir}), ("with", {})):
         folder = run(tmp_path / name, "--pretrained", state_run, "--max_train_steps", 2, **data)
@@ -109,6 +112,7 @@ def test_latents_of_episodes_keep_their_states(state_data, tokenizer_run, tmp_pa
             assert torch.equal(stored[index][name], data[index][name])
 
 
+@pytest.mark.slow
 def test_evaluation_measures_the_state_in_units_and_percent_of_the_range(state_run, state_data, tmp_path):
     world, data = DreamerWorldModel.from_pretrained(state_run).eval(), ShardDataset(state_data, None, split="all")
     values = measure_world(world, data, Protocol(num_context_frames=4, num_dream_frames=5, num_episodes=6)).values
