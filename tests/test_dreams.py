@@ -35,6 +35,13 @@ def action_of(dream, step):
     return np.array([100 + 50 * dream + 10 * step, 300 - 20 * step], dtype=np.float32)
 
 
+def members_of(dreams, together):
+    """A dream at each of `STARTS`: as the rows of one rollout, or of one each."""
+    if together:
+        return dreams.begin(STARTS, SEEDS)
+    return [dreams.begin([start], [seed])[0] for start, seed in zip(STARTS, SEEDS)]
+
+
 def alone(world, starts, start, seed):
     """The plain rollout that a dream has to equal."""
     return world.start_rollout(starts[start], generator=SeededNoise(seed))
@@ -84,10 +91,7 @@ def test_a_dream_begins_with_the_last_start_frame_and_action(dreams, world, star
 @pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_frames_do_not_depend_on_the_other_dreams(dreams, world, starts, together):
-    if together:
-        members = dreams.begin(STARTS, SEEDS)
-    else:
-        members = [dreams.begin([start], [seed])[0] for start, seed in zip(STARTS, SEEDS)]
+    members = members_of(dreams, together)
     rollouts = [alone(world, starts, *each) for each in zip(STARTS, SEEDS)]
     for turn in TURNS:
         chosen = [members[index] for index in turn]
@@ -184,10 +188,7 @@ def test_reserved_rollouts_hold_every_set_of_dreams_without_changing_a_frame(dre
     """Sets of one to three dreams, in rollouts of one, two and four rows that stay the same objects."""
     dreams.reserve([1, 2, 4], compile=False)
     reserved = list(dreams._reserved.values())
-    if together:
-        members = dreams.begin(STARTS, SEEDS)
-    else:
-        members = [dreams.begin([start], [seed])[0] for start, seed in zip(STARTS, SEEDS)]
+    members = members_of(dreams, together)
     rollouts = [alone(world, starts, *each) for each in zip(STARTS, SEEDS)]
     for turn in TURNS:
         chosen = [members[index] for index in turn]

@@ -72,12 +72,16 @@ def _value_type(hint) -> tuple[type, bool]:
     return hint, False
 
 
+ENGINES = ("auto", "torch", "onnx")
+"""What can compute dreams; see `engines`."""
+
+
 @dataclass
-class WorldOptions:
-    """Which world to load, where its dreams begin, and how it runs."""
+class WorldSource:
+    """Which world, and where its dreams begin."""
 
     model: str = option(
-        "pusht-tiny", help="World to load: the name of one that ships with the package, a folder, or a Hub repository."
+        "pusht-tiny", help="World: the name of one that ships with the package, a folder, or a Hub repository."
     )
     adapter: str | None = option(None, help="Folder or Hub repository of an adapter for the world.")
     start: str | None = option(
@@ -87,12 +91,18 @@ class WorldOptions:
     )
     image_key: str | None = option(None, help="Camera to use if --start is a LeRobot dataset with several.")
     action_key: str = option("action", help="Feature that holds the actions if --start is a LeRobot dataset.")
+
+
+@dataclass
+class WorldOptions(WorldSource):
+    """Which world to load, where its dreams begin, and how it runs."""
+
     num_inference_steps: int | None = option(
         None, help="Denoising steps per frame, a power of two. Defaults to what is saved with the world."
     )
     engine: str = option(
         "auto",
-        choices=("auto", "torch", "onnx"),
+        choices=ENGINES,
         help="What computes the dreams: PyTorch, or ONNX Runtime, which is faster on a CPU and needs no compiling. "
         "auto: ONNX Runtime on a CPU if it is installed, otherwise PyTorch.",
     )

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-ENGINES = ("auto", "torch", "onnx")
+from ..options import ENGINES
+
 TORCH_OPTIONS = ("adapter", "int8", "compile", "compare")
 """Options that only PyTorch has."""
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -98,4 +99,4 @@ def _torch_option(options) -> str | None:
     return f"--device {options.device}" if options.device not in (None, "cpu") else None
 
 
-__all__ = ["ENGINES", "EXPORTERS", "EngineChoice", "choose_engine", "has_gpu", "is_installed"]
+__all__ = ["EXPORTERS", "EngineChoice", "choose_engine", "has_gpu", "is_installed"]

@@ -16,7 +16,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 
 from .. import __version__
 from ..worlds import resolve_model
-from .manifest import FORMAT_VERSION, MANIFEST_NAME, file_sha256
+from .manifest import FORMAT_VERSION, MANIFEST_NAME, DamagedExportError, file_sha256
 from .onnx_world import OnnxWorld
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,7 @@ def load_or_export(
     folder = cached_export(model, adapter)
     try:
         return OnnxWorld.from_pretrained(folder, threads, provider)
-    except ValueError as error:
-        if "copy or download the folder again" not in str(error):
-            raise
+    except DamagedExportError:
         logger.warning(f"{folder} is damaged: exporting {model} again.")
         shutil.rmtree(folder)
         return OnnxWorld.from_pretrained(cached_export(model, adapter), threads, provider)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from ..options import option
 
+DTYPES = ("float32", "float16", "int8")
+"""How the weights of an export can be stored."""
+
 
 @dataclass(kw_only=True)
 class OnnxExportOptions:
@@ -13,7 +16,7 @@ class OnnxExportOptions:
     output_dir: str = option(help="Folder to write; it must be new or empty.")
     dtype: str = option(
         "float32",
-        choices=("float32", "float16", "int8"),
+        choices=DTYPES,
         help="How weights are stored: float16 halves the files; int8 computes matrix products with integers.",
     )
     adapter: str | None = option(None, help="Folder or Hub repository of an adapter to load onto the world.")
@@ -43,4 +46,4 @@ def export(options: OnnxExportOptions) -> str:
     )
 
 
-__all__ = ["OnnxExportOptions", "export"]
+__all__ = ["DTYPES", "OnnxExportOptions", "export"]

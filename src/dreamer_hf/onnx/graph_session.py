@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .manifest import GraphEntry, file_sha256
+from .manifest import DamagedExportError, GraphEntry, file_sha256
 
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
@@ -91,9 +91,9 @@ class Graph:
 
 def _check_digest(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise ValueError(f"{path} is missing: copy or download the folder again.")
+        raise DamagedExportError(f"{path} is missing: copy or download the folder again.")
     if file_sha256(path) != expected:
-        raise ValueError(f"{path} is not the file that was exported: copy or download the folder again.")
+        raise DamagedExportError(f"{path} is not the file that was exported: copy or download the folder again.")
 
 
 def _open_session(path: Path, provider: str, threads: int):

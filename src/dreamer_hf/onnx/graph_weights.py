@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-DTYPES = ("float32", "float16", "int8")
 MIN_HALF_SIZE = 256
 """Fewest elements of a weight that is stored as float16."""
 
@@ -25,7 +24,7 @@ def write_graph(model: onnx.ModelProto, path: Path, dtype: str, max_bytes: int =
     Args:
         model: the graph, which may be changed.
         path: file to write.
-        dtype: one of `DTYPES`.
+        dtype: one of `export_options.DTYPES`.
         max_bytes: size of weights from which they go into PATH.data. Default: 2 GB, what the format allows.
 
     Returns:
@@ -89,4 +88,4 @@ def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(target)
 
 
-__all__ = ["DTYPES", "store_half", "write_graph"]
+__all__ = ["store_half", "write_graph"]

@@ -130,6 +130,10 @@ class Manifest:
             _ = self.generation[key]
 
 
+class DamagedExportError(ValueError):
+    """A file of an export is missing, or is not the one that was written."""
+
+
 class LaterVersionError(ValueError):
     """The manifest is of a later version."""
 
@@ -203,4 +207,13 @@ def _limits(values: list[float | None], unlimited: float) -> np.ndarray:
     return np.array([unlimited if value is None else value for value in values], np.float32)
 
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "GraphEntry", "Manifest", "action_space", "actions_entry", "file_sha256"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "DamagedExportError",
+    "GraphEntry",
+    "Manifest",
+    "action_space",
+    "actions_entry",
+    "file_sha256",
+]

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from .manifest import Manifest
+from .manifest import DamagedExportError, Manifest
 
 START_LATENTS_NAME = "start_latents.safetensors"
 START_FRAMES_NAME = "start_frames.safetensors"
@@ -92,12 +92,14 @@ def load_onnx_starts(folder: Path, manifest: Manifest) -> OnnxStarts | None:
         )
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise DamagedExportError(
             f"the start frames in {folder} are damaged ({reason}): copy or download the folder again."
         ) from error
     sizes = (*starts.pixel_values_videos.shape[-2:], starts.actions.shape[-1], *starts.latents.shape[2:])
     if sizes != (*manifest.frame_size, manifest.actions["dim"], *manifest.latents.values()):
-        raise ValueError(f"the start frames in {folder} are of another world: copy or download the folder again.")
+        raise DamagedExportError(
+            f"the start frames in {folder} are of another world: copy or download the folder again."
+        )
     return starts
 
 

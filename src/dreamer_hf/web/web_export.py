@@ -1,12 +1,13 @@
 """`dreamer export web`: a world as a static page, and on request as a Space."""
 
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 from ..data.files import new_output_folder
 from ..loading import load_world_and_starts
 from ..onnx.export_world import check_export, export_onnx
-from ..options import WorldOptions
+from ..options import WorldOptions, WorldSource
 from ..play.controls import KEY_PAIRS
 from .space import check_space_name, open_space, push_to_space, write_card
 from .static_site import write_site
@@ -25,8 +26,9 @@ def export_web(options: WebOptions) -> str:
     if options.push_to_space is not None:
         check_space_name(options.push_to_space)
     output_dir = Path(options.output_dir)
+    source = {each.name: getattr(options, each.name) for each in fields(WorldSource)}
     with new_output_folder(output_dir) as folder:
-        world, starts = load_world_and_starts(_world_options(options))
+        world, starts = load_world_and_starts(WorldOptions(**source, device="cpu"))
         name = options.title or Path(options.model).name
         if options.push_to_space is not None:
             open_space(options.push_to_space, options.private)
@@ -43,8 +45,3 @@ def export_web(options: WebOptions) -> str:
         f"wrote {output_dir} ({size / 1e6:.0f} MB): try it with `python -m http.server --directory {output_dir}`, and "
         "copy it to any server of static files."
     )
-
-
-def _world_options(options: WebOptions) -> WorldOptions:
-    names = ("model", "adapter", "start", "image_key", "action_key")
-    return WorldOptions(**{name: getattr(options, name) for name in names}, device="cpu")
