@@ -26,6 +26,7 @@ FLOORS = (
         "options",
         "pacing",
         "threads",
+        "real_time",
         "rollout_noise",
         "rollout_schedule",
         "rotary",

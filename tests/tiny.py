@@ -25,6 +25,7 @@ from dreamer_hf import (
 )
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
+from dreamer_hf.real_time import leave_real_time
 from dreamer_hf.start_frames import StartFrames, save_start_frames
 
 # Datasets
@@ -88,6 +89,7 @@ def write_tiny_lerobot(root: Path, use_videos: bool = True, cameras=("observatio
             images = {key: frame if i == 0 else frame[:, ::-1].copy() for i, key in enumerate(cameras)}
             dataset.add_frame({**images, "observation.state": position, "action": action, "task": "Move the dot."})
         dataset.save_episode()
+        leave_real_time()
     dataset.finalize()
 
 

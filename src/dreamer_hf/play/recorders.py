@@ -7,6 +7,7 @@ import numpy as np
 
 from ..action_space import ActionSpace
 from ..media import VideoWriter
+from ..real_time import leave_real_time
 from ..state_space import StateSpace
 from .session import SideBySide
 
@@ -95,12 +96,14 @@ class DatasetRecorder:
         if not self._in_episode:
             self._dataset.add_frame(self._first_row)
         self._dataset.add_frame(row)
+        leave_real_time()
         self._in_episode, self._first_row = True, None
 
     def cut(self) -> None:
         """End the episode."""
         if self._in_episode:
             self._dataset.save_episode()
+            leave_real_time()
         self._in_episode, self._first_row = False, None
 
     def close(self) -> None:
