@@ -31,6 +31,7 @@ FLOORS = (
         "rollout_schedule",
         "rotary",
         "seeded_noise",
+        "start_sizes",
         "video_processing_dreamer",
         "weight_files",
         "worlds",

@@ -223,6 +223,26 @@ STATE = {
 """Fields of a dynamics config with a state, whose last component never moved in the data."""
 
 
+ARM = {
+    "camera_names": ["front", "wrist"],
+    "num_latent_tokens": 8,
+    "state_dim": 2,
+    "state_names": ["lift", "grip"],
+    "state_units": ["mm", ""],
+    "state_stats": {"mean": [1.0, 5.0], "std": [0.5, 2.0], "min": [0.0, 0.0], "max": [2.0, 10.0]},
+}
+"""Fields for `make_world`: two cameras, and a state of two components."""
+
+
+def make_arm_starts(knows_state: bool = True) -> StartFrames:
+    """Start frames for `make_world(**ARM)`; the second start has no state unless it `knows_state`."""
+    one = make_starts()
+    frames = torch.stack([one.pixel_values_videos, one.pixel_values_videos.flip(-1)], dim=2)
+    states = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True] * 3, [knows_state] * 3])
+    return StartFrames(frames, one.actions, one.action_mask, states, mask)
+
+
 def tiny_states(*shape, seed=0):
     """States in the units and about the range of `STATE`."""
     mean, std = (torch.tensor(STATE["state_stats"][name]) for name in ("mean", "std"))
