@@ -186,7 +186,10 @@ def encoder_graph(tokenizer) -> tuple[GraphBuilder, TransformerGraph]:
     patches = graph.reshape(pixels, (0, 0, config.num_channels, rows, patch, columns, patch))
     patches = graph.reshape(graph.transpose(patches, 0, 1, 3, 5, 2, 4, 6), (0, 0, rows * columns, -1))
     weight = _weight(encoder.patch_embed).reshape(config.hidden_size, -1).T
-    embedded = graph.matmul(patches, weight, "patch_embed", _array(encoder.patch_embed.bias))
+    bias = _array(encoder.patch_embed.bias)
+    if config.patch_positions:
+        bias = bias + _array(encoder.row_positions[:, None] + encoder.column_positions).reshape(rows * columns, -1)
+    embedded = graph.matmul(patches, weight, "patch_embed", bias)
     tokens = graph.expand_rows(_array(encoder.latent_tokens), frames, "latent_tokens")
     transformer = _tokenizer_transformer(graph, encoder.transformer, config, lambda visible: visible)
     hidden = transformer.add(graph.op("Concat", embedded, tokens, axis=2))
