@@ -211,7 +211,7 @@ def joint_world(num_cameras, size, num_joints):
 
 
 @pytest.mark.parametrize("device", [None, PHONE, PHONE_ON_ITS_SIDE], ids=["desktop", "phone", "phone on its side"])
-def test_views_of_several_cameras_are_large_and_undistorted_beside_gauges(serve, device, tmp_path):
+def test_views_of_several_cameras_are_large_and_undistorted_next_to_gauges(serve, device, tmp_path):
     driver = open_browser(device)
     try:
         for num_cameras, size, num_joints in ((2, (48, 64), 6), (4, (64, 64), 14)):

@@ -1,4 +1,4 @@
-// The canvas of the dream: the picture of one camera, or those of several next to each other, with their names.
+// The canvas of the dream: the image of one camera, or those of several next to each other, with their names.
 //
 // Frames come with the cameras in one row. Where several rows make the views much larger, they are drawn in rows.
 
