@@ -55,8 +55,8 @@ class DatasetRecorder:
         fps: frame rate, a whole number.
         action_offset: of the world (`DreamerDynamicsConfig.action_offset`).
         state_space: the world's state, stored as `observation.state`; None (the default) for no state.
-        camera_names: of a world with several cameras, which are side by side in its frames; each gets a column of its
-            own, `observation.images.NAME`. None (the default) for one camera, `observation.image`.
+        camera_names: of a world with several cameras, which are side by side in its frames; each gets a separate
+            column, `observation.images.NAME`. None (the default) for one camera, `observation.image`.
 
     Raises:
         FileExistsError: the folder, or an unfinished recording next to it, exists already.
