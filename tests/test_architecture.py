@@ -64,7 +64,8 @@ FLOORS = (
     {"evaluation"},
     {"play"},
     {"envs", "serve", "training", "web", "demo"},
-    {"cli", "train", "__main__"},
+    {"lerobot"},
+    {"cli", "train", "hub_env", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).
 
