@@ -1,5 +1,5 @@
-"""Export of code next to the weights of a model: transformers loads it without `dreamer_hf`, and LeRobot uses a world as an
-environment."""
+"""Export of code next to the weights of a model: transformers then loads it without `dreamer_hf`, and LeRobot makes an
+environment of a world."""
 
 import json
 import shutil

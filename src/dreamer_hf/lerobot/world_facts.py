@@ -15,6 +15,8 @@ from ..worlds import resolve_model
 
 PUSHT_ACTIONS = ("target_x", "target_y")
 """Names of the actions in recordings of PushT."""
+SMALLEST_PUSHT = 32
+"""Side in pixels of the smallest frames in which agent and block are found."""
 DEFAULT_FPS = 10.0
 """Frame rate of worlds that do not know it, as in `DreamerDynamicsConfig`."""
 
@@ -42,7 +44,9 @@ class WorldFacts:
     @property
     def is_pusht(self) -> bool:
         """Whether it looks like a world of PushT, by the names of its actions and its square images."""
-        return self.actions.names == PUSHT_ACTIONS and self.frame_size[0] == self.frame_size[1] and not self.cameras
+        height, width = self.frame_size
+        is_square = height == width >= SMALLEST_PUSHT and not self.cameras
+        return is_square and self.actions.names == PUSHT_ACTIONS
 
     @property
     def frame_rate(self) -> int:
