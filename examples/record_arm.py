@@ -4,9 +4,6 @@ The arm follows its joint targets with a lag. Frames have 96 x 72 pixels at 10 f
 targets and states are joint angles, both in radians.
 
     python examples/record_arm.py --repo_id me/arm --root data/arm-lerobot
-
-With `--two_cameras`, a second one looks at the end of the arm from close by: `observation.images.front` and
-`observation.images.wrist` take the place of `observation.image`.
 """
 
 import argparse
@@ -29,28 +26,12 @@ LAG = 0.35
 BACKGROUND, LINK, JOINT = (214, 218, 222), (58, 92, 160), (232, 120, 44)
 
 
-def arm_points(angles: np.ndarray) -> list[np.ndarray]:
-    """Return where base, elbow and end of the arm are, in pixels, at two joint angles in radians."""
-    points = [BASE]
-    for length, angle in zip(LENGTHS, np.cumsum(angles)):
-        points.append(points[-1] + length * np.array([np.cos(angle), np.sin(angle)]))
-    return points
-
-
-def draw_close_up(angles: np.ndarray) -> np.ndarray:
-    """Draw what a camera sees that follows the end of the arm, twice as near: uint8 (72, 96, 3) RGB."""
-    x, y = arm_points(angles)[-1].round().astype(int)
-    sides = ((HEIGHT, HEIGHT), (WIDTH, WIDTH), (0, 0))
-    wide = np.pad(draw_arm(angles), sides, mode="edge")
-    half_height, half_width = HEIGHT // 4, WIDTH // 4
-    cut = wide[HEIGHT + y - half_height : HEIGHT + y + half_height, WIDTH + x - half_width : WIDTH + x + half_width]
-    return cv2.resize(cut, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
-
-
 def draw_arm(angles: np.ndarray) -> np.ndarray:
     """Draw the arm at two joint angles in radians: uint8 (72, 96, 3) RGB."""
     image = np.full((HEIGHT * SCALE, WIDTH * SCALE, 3), BACKGROUND, np.uint8)
-    points = arm_points(angles)
+    points = [BASE]
+    for length, angle in zip(LENGTHS, np.cumsum(angles)):
+        points.append(points[-1] + length * np.array([np.cos(angle), np.sin(angle)]))
     pixels = [tuple(int(value) for value in np.round(point * SCALE)) for point in points]
     for start, end in pairwise(pixels):
         cv2.line(image, start, end, LINK, 6 * SCALE, cv2.LINE_AA)
@@ -80,13 +61,7 @@ def arm_episode(rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, 
     return np.array(states, np.float32), np.array(actions, np.float32)
 
 
-CAMERAS = {"observation.image": draw_arm}
-TWO_CAMERAS = {"observation.images.front": draw_arm, "observation.images.wrist": draw_close_up}
-
-
-def record_arm(
-    repo_id: str, root: str, episodes: int, frames_per_episode: int, seed: int, two_cameras: bool = False
-) -> Path:
+def record_arm(repo_id: str, root: str, episodes: int, frames_per_episode: int, seed: int) -> Path:
     """Record the dataset and return its folder.
 
     Raises:
@@ -97,9 +72,8 @@ def record_arm(
     if Path(root).exists():
         raise FileExistsError(f"{root} already exists: choose another --root.")
     joints = ["shoulder", "elbow"]
-    cameras = TWO_CAMERAS if two_cameras else CAMERAS
-    image = {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
-    features = dict.fromkeys(cameras, image) | {
+    features = {
+        "observation.image": {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]},
         "observation.state": {"dtype": "float32", "shape": (2,), "names": joints},
         "action": {"dtype": "float32", "shape": (2,), "names": joints},
     }
@@ -107,9 +81,8 @@ def record_arm(
     rng = np.random.default_rng(seed)
     for _ in range(episodes):
         for state, action in zip(*arm_episode(rng, frames_per_episode)):
-            images = {key: draw(state) for key, draw in cameras.items()}
-            vectors = {"observation.state": state, "action": action}
-            dataset.add_frame({**images, **vectors, "task": "Move the arm."})
+            frame = {"observation.image": draw_arm(state), "observation.state": state, "action": action}
+            dataset.add_frame(frame | {"task": "Move the arm."})
         dataset.save_episode()
     dataset.finalize()
     return Path(root)
@@ -122,7 +95,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=60, help="Number of episodes (default: %(default)s).")
     parser.add_argument("--frames_per_episode", type=int, default=80, help="Frames of each (default: %(default)s).")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the movements (default: %(default)s).")
-    parser.add_argument("--two_cameras", action="store_true", help="Record a second camera, on the arm.")
     return parser.parse_args()
 
 
