@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..action_space import ActionSpace
 from ..engines.opening import is_export
-from ..onnx.manifest import MANIFEST_NAME, Manifest, action_space
+from ..onnx.manifest import MANIFEST_NAME, Manifest, action_space, state_space
 from ..state_space import StateSpace
 from ..worlds import resolve_model
 
@@ -84,9 +82,9 @@ def read_world_facts(model: str) -> WorldFacts:
 
 def _of_export(model: str) -> WorldFacts:
     manifest = Manifest.read(Path(model) / MANIFEST_NAME)
-    no_state = StateSpace((), *(np.zeros(0, np.float32) for _ in range(3)))
-    size = tuple(manifest.frame_size)
-    return WorldFacts(model, action_space(manifest.actions), no_state, (), size, manifest.fps or DEFAULT_FPS)
+    actions, state = action_space(manifest.actions), state_space(manifest.state)
+    size, cameras = tuple(manifest.frame_size), tuple(manifest.cameras or ())
+    return WorldFacts(model, actions, state, cameras, size, manifest.fps or DEFAULT_FPS)
 
 
 __all__ = ["WorldFacts", "read_world_facts"]
