@@ -25,6 +25,7 @@ FLOORS = (
         "generation_config_dreamer",
         "options",
         "pacing",
+        "reward_signal",
         "threads",
         "real_time",
         "rollout_noise",
@@ -61,10 +62,12 @@ FLOORS = (
     {"engines"},
     {"dreams", "planning"},
     {"pusht"},
+    {"reward_functions"},
     {"evaluation"},
     {"play"},
     {"envs", "serve", "training", "web", "demo"},
-    {"cli", "train", "__main__"},
+    {"lerobot"},
+    {"cli", "train", "hub_env", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).
 
