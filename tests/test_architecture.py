@@ -17,9 +17,11 @@ MAX_LINES = 500
 
 FLOORS = (
     {
+        "action_space",
         "camera_views",
         "configuration_base",
         "configuration_dreamer",
+        "configuration_dreamer_agent",
         "scheduling_shortcut",
         "frame_inputs",
         "generation_config_dreamer",
@@ -37,12 +39,21 @@ FLOORS = (
         "weight_files",
         "worlds",
     },
-    {"cache_dreamer", "compile_rollout", "rollout_frames", "weight_files"},
-    {"modeling_layers", "latent_rollout"},
+    {
+        "cache_dreamer",
+        "compile_rollout",
+        "rollout_frames",
+        "weight_files",
+        "agent_distributions",
+        "agent_losses",
+        "agent_rows",
+    },
+    {"modeling_layers", "agent_heads", "latent_rollout"},
     {"rollout"},
-    {"generation_dreamer"},
+    {"generation_dreamer", "agent_episode", "agent_reward", "imagination", "generation_dreamer_agent"},
     {"modeling_dreamer_tokenizer", "modeling_dreamer_dynamics"},
     {"modeling_dreamer_world"},
+    {"modeling_dreamer_agent"},
     {"registration", ""},
     {"data"},
     {
@@ -52,7 +63,6 @@ FLOORS = (
         "remote_code",
         "adapters",
         "start_frames",
-        "action_space",
         "state_space",
         "media",
         "image_metrics",
@@ -67,6 +77,7 @@ FLOORS = (
     {"play"},
     {"envs", "serve", "training", "web", "demo"},
     {"lerobot"},
+    {"policy_export"},
     {"cli", "train", "hub_env", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).

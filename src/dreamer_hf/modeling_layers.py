@@ -310,9 +310,10 @@ class DreamerTransformer(nn.Module):
         past_key_values: DreamerCache | None = None,
         num_commit_frames: int | None = None,
         num_copied_frames: int | None = None,
+        output_tokens: slice | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """Map (B,T,N,D) to (B,T,M,D) for the M output tokens.
+        """Map (B,T,N,D) to (B,T,M,D) for the M output tokens, those of the constructor by default.
 
         With a cache, the T frames follow those that it holds; it keeps the first `num_commit_frames` of them (all by
         default) and forgets the rest. Without one, the first `num_copied_frames` frames can be a context of which the
@@ -327,10 +328,11 @@ class DreamerTransformer(nn.Module):
         time = {"position_embeddings": tuple(table[:, None, None] for table in time_tables)}
         time |= {"attention_mask": plan.mask, "past_key_values": past_key_values, "time_plan": plan}
         last_space_layer = len(self.layers) - 2
+        output_tokens = self.output_tokens if output_tokens is None else output_tokens
         for index, layer in enumerate(self.layers):
             inputs = time if layer.self_attn.is_temporal else space
-            output_tokens = self.output_tokens if index == last_space_layer else None
-            hidden_states = layer(hidden_states, **inputs, output_tokens=output_tokens, **kwargs)
+            read = output_tokens if index == last_space_layer else None
+            hidden_states = layer(hidden_states, **inputs, output_tokens=read, **kwargs)
         if past_key_values is not None:
             past_key_values.advance(commit)
         return hidden_states
