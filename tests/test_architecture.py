@@ -58,12 +58,13 @@ FLOORS = (
     {"loading"},
     {"onnx"},
     {"engines"},
+    {"trust"},
     {"dreams", "planning"},
     {"pusht"},
     {"reward_functions"},
     {"evaluation"},
     {"play"},
-    {"envs", "serve", "training", "web", "demo"},
+    {"envs", "serve", "training", "web", "demo", "ranking"},
     {"cli", "train", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).

@@ -10,7 +10,7 @@ from ..onnx import OnnxRollout, OnnxStarts, OnnxWorld
 from ..seeded_noise import SeededNoise
 from ..state_space import StateSpace
 from ..threads import ThreadChoice, choose_threads_for
-from .world_engine import as_numpy
+from .world_engine import as_numpy, other_noise
 
 DEFAULT_FPS = 10.0
 """Frame rate of worlds that do not know it, as in `DreamerDynamicsConfig`."""
@@ -77,6 +77,16 @@ class OnnxEngine:
     def stack(self, latents: Sequence[np.ndarray]) -> np.ndarray:
         """See `WorldEngine`."""
         return np.stack(latents)
+
+    def twin(self, rollout: OnnxRollout) -> OnnxRollout:
+        """See `WorldEngine`."""
+        twin = rollout.clone()
+        twin.generator = other_noise(twin.generator, twin.batch_size)
+        return twin
+
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """See `WorldEngine`."""
+        return self.world.encode(frames[:, None])[:, 0]
 
     def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
         """See `WorldEngine`."""

@@ -34,10 +34,12 @@ class OnnxRolloutOutput:
     Attributes:
         pixel_values: float32 (B,3,H,W), the frame in [0, 1].
         latents: float32 (B,N_z,d_z), its clean latents.
+        trust: float32 (B,) in [0, 1], how far to believe it; only from a `TrustedRollout`.
     """
 
     pixel_values: np.ndarray
     latents: np.ndarray
+    trust: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from ..pacing import PacingClock
 from .devices import Command, InputDevice, pygame
+from .gauges import gauge_values
 from .session import PlaySession
 from .window import PlayWindow, View
 
@@ -110,7 +111,7 @@ class Game:
             frames = (session.side_by_side.frame, dream.frame)
             status += f"    {session.side_by_side.status()}"
         labels = self.device.labels if self.device else ()
-        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), dream.state)
+        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), gauge_values(dream))
 
 
 __all__ = ["ENDED", "PAUSED", "PLUGGED", "UNPLUGGED", "Game"]

@@ -10,7 +10,7 @@ from ..media import VideoWriter
 from ..state_space import StateSpace
 from .session import SideBySide
 
-IMAGE_KEY, STATE_KEY = "observation.image", "observation.state"
+IMAGE_KEY, STATE_KEY, TRUST_KEY = "observation.image", "observation.state", "trust"
 TASK = "Play in a dreamed world."
 
 
@@ -30,7 +30,7 @@ class VideoRecorder(VideoWriter):
         super().__init__(path, fps)
         self._side_by_side = side_by_side
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray, states=(None, None)) -> None:
+    def add(self, before, action, after: np.ndarray, states=(None, None), trusts=(None, None)) -> None:
         """Append one step: the frame that the action led to. `after` is uint8 (H, W, 3) RGB."""
         self.write(after if self._side_by_side is None else np.concatenate([self._side_by_side.frame, after], axis=1))
 
@@ -51,6 +51,7 @@ class DatasetRecorder:
         fps: frame rate, a whole number.
         action_offset: of the world (`DreamerDynamicsConfig.action_offset`).
         state_space: the world's state, stored as `observation.state`; None (the default) for no state.
+        has_trust: whether frames come with their trust, stored as `trust`. Default: no.
 
     Raises:
         FileExistsError: the folder, or an unfinished recording next to it, exists already.
@@ -64,6 +65,7 @@ class DatasetRecorder:
         fps: float,
         action_offset: int,
         state_space: StateSpace | None = None,
+        has_trust: bool = False,
     ):
         self.path = Path(path)
         self.partial_path = self.path.with_name(self.path.name + ".partial")
@@ -76,17 +78,27 @@ class DatasetRecorder:
             )
         self._create = _import_create()
         self.space, self.fps, self.action_offset, self.state_space = space, round(fps), action_offset, state_space
+        self.has_trust = has_trust
         self._dataset = None
         self._first_row: dict | None = None  # of an episode that may stay without a second row
         self._in_episode = False
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray, states=(None, None)) -> None:
+    def add(
+        self,
+        before: np.ndarray,
+        action: np.ndarray,
+        after: np.ndarray,
+        states=(None, None),
+        trusts=(None, None),
+    ) -> None:
         """Append one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,), and so are the states before and
-        after the step, of a world that has a state."""
+        after the step, of a world that has a state; trusts are numbers from 0 to 1."""
         shown = 0 if self.action_offset == 1 else 1
         row = {IMAGE_KEY: (before, after)[shown], "action": action, "task": TASK}
         if self.state_space is not None and len(self.state_space):
             row[STATE_KEY] = states[shown]
+        if self.has_trust:
+            row[TRUST_KEY] = np.array([trusts[shown]], np.float32)
         if not self._in_episode and self._first_row is None:
             self._first_row = row
             return
@@ -124,6 +136,8 @@ class DatasetRecorder:
             features[STATE_KEY] = {"dtype": "float32", "shape": (len(state),), "names": list(state.names)}
             if state.units is not None:
                 features[STATE_KEY]["units"] = list(state.units)
+        if self.has_trust:
+            features[TRUST_KEY] = {"dtype": "float32", "shape": (1,), "names": [TRUST_KEY]}
         return self._create(
             f"dreamer_hf/{self.path.name}",
             fps=self.fps,
