@@ -76,7 +76,7 @@ class DreamOptions:
         compile: compile the rollout at the first reset, which takes minutes (`DreamerRollout.compile`).
         flat_actions: use one `Box` for all action components, including categorical ones.
         latents_in_info: put the clean latents of the frame, float32 (N_z, d_z), into `info["latents"]`.
-        trust: put the trust of the frame, a number in [0, 1], into `info["trust"]`, at the cost of a second dream and an
+        trust: put the trust of the frame, in [0, 1], into `info["trust"]`, at the cost of a second dream and an
             encoder pass: True for the one that is saved with the model, or a `TrustModel`, or where one is.
         reward_fn: `DreamTransition` of N rows -> (N,) numbers. Rewards are 0 without it.
         terminated_fn: `DreamTransition` of N rows -> (N,) bools. Dreams do not end without it.

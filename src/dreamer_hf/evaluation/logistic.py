@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE = 1e-3
+RIDGE = 1e-2
 """Weight of the squared weights, so that separable data have a finite solution."""
 MAX_STEPS = 50
 
@@ -42,7 +42,7 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray) -> Logistic:
     """
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     inputs = np.column_stack([np.ones(len(features)), (features - mean) / scale])
-    ridge = RIDGE * len(features) * np.diag([0.0, *np.ones(features.shape[1])])
+    ridge = RIDGE * np.diag([0.0, *np.ones(features.shape[1])])
     solution = np.zeros(inputs.shape[1])
     for _ in range(MAX_STEPS):
         probability = 1 / (1 + np.exp(-np.clip(inputs @ solution, -30, 30)))
