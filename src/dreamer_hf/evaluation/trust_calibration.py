@@ -16,9 +16,14 @@ from ..camera_views import decode_cameras, encode_cameras
 from ..data import ShardDataset
 from ..data.files import write_json
 from ..engines import engine_for
+from ..engines.engine_choice import choose_engine
+from ..engines.opening import open_world, ready_export
+from ..engines.world_engine import as_numpy
 from ..frame_inputs import to_unit_range
 from ..loading import load_world
 from ..modeling_dreamer_world import DreamerWorldModel
+from ..onnx import OnnxWorld
+from ..options import WorldOptions
 from ..pusht.state_errors import is_pusht, state_errors
 from ..seeded_noise import SeededNoise
 from ..start_frames import StartFrames
@@ -68,14 +73,15 @@ def calibrate_trust(options: TrustOptions) -> str:
         raise ValueError(f"--save needs a world in a folder, which {options.model} is not: give --output FILE.json.")
     world = load_world(options.model, options.device)
     data = _open(world, options.data_dir, options.split)
+    dreamer = _dreamer(options, world)
     measure = options.measure if options.measure != "auto" else _measure_for(world, data)
     tolerance = options.tolerance if options.tolerance is not None else DEFAULT_TOLERANCES[measure]
-    dreams = watch_dreams(world, data, replace(options, measure=measure))
+    dreams = watch_dreams(world, data, replace(options, measure=measure), dreamer)
     trust = fit_trust(dreams, measure, tolerance, world.rollout_schedule(options.num_inference_steps))
     lines = [_summary(trust, dreams, data)]
     if options.test_dir is not None:
-        test = watch_dreams(world, _open(world, options.test_dir, "all"), replace(options, measure=measure))
-        lines.append(_tested(trust, test))
+        test_data = _open(world, options.test_dir, "all")
+        lines.append(_tested(trust, watch_dreams(world, test_data, replace(options, measure=measure), dreamer)))
     for path in [folder / TRUST_NAME] * options.save + [Path(options.output)] * (options.output is not None):
         write_json(path, trust_content(trust))
         lines.append(f"Written to {path}.")
@@ -83,13 +89,16 @@ def calibrate_trust(options: TrustOptions) -> str:
 
 
 @torch.no_grad()
-def watch_dreams(world: DreamerWorldModel, data: ShardDataset, options: TrustOptions) -> WatchedDreams:
+def watch_dreams(
+    world: DreamerWorldModel, data: ShardDataset, options: TrustOptions, dreamer: DreamerWorldModel | OnnxWorld
+) -> WatchedDreams:
     """Dream held-out episodes under their own actions and collect the signals and the distance from reality.
 
     Args:
         world: the model, in eval mode.
         data: episodes of frames that fit the world.
         options: how many episodes, how long, and the measure ("position" or "image").
+        dreamer: what dreams: the model itself, or its export.
 
     Raises:
         ValueError: no episode is long enough.
@@ -107,7 +116,7 @@ def watch_dreams(world: DreamerWorldModel, data: ShardDataset, options: TrustOpt
             batch = windows[first : first + options.batch_size]
             clips = {name: torch.stack([each[name] for each in batch]) for name in batch[0]}
             seeds = [options.seed + first + row for row in range(len(batch))]
-            signals, frames, seconds = _dream(world, clips, context, seeds, options.num_inference_steps, progress)
+            signals, frames, seconds = _dream(dreamer, clips, context, seeds, options.num_inference_steps, progress)
             real = to_unit_range(clips["pixel_values_videos"])
             parts.append(
                 (signals, _distances(world, frames, real[:, context:], real[:, context - 1], options.measure))
@@ -174,24 +183,28 @@ def _measure_for(world: DreamerWorldModel, data: ShardDataset) -> str:
     return "position" if is_pusht(shown) else "image"
 
 
-def _dream(world, clips: dict, context: int, seeds: list[int], num_inference_steps: int | None, progress) -> tuple:
+def _dreamer(options: TrustOptions, world: DreamerWorldModel) -> DreamerWorldModel | OnnxWorld:
+    """Return what dreams: the loaded model, or its export if that is the engine of the options."""
+    world_options = WorldOptions(model=options.model, device=options.device, engine=options.engine)
+    choice = choose_engine(world_options, False, lambda: ready_export(options.model) is not None)
+    return world if choice.name == "torch" else open_world(options.model, world_options).world
+
+
+def _dream(dreamer, clips: dict, context: int, seeds: list[int], num_inference_steps: int | None, progress) -> tuple:
     """Dream the clips; return the signals (B, F), the frames (B, F, ...), and the seconds of a plain and a watched
     step."""
-    names = {"pixel_values_videos", "actions", "action_mask", "states", "state_mask"} & set(clips)
-    starts = {name: clips[name][:, :context] for name in names}
-    if not world.config.dynamics_config.state_dim:
-        starts = {name: part for name, part in starts.items() if "state" not in name}
-    rollout = world.start_rollout(
-        StartFrames(**starts),
-        num_inference_steps=num_inference_steps,
-        generator=[SeededNoise(seed) for seed in seeds],
-    )
-    plain, watched = rollout.clone(), TrustedRollout(engine_for(world), rollout, None)
+    engine = engine_for(dreamer)
+    names = {"pixel_values_videos", "actions", "action_mask"}
+    if len(engine.state_space):
+        names |= {"states", "state_mask"} & set(clips)
+    starts = engine.own_starts(StartFrames(**{name: clips[name][:, :context].contiguous() for name in names}))
+    rollout, _ = engine.start_rollout(starts, num_inference_steps, [SeededNoise(seed) for seed in seeds])
+    plain, watched = rollout.clone(), TrustedRollout(engine, rollout, None)
     signals, frames, seconds = [], [], np.zeros(2)
     for index in range(context, clips["actions"].shape[1]):
-        arguments = clips["actions"][:, index], clips["action_mask"][:, index]
+        arguments = clips["actions"][:, index].numpy(), clips["action_mask"][:, index].numpy()
         started = time.perf_counter()
-        frames.append(watched.step(*arguments).pixel_values.cpu())
+        frames.append(as_numpy(watched.step(*arguments).pixel_values))
         if len(frames) <= TIMED_STEPS:
             middle = time.perf_counter()
             plain.step(*arguments)
@@ -199,7 +212,7 @@ def _dream(world, clips: dict, context: int, seeds: list[int], num_inference_ste
         signals.append(watched.signals)
         progress.update()
     joined = {name: np.stack([each[name] for each in signals], axis=1) for name in SIGNALS}
-    return joined, torch.stack(frames, dim=1), seconds
+    return joined, torch.from_numpy(np.stack(frames, axis=1)), seconds
 
 
 def _distances(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..options import option
+from ..options import ENGINES, option
 from .evaluation_options import Horizon
 
 MEASURES = ("auto", "position", "image")
@@ -30,6 +30,7 @@ class TrustOptions(Horizon):
     num_episodes: int = option(64, help="Maximum number of episodes, of each folder.")
     batch_size: int = option(64, help="Episodes to dream at a time.")
     seed: int = option(0, help="Seed of the dreams' noise.")
+    engine: str = option("auto", choices=ENGINES, help="What computes the dreams, as in dreamer play.")
     device: str | None = option(None, help="Device to run on: cpu, cuda, ... Defaults to the GPU if there is one.")
     num_inference_steps: int | None = option(
         None, help="Denoising steps per frame, a power of two. Defaults to what is saved with the world."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..real_time import leave_real_time
 from .goal_player import make_player
 from .task import FPS, draw_reset_options, make_pusht_env
 
@@ -127,9 +128,11 @@ def _record_episode(dataset, env, num_frames: int, player_name: str, rng: np.ran
                 "task": "Play with the block.",
             }
         )
+        leave_real_time()
         observation, *_ = env.step(action)
         progress.update()
     dataset.save_episode()
+    leave_real_time()
 
 
 __all__ = ["record_pusht"]

@@ -242,8 +242,8 @@ def _open(model, engine, device, threads, num_inference_steps, start, is_pusht_w
     if dreams.engine.action_offset != 1:
         raise ValueError("this world pairs an action with the frame before it: choose one with action_offset 1.")
     shows_pusht = is_pusht_world or _shows_pusht(starts)
-    cameras = () if dreams.engine.name == "onnx" else tuple(world.config.dynamics_config.camera_names or ())
-    return OpenedForRanking(dreams, WorldView(cameras, len(dreams.state_space), dreams.space.size, shows_pusht), note)
+    view = WorldView(tuple(dreams.engine.camera_names or ()), len(dreams.state_space), dreams.space.size, shows_pusht)
+    return OpenedForRanking(dreams, view, note)
 
 
 def _shows_pusht(starts) -> bool:
