@@ -11,9 +11,9 @@ class RewardSignal:
     """What the T frames of one episode were worth.
 
     Attributes:
-        rewards: float32 (T,). `rewards[t]` is what arriving at frame t was worth; NaN where it cannot be told, for
-            example because nothing is found in the picture.
-        successes: bool (T,), whether the task is solved at each frame. False where it cannot be told.
+        rewards: float32 (T,). `rewards[t]` is what arriving at frame t was worth; NaN where that cannot be determined,
+            for example because nothing is found in the frame.
+        successes: bool (T,), whether the task is solved at each frame. False where it cannot be determined.
     """
 
     rewards: np.ndarray

@@ -85,7 +85,7 @@ def test_push_measures_the_center_of_the_t_not_its_origin():
 
 
 @pytest.mark.parametrize("name", ["pusht:coverage", "pusht:reach:10,10", "pusht:push:up"])
-def test_nothing_in_the_picture_is_nan_and_no_success(name):
+def test_nothing_in_the_frame_is_nan_and_no_success(name):
     signal = reward_function(name)(EMPTY)
     assert np.isnan(signal.rewards).all() and not signal.successes.any()
 

@@ -217,6 +217,18 @@ COMMANDS = {
         "evaluation.evaluate:evaluate",
         "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
     ),
+    "trust": Entry(
+        "Fit, on held-out episodes, how far the frames of a world's dreams can be believed.",
+        "evaluation.trust_options:TrustOptions",
+        "evaluation.trust_calibration:calibrate_trust",
+        "dreamer trust --model outputs/world --data_dir data/pusht --save",
+    ),
+    "rank": Entry(
+        "Rank policies in a world's dreams, and next to a real environment.",
+        "ranking.ranking_options:RankOptions",
+        "ranking.rank:rank",
+        "dreamer rank --world outputs/world --policies me/act player:push --output_dir outputs/ranking",
+    ),
 }
 
 

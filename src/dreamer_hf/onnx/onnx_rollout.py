@@ -35,11 +35,13 @@ class OnnxRolloutOutput:
         pixel_values: float32 (B,3,H,W), the frame in [0, 1]; (B,V,3,H,W) for V cameras.
         latents: float32 (B,N_z,d_z), its clean latents.
         state: float32 (B,S), its state in the units of the data; None if the world has no state.
+        trust: float32 (B,) in [0, 1], how far to believe it; only from a `TrustedRollout`.
     """
 
     pixel_values: np.ndarray
     latents: np.ndarray
     state: np.ndarray | None = None
+    trust: np.ndarray | None = None
 
 
 class OnnxRollout:
