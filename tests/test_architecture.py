@@ -61,7 +61,7 @@ FLOORS = (
     {"dreams", "planning"},
     {"pusht"},
     {"reward_functions"},
-    {"evaluation"},
+    {"evaluation", "labeling"},
     {"play"},
     {"envs", "serve", "training", "web", "demo"},
     {"cli", "train", "__main__"},

@@ -183,4 +183,31 @@ class InspectOptions:
     write_index: bool = option(False, help="Write the index, with which large folders open without delay.")
 
 
-__all__ = ["ConverterOptions", "InspectOptions", "LeRobotOptions", "RldsOptions", "TableOptions", "VideoOptions"]
+@dataclass(kw_only=True)
+class LabelOptions:
+    """Options of `label_shards`."""
+
+    data_dir: str = option(help="Folder of shards of frames.")
+    reward: tuple[str, ...] = option(
+        help="Reward functions, one for each task: pusht:coverage, pusht:reach:X,Y, pusht:push:right (left, up, "
+        "down), or a function of your own, package.module:function.",
+        metavar="NAME",
+    )
+    to: tuple[float, ...] = option(
+        (), help="With --reward pusht:reach, the spot: x and y in 0 to 512; several spots make several tasks."
+    )
+    task_names: tuple[str, ...] = option(
+        (), metavar="NAME", help="Name of each task. Defaults to the names of the reward functions."
+    )
+    name: str = option("rewards", help="Write the labels to labels/NAME.npz in the folder.")
+
+
+__all__ = [
+    "ConverterOptions",
+    "InspectOptions",
+    "LabelOptions",
+    "LeRobotOptions",
+    "RldsOptions",
+    "TableOptions",
+    "VideoOptions",
+]

@@ -27,6 +27,7 @@ from .shards import (
     STATES,
     UNREADABLE,
     ShardFolder,
+    ShardIndex,
     ShardMetadata,
     camera_arrays,
     damaged_shard,
@@ -96,6 +97,11 @@ class ShardDataset(EpisodeWindows):
     def repo_id(self) -> str | None:
         """The dataset repository on the Hub, None for a folder."""
         return self._folder.repo_id
+
+    @property
+    def index(self) -> ShardIndex:
+        """Where each episode lies, over all splits."""
+        return self._index
 
     @property
     def source_episodes(self) -> np.ndarray:

@@ -44,7 +44,7 @@ class LatentDataset(EpisodeWindows):
 
     def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
         super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec, frames.state_dim)
-        self.camera_names = frames.camera_names
+        self.camera_names, self.labels = frames.camera_names, frames.labels
         self._latents, self._actions, self._states = {}, {}, {}
         bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         for position, episode in enumerate(map(int, bar)):
