@@ -17,9 +17,11 @@ MAX_LINES = 500
 
 FLOORS = (
     {
+        "action_space",
         "camera_views",
         "configuration_base",
         "configuration_dreamer",
+        "configuration_dreamer_agent",
         "scheduling_shortcut",
         "frame_inputs",
         "generation_config_dreamer",
@@ -35,12 +37,13 @@ FLOORS = (
         "weight_files",
         "worlds",
     },
-    {"cache_dreamer", "compile_rollout", "rollout_frames", "weight_files"},
-    {"modeling_layers", "latent_rollout"},
+    {"cache_dreamer", "compile_rollout", "rollout_frames", "weight_files", "agent_distributions", "agent_losses"},
+    {"modeling_layers", "agent_heads", "latent_rollout"},
     {"rollout"},
     {"generation_dreamer"},
     {"modeling_dreamer_tokenizer", "modeling_dreamer_dynamics"},
     {"modeling_dreamer_world"},
+    {"modeling_dreamer_agent"},
     {"registration", ""},
     {"data"},
     {
@@ -50,7 +53,6 @@ FLOORS = (
         "remote_code",
         "adapters",
         "start_frames",
-        "action_space",
         "state_space",
         "media",
         "image_metrics",

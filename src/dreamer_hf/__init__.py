@@ -11,6 +11,9 @@ from .registration import ImportWatcher, register_imported
 __version__ = "0.2.0"
 
 _MODULE_OF = {
+    "DreamerAgentConfig": "configuration_dreamer_agent",
+    "DreamerAgentModel": "modeling_dreamer_agent",
+    "DreamerAgentOutput": "modeling_dreamer_agent",
     "DreamerCache": "cache_dreamer",
     "DreamerDynamicsConfig": "configuration_dreamer",
     "DreamerDynamicsModel": "modeling_dreamer_dynamics",

@@ -134,8 +134,17 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         Of a Hub repository those are kept that were downloaded: saving does not use the network.
         """
         super()._complete_folder(folder)
+        self.copy_companions(folder, self.name_or_path)
+
+    def copy_companions(self, folder: Path, source_path: str) -> None:
+        """Copy the start frames and the video processor of a saved model into a folder that lacks them.
+
+        Args:
+            folder: where to.
+            source_path: folder or Hub repository of the model; of the latter, only files that were downloaded.
+        """
         for name in (START_FRAMES_NAME, VIDEO_PROCESSOR_NAME):
-            source = _find_file(self.name_or_path, name)
+            source = _find_file(source_path, name)
             is_usable = source is not None and (name != START_FRAMES_NAME or self._fits(source))
             if is_usable and not (folder / name).exists():
                 shutil.copyfile(source, folder / name)

@@ -310,9 +310,10 @@ class DreamerTransformer(nn.Module):
         past_key_values: DreamerCache | None = None,
         num_commit_frames: int | None = None,
         num_copied_frames: int | None = None,
+        output_tokens: slice | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """Map (B,T,N,D) to (B,T,M,D) for the M output tokens.
+        """Map (B,T,N,D) to (B,T,M,D) for the M output tokens, those of the constructor by default.
 
         With a cache, the T frames follow those that it holds; it keeps the first `num_commit_frames` of them (all by
         default) and forgets the rest. Without one, the first `num_copied_frames` frames can be a context of which the
@@ -321,19 +322,40 @@ class DreamerTransformer(nn.Module):
         frames, tokens = hidden_states.shape[1:3]
         commit = frames if num_commit_frames is None else num_commit_frames
         plan = self._time_plan(hidden_states, past_key_values, commit, num_copied_frames)
-        space_tables = self._rotary_tables(torch.arange(tokens, device=hidden_states.device), hidden_states.dtype)
-        time_tables = self._rotary_tables(plan.positions, hidden_states.dtype)
-        space = {"position_embeddings": tuple(table[:, None] for table in space_tables), "attention_mask": space_mask}
-        time = {"position_embeddings": tuple(table[:, None, None] for table in time_tables)}
-        time |= {"attention_mask": plan.mask, "past_key_values": past_key_values, "time_plan": plan}
+        space, time = self.layer_inputs(hidden_states, tokens, plan, space_mask)
+        time["past_key_values"] = past_key_values
         last_space_layer = len(self.layers) - 2
+        output_tokens = self.output_tokens if output_tokens is None else output_tokens
         for index, layer in enumerate(self.layers):
             inputs = time if layer.self_attn.is_temporal else space
-            output_tokens = self.output_tokens if index == last_space_layer else None
-            hidden_states = layer(hidden_states, **inputs, output_tokens=output_tokens, **kwargs)
+            read = output_tokens if index == last_space_layer else None
+            hidden_states = layer(hidden_states, **inputs, output_tokens=read, **kwargs)
         if past_key_values is not None:
             past_key_values.advance(commit)
         return hidden_states
+
+    def layer_inputs(
+        self,
+        hidden_states: torch.Tensor,
+        num_tokens: int,
+        plan: TimePlan | None = None,
+        space_mask: torch.Tensor | None = None,
+    ) -> tuple[dict, dict]:
+        """Return what every space layer and every time layer is given in addition to its hidden states.
+
+        Args:
+            hidden_states: (B,T,...), for its number of frames, dtype and device.
+            num_tokens: number of tokens of a frame.
+            plan: positions and mask of the frames; by default those of a sequence without a cache.
+            space_mask: additive mask of the tokens of a frame; by default all see each other.
+        """
+        dtype, device = hidden_states.dtype, hidden_states.device
+        plan = self._time_plan(hidden_states, None, hidden_states.shape[1], None) if plan is None else plan
+        space_tables = self._rotary_tables(torch.arange(num_tokens, device=device), dtype)
+        time_tables = self._rotary_tables(plan.positions, dtype)
+        space = {"position_embeddings": tuple(table[:, None] for table in space_tables), "attention_mask": space_mask}
+        time = {"position_embeddings": tuple(table[:, None, None] for table in time_tables)}
+        return space, time | {"attention_mask": plan.mask, "time_plan": plan}
 
     def _time_plan(
         self, hidden_states: torch.Tensor, cache: DreamerCache | None, commit: int, num_copied_frames: int | None

@@ -8,13 +8,20 @@ from transformers import AutoConfig, AutoModel
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import CONFIG_NAME, VIDEO_PROCESSOR_NAME
 
-from . import modeling_dreamer_dynamics, modeling_dreamer_tokenizer, modeling_dreamer_world, video_processing_dreamer
+from . import (
+    modeling_dreamer_agent,
+    modeling_dreamer_dynamics,
+    modeling_dreamer_tokenizer,
+    modeling_dreamer_world,
+    video_processing_dreamer,
+)
 from .data.files import replacing
 
 _MODELS = {
-    "dreamer_tokenizer": (modeling_dreamer_tokenizer, "DreamerTokenizer"),
-    "dreamer_dynamics": (modeling_dreamer_dynamics, "DreamerDynamics"),
-    "dreamer_world": (modeling_dreamer_world, "DreamerWorld"),
+    "dreamer_tokenizer": (modeling_dreamer_tokenizer, "configuration_dreamer", "DreamerTokenizer"),
+    "dreamer_dynamics": (modeling_dreamer_dynamics, "configuration_dreamer", "DreamerDynamics"),
+    "dreamer_world": (modeling_dreamer_world, "configuration_dreamer", "DreamerWorld"),
+    "dreamer_agent": (modeling_dreamer_agent, "configuration_dreamer_agent", "DreamerAgent"),
 }
 
 
@@ -38,9 +45,9 @@ def export_code(folder: str | Path) -> list[str]:
     model_type = _read(folder / CONFIG_NAME).get("model_type") if (folder / CONFIG_NAME).is_file() else None
     if model_type not in _MODELS:
         raise FileNotFoundError(f"{folder} holds no saved model of dreamer_hf: give the folder of save_pretrained.")
-    module, name = _MODELS[model_type]
+    module, configuration, name = _MODELS[model_type]
     references = {
-        AutoConfig.__name__: f"configuration_dreamer.{name}Config",
+        AutoConfig.__name__: f"{configuration}.{name}Config",
         AutoModel.__name__: f"{_file_name(module)}.{name}Model",
     }
     files = [module.__file__, *get_relative_import_files(module.__file__)]
