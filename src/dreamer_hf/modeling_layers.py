@@ -204,6 +204,21 @@ class DreamerAttention(nn.Module):
         query, key, value = (self._to_sequences(states) for states in (query, key, value))
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx, time_plan)
+        return self._attend(query, key, value, attention_mask, hidden_states.shape[:2], **kwargs)
+
+    def keys_and_values(self, hidden_states: torch.Tensor, position_embeddings: tuple) -> torch.Tensor:
+        """Return keys and values (B,T,N,2,H_kv,h) of tokens (B,T,N,D), for `attend_with` (space layers)."""
+        return torch.stack(self._project(hidden_states, position_embeddings, None)[1:], dim=3)
+
+    def attend_with(self, hidden_states: torch.Tensor, position_embeddings: tuple, others: torch.Tensor):
+        """Attend from tokens (B,T,M,D) of a frame to each other and to other tokens of the frame, of which only the
+        keys and values (B,T,N,2,H_kv,h) are needed; returns (B,T,M,D)."""
+        query, *own = self._project(hidden_states, position_embeddings, None)
+        keys_and_values = (torch.cat(parts, dim=2) for parts in zip(others.unbind(3), own))
+        sequences = (self._to_sequences(states) for states in (query, *keys_and_values))
+        return self._attend(*sequences, None, hidden_states.shape[:2])[0]
+
+    def _attend(self, query, key, value, attention_mask, batch_and_frames: torch.Size, **kwargs):
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -211,7 +226,7 @@ class DreamerAttention(nn.Module):
         output, weights = attention(
             self, query, key, value, attention_mask, scaling=self.scaling, softcap=softcap, **kwargs
         )
-        return self.o_proj(self._from_sequences(output, *hidden_states.shape[:2])), weights
+        return self.o_proj(self._from_sequences(output, *batch_and_frames)), weights
 
     def _project(self, hidden_states, tables, output_tokens):
         """Map (B,T,N,D) to queries (B,T,M,H,h), keys and values (B,T,N,H_kv,h), with QK-norm and positions applied."""

@@ -13,6 +13,7 @@ import torch
 
 from .chunk_encoding import has_checksums, read_rows
 from .files import first_line, json_checksum
+from .labels import Labels
 from .shards import (
     ACTIONS,
     CAMERA_NAMES,
@@ -168,6 +169,10 @@ class ShardDataset(EpisodeWindows):
         other = super().with_window(window_size, stride)
         other._handles = OrderedDict()
         return other
+
+    def recorded_labels(self) -> Labels | None:
+        """Return the rewards that were converted with the episodes, of all splits; None if there are none."""
+        return None
 
     def write_index(self) -> None:
         """Write the index into the folder, so that folders of other writers open quickly from then on."""

@@ -1,6 +1,6 @@
 """The options of training agents: from labeled episodes, and in dreams. The other options are in `arguments`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..configuration_dreamer_agent import DreamerAgentConfig
@@ -40,7 +40,9 @@ class AgentObjectiveArguments(DynamicsObjectiveArguments):
         "name of the labels in the data folder, or the path of a file; the rewards in the shards if not given, or "
         "else the labels called rewards",
     )
-    tasks: list[str] | None = option(None, "tasks to learn, by their names in the labels; all if not given")
+    tasks: list[str] | None = field(
+        default=None, metadata={"help": "tasks to learn, by their names in the labels; all if not given"}
+    )
     relevant_fraction: float = option(
         0.5,
         "share of rows that are windows chosen for a task; the policy imitates only these, and the world learns only "
@@ -54,7 +56,7 @@ class AgentObjectiveArguments(DynamicsObjectiveArguments):
     )
     cache_world: bool = option(
         False,
-        "with --freeze_world: compute the frozen world once for every window and keep the result in memory (1.4 MB "
+        "with --freeze_world: compute the frozen world once for every window and keep the result in memory (2.7 MB "
         "for 32 frames of the shipped world); a larger --stride gives fewer windows",
     )
     policy_weight: float = option(1.0, "weight of the loss of the policy; that of the latents has weight 1")

@@ -18,19 +18,21 @@ from ..scheduling_shortcut import add_noise
 from ..start_frames import save_start_frames, starts_from_dataset
 from ..video_processing_dreamer import DreamerVideoProcessor
 from .agent_arguments import AgentArguments
-from .agent_evaluation import AgentEvaluation, agent_verdict, write_gate
-from .batches import Batch, BatchStream, batch_states, open_splits
+from .agent_evaluation import ActionHistogram, AgentEvaluation, agent_verdict, write_gate
+from .batches import Batch, batch_states, open_splits
 from .dynamics_evaluation import DynamicsEvaluation
 from .dynamics_objective import EVALUATION, DynamicsObjective
 from .finetune import check_state_fits, load_world
 from .flops import BACKWARD, dynamics_flops
-from .frozen_world import CachedWorld, agent_states, world_memory
-from .open_labels import open_labels
+from .frozen_world import CachedWorld, world_memory
 from .objective import Evaluation, Scalars
+from .open_labels import open_labels
 from .randomness import RowNumbers, seeded_generator
 from .relevance import RelevantWindows
+from .trained_agent import PassWithAgent, TrainedAgent, agent_weights
 from .verdicts import History
 
+HISTOGRAM_EPISODES = 200
 AGENT_LOSS_WEIGHTS = {"policy": 1.0, "reward": 1.0}
 RELEVANT = 4_000_000
 """Takes the place of a kind of batch in seeds: the choice of tasks and relevant windows."""
@@ -75,21 +77,20 @@ class AgentObjective(DynamicsObjective):
     @property
     def dynamics(self) -> DreamerDynamicsModel:
         """The dynamics model of the agent's world."""
-        return self.model.world.dynamics
+        return self.model.agent.world.dynamics
 
-    def _open_data(self, action_offset: int) -> tuple[ShardDataset, ShardDataset]:
-        train, test = open_splits(self.arguments, action_offset)
+    def _open_data(self) -> tuple[ShardDataset, ShardDataset]:
+        train, test = open_splits(self.arguments)
         self.labels = open_labels(train, self.options.labels, self.options.tasks)
         return train.with_labels(self.labels), test.with_labels(self.labels)
 
-    def _new_model(self) -> DreamerAgentModel:
+    def _new_model(self) -> TrainedAgent:
         path, data = self.arguments.run.pretrained, self.train_data
         world = load_world(path)
-        expected = {"action_dim": data.action_dim, "num_latent_tokens": world.dynamics.config.num_latent_tokens}
         if data.action_dim != world.dynamics.config.action_dim:
             raise ValueError(
                 f"the world {path} has actions of width {world.dynamics.config.action_dim}, but the data have "
-                f"{expected['action_dim']}: give data of that width."
+                f"{data.action_dim}: give data of that width."
             )
         check_state_fits(world.dynamics, path, data.state_dim)
         tasks = {"num_tasks": len(self.labels.task_names), "task_names": list(self.labels.task_names)}
@@ -101,7 +102,7 @@ class AgentObjective(DynamicsObjective):
         agent.prior_head.requires_grad_(False)
         if self.options.freeze_world:
             agent.world.requires_grad_(False)
-        return agent
+        return TrainedAgent(agent)
 
     def _check_actions(self, agent: DreamerAgentModel) -> None:
         """Refuse data whose actions an agent of this world cannot take."""
@@ -126,18 +127,18 @@ class AgentObjective(DynamicsObjective):
         if self.options.freeze_world:
             terms, extras, output = {}, {}, self._pass_of_frozen_world(model, batch, rows)
         else:
-            acting = PassWithAgent(model, self.model, batch["tasks"])
+            acting = PassWithAgent(model, self.dynamics, batch["tasks"])
             terms, extras = super().losses(acting, batch, rows)
             output = acting.output
         return terms | self._head_losses(output, batch), extras
 
     def _with_tasks(self, batch: Batch, rows: RowNumbers) -> Batch:
         """Return a batch with the task of each row, in which the last rows are windows relevant for their tasks."""
-        count = round(self.options.relevant_fraction * len(rows))
+        count = round(self.options.relevant_fraction * rows.num_rows)
         tasks, relevant, known = [], [], batch["reward_mask"].any(dim=1).cpu()
         for position, row in enumerate(rows):
             generator = seeded_generator("cpu", self.arguments.run.seed, RELEVANT, rows.kind, row)
-            if position >= len(rows) - count:
+            if position >= rows.num_rows - count:
                 task, window = self.relevant.draw(generator)
                 relevant.append(self.windows[window])
             else:
@@ -148,15 +149,15 @@ class AgentObjective(DynamicsObjective):
             tasks.append(task)
         if relevant:
             chosen = {name: value.to(self.device) for name, value in collate_windows(relevant).items()}
-            batch = {name: torch.cat([value[: len(rows) - count], chosen[name]]) for name, value in batch.items()}
+            batch = {name: torch.cat([value[: rows.num_rows - count], chosen[name]]) for name, value in batch.items()}
         tasks = torch.tensor(tasks, device=self.device)
-        is_relevant = torch.arange(len(rows), device=self.device) >= len(rows) - count
+        is_relevant = torch.arange(rows.num_rows, device=self.device) >= rows.num_rows - count
         return batch | {"tasks": tasks, "is_relevant": is_relevant}
 
     def _pass_of_frozen_world(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> DreamerAgentOutput:
         """Run the heads on a window whose frames all stand at the context signal level."""
         if "world_memory" in batch:
-            memory = batch["world_memory"].float()
+            memory = batch["world_memory"]
         else:
             memory = self._memory_of_rows(batch, [generator for _, generator in rows.generators("cpu")])
         return model(world_memory=memory, tasks=batch["tasks"])
@@ -179,11 +180,12 @@ class AgentObjective(DynamicsObjective):
             return world_memory(self.dynamics, add_noise(latents, noise, levels), conditions, states)
 
     def _head_losses(self, output: DreamerAgentOutput, batch: Batch) -> Scalars:
-        """Return the losses of the heads; without `context_copies`, frames count at all signal levels, as in [P]."""
-        agent, tasks = self.model, batch["tasks"]
+        """Return the losses of the heads."""
+        agent = self.model.agent
         imitated = batch["action_mask"] & batch["is_relevant"][:, None]
         choices = agent.actions.encode(batch["actions"])
-        rewards, known = (self._of_task(batch[name], tasks) for name in ("rewards", "reward_mask"))
+        index = batch["tasks"][:, None, None].expand(-1, batch["rewards"].shape[1], 1)
+        rewards, known = (batch[name].gather(2, index)[..., 0] for name in ("rewards", "reward_mask"))
         terms = {
             "policy": policy_loss(agent.actions, output.policy_logits, choices, imitated),
             "reward": reward_loss(output.reward_logits, rewards, known, agent.value_bins),
@@ -191,3 +193,64 @@ class AgentObjective(DynamicsObjective):
         if "continue" in self.loss_weights:
             terms["continue"] = continue_loss(output.continue_logits, batch["continues"], batch["action_mask"])
         return terms
+
+    def flops(self, num_rows: int, num_frames: int, step: int) -> float:
+        """See `Objective`; heads are not counted, they are small."""
+        if not self.options.freeze_world:
+            return super().flops(num_rows, num_frames, step)
+        config = self.dynamics.config
+        tokens = config.num_output_tokens + config.num_register_tokens + 1 + config.num_action_tokens
+        of_agent = self.model.config.num_agent_tokens / tokens
+        passes = (0 if self.options.cache_world else 1) + (1 + BACKWARD / 2) * of_agent
+        return num_rows * passes * dynamics_flops(config, num_frames)
+
+    def evaluate(self, model: TrainedAgent) -> Evaluation:
+        """See `Objective` and `AgentEvaluation`; image and video are those of a world that is trained, too."""
+        agent = model.agent
+        trained, self.model = self.model, model  # Averaged weights are evaluated in place of those in training.
+        try:
+            evaluation = AgentEvaluation(agent, self._memory_of_batch, self._histogram(), self.relevant.limits)
+            of_world = DynamicsEvaluation(agent.world.dynamics, self.tokenizer, self.perceptual)
+            for number, batch in enumerate(self.eval_batches):
+                batch = {name: value.to(self.device) for name, value in batch.items()}
+                generator = seeded_generator(self.device, self.arguments.run.seed, EVALUATION, number)
+                evaluation.add(batch, self._latents(batch), generator)
+                if not self.options.freeze_world:
+                    of_world.add(batch, generator)
+        finally:
+            self.model = trained
+        self.gate = evaluation.gate()
+        if self.options.freeze_world:
+            return Evaluation(evaluation.values(), {})
+        return Evaluation(
+            of_world.values() | evaluation.values(), {"real_dreamed_misled": of_world.image}, of_world.video
+        )
+
+    def _memory_of_batch(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        seeds = torch.randint(2**62, (len(batch["actions"]),), generator=generator, device=generator.device).tolist()
+        return self._memory_of_rows(batch, [torch.Generator().manual_seed(seed) for seed in seeds])
+
+    def _histogram(self) -> ActionHistogram:
+        """Return the histogram of the training actions, of up to `HISTOGRAM_EPISODES` episodes."""
+        data, actions = self.train_data, []
+        for episode in data.episode_ids[:HISTOGRAM_EPISODES]:
+            stored = data._read_actions(int(episode), 0, int(data._all_lengths[episode]))
+            if stored is not None:
+                actions.append(torch.from_numpy(stored))
+        return ActionHistogram(self.model.agent.actions, self.model.agent.actions.encode(torch.cat(actions)))
+
+    def save(self, folder: Path, model: TrainedAgent, state_dict: dict[str, torch.Tensor]) -> None:
+        """See `Objective`; writes a `DreamerAgentModel` with start frames, processor and `GATE_FILE`."""
+        decode = self._decoded if self.test_data.image_size is None else None
+        save_start_frames(folder, starts_from_dataset(self.test_data, self.options.num_start_frames, decode=decode))
+        weights, agent = agent_weights(state_dict), model.agent
+        # Learning in dreams starts from the cloned behavior and stays close to it.
+        cloned = {name: value for name, value in weights.items() if name.startswith("policy_head.")}
+        weights |= {name.replace("policy_head.", "prior_head."): value.clone() for name, value in cloned.items()}
+        agent.save_pretrained(folder, state_dict=weights)
+        DreamerVideoProcessor.for_tokenizer(self.tokenizer.config).save_pretrained(folder)
+        write_gate(folder, self.gate)
+
+    def verdict(self, values: dict[str, float], history: History) -> str:
+        """See `Objective`."""
+        return agent_verdict(values, history)

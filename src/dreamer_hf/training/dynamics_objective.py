@@ -67,8 +67,7 @@ class DynamicsObjective:
 
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
         self.arguments, self.options, self.device = arguments, arguments.objective, device
-        offset = 1 if arguments.model.action_offset is None else arguments.model.action_offset
-        self.train_data, self.test_data = self._open_data(offset)
+        self.train_data, self.test_data = self._open_data()
         self.tokenizer = load_tokenizer(self.options.tokenizer, self.train_data).to(device)
         self.identity = {"tokenizer fingerprint": self.tokenizer.fingerprint()}
         self.model = self._new_model()
@@ -88,9 +87,10 @@ class DynamicsObjective:
             self.test_data, arguments.run.eval_windows, arguments.data.per_device_batch_size
         )
 
-    def _open_data(self, action_offset: int) -> tuple[ShardDataset, ShardDataset]:
+    def _open_data(self) -> tuple[ShardDataset, ShardDataset]:
         """Open the training and the held-out episodes."""
-        return open_splits(self.arguments, action_offset)
+        offset = self.arguments.model.action_offset
+        return open_splits(self.arguments, 1 if offset is None else offset)
 
     @property
     def dynamics(self) -> DreamerDynamicsModel:

@@ -4,7 +4,8 @@ No token of the world attends to an agent token. The world's half of every layer
 agent is, and a frozen world needs neither gradients nor a second look at the same window. Only the agent tokens, one
 or a few of a frame's tokens, are computed again at every step.
 
-Shapes: B windows, T frames, N world tokens of a frame, G agent tokens, D hidden size, K space layers.
+Shapes: B windows, T frames, N world tokens of a frame, G agent tokens, D hidden size, K space layers, H_kv heads of
+size h.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def world_memory(
     conditions: FrameConditions,
     states: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return what agent tokens can attend to, (B,K,T,N,D): the world tokens as each space layer receives them.
+    """Return what agent tokens can attend to, (B,K,T,N,2,H_kv,h): keys and values of the world's tokens.
 
     Args:
         dynamics: the frozen model.
@@ -44,11 +45,12 @@ def world_memory(
     received: list[torch.Tensor] = []
 
     def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        received.append(args[0] if args else kwargs["hidden_states"])
+        hidden_states = args[0]
+        space, _ = dynamics.transformer.layer_inputs(hidden_states, hidden_states.shape[2])
+        received.append(module.keys_and_values(hidden_states, space["position_embeddings"]))
 
-    hooks = [
-        layer.self_attn.register_forward_pre_hook(keep, with_kwargs=True) for layer in _space_layers(dynamics)
-    ]
+    layers = [layer for layer in dynamics.transformer.layers if not layer.self_attn.is_temporal]
+    hooks = [layer.self_attn.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
     try:
         conditions.predict(dynamics, [noisy] if states is None else [noisy, states])
     finally:
@@ -62,35 +64,29 @@ def agent_states(agent: DreamerAgentModel, memory: torch.Tensor, tasks: torch.Te
 
     Args:
         agent: the agent, whose world is frozen.
-        memory: (B,K,T,N,D), from `world_memory`.
+        memory: (B,K,T,N,2,H_kv,h), from `world_memory`.
         tasks: (B,) int64.
     """
     transformer = agent.world.dynamics.transformer
-    batch, _, frames, num_tokens, _ = memory.shape
+    batch, _, frames, num_tokens = memory.shape[:4]
     tokens = agent.agent_tokens(tasks, batch, frames)
-    num_agent_tokens = tokens.shape[2]
-    space, time = transformer.layer_inputs(tokens, num_tokens + num_agent_tokens)
-    world = iter(memory.unbind(1))
+    space, time = transformer.layer_inputs(tokens, num_tokens + tokens.shape[2])
+    tables = tuple(table[num_tokens:] for table in space["position_embeddings"])
+    world = iter(memory.to(tokens.dtype).unbind(1))
     for layer in transformer.layers:
         if layer.self_attn.is_temporal:
             tokens = layer(tokens, **time)
             continue
-        seen = torch.cat([next(world).to(tokens.dtype), layer.input_layernorm(tokens)], dim=2)
-        attended, _ = layer.self_attn(seen, **space, output_tokens=slice(num_tokens, None))
-        tokens = tokens + attended
+        tokens = tokens + layer.self_attn.attend_with(layer.input_layernorm(tokens), tables, next(world))
         tokens = tokens + layer.mlp(layer.post_attention_layernorm(tokens))
     return tokens.mean(dim=2)
-
-
-def _space_layers(dynamics: DreamerDynamicsModel) -> list[nn.Module]:
-    return [layer for layer in dynamics.transformer.layers if not layer.self_attn.is_temporal]
 
 
 class CachedWorld(Dataset):
     """Windows of a dataset with what a frozen world makes of them, computed once and kept in memory.
 
-    Items are those of the dataset with `world_memory` (K,T,N,D) float16 in place of latents. A frame takes K N D two
-    bytes: 43 KB in the world that ships with the package.
+    Items are those of the dataset with `world_memory` float16 in place of latents. A frame of the world that ships
+    with the package takes 86 KB.
 
     Args:
         windows: the dataset, with latents.

@@ -17,6 +17,9 @@ class RelevantWindows:
         quantile: a window is relevant for a task if its mean reward is above this quantile of all windows of which
             the rewards are known, or reaches it.
 
+    Attributes:
+        limits: (Q,) the mean reward from which on a window is relevant for a task.
+
     Raises:
         ValueError: no window has a reward for some task.
     """
@@ -24,12 +27,15 @@ class RelevantWindows:
     def __init__(self, windows: EpisodeWindows, quantile: float):
         means = mean_rewards(windows)
         self.chosen: list[np.ndarray] = []
+        limits = []
         for column, name in enumerate(windows.labels.task_names):
             known = np.flatnonzero(~np.isnan(means[:, column]))
             if not len(known):
                 raise ValueError(f"no window of {windows.window_size} frames has a reward for the task {name!r}.")
             limit = np.quantile(means[known, column], quantile)
             self.chosen.append(known[means[known, column] >= limit])
+            limits.append(limit)
+        self.limits = np.array(limits)
 
     def draw(self, generator: torch.Generator) -> tuple[int, int]:
         """Return a task and the number of a window that is relevant for it."""
