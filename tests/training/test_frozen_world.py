@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny import STATE, randn, tiny_agent, tiny_states
 
 from dreamer_hf.losses import FrameConditions
 from dreamer_hf.training.frozen_world import agent_states, world_memory
+from tiny import STATE, randn, tiny_agent, tiny_states
 
 
 @pytest.mark.parametrize("num_agent_tokens", [1, 2])

@@ -196,6 +196,10 @@ class DreamsArguments(TrainingArguments):
         if self.data.long_sequence_length or self.data.image_fraction:
             raise ValueError("dreams start from windows of one size: leave out long windows and images.")
         updates, run = self.objective.updates_per_dream, self.run
+        if updates > 1 and self.optimizer.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "--updates_per_dream repeats the dreams of one batch: leave --gradient_accumulation_steps out."
+            )
         if run.checkpointing_steps % updates:
             raise ValueError(
                 f"expected --checkpointing_steps to be a multiple of --updates_per_dream {updates}, got "

@@ -5,6 +5,7 @@ Shapes: B windows, T frames, C context frames, N latent tokens, d latent channel
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -173,6 +174,12 @@ def write_gate(folder: Path, gate: dict) -> None:
         temporary.write_text(json.dumps(gate, indent=2) + "\n", encoding="utf-8")
 
 
+def copy_gate(source: Path, target: Path) -> None:
+    """Copy what `write_gate` wrote to another folder, if it is there."""
+    if (source / GATE_FILE).is_file():
+        shutil.copyfile(source / GATE_FILE, target / GATE_FILE)
+
+
 def check_gate(folder: Path, least: float) -> None:
     """Refuse to dream with rewards that were not measured, or that do not fit what would really happen.
 
@@ -231,4 +238,4 @@ def agent_verdict(values: dict[str, float], history: History) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["ActionHistogram", "AgentEvaluation", "agent_verdict", "check_gate", "write_gate"]
+__all__ = ["ActionHistogram", "AgentEvaluation", "agent_verdict", "check_gate", "copy_gate", "write_gate"]

@@ -63,6 +63,7 @@ class DynamicsObjective:
     """
 
     loss_weights = DYNAMICS_LOSS_WEIGHTS
+    normalizes_losses = True
     autocast = nullcontext
 
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
@@ -301,6 +302,16 @@ def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
             or did not make the data's latents.
     """
     tokenizer = load_model(path, TOKENIZER).eval().requires_grad_(False)
+    check_tokenizer(tokenizer, path, data)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: DreamerTokenizerModel, path: str, data: ShardDataset) -> None:
+    """Check that data are frames that a tokenizer takes, or latents that it made.
+
+    Raises:
+        ValueError: they are not.
+    """
     if data.image_size is None:
         if data.metadata.tokenizer_fingerprint != tokenizer.fingerprint():
             raise ValueError(
@@ -313,4 +324,3 @@ def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
             f"the tokenizer {path} takes frames of {ours} pixels (height x width) but the data has {theirs}: convert "
             "the data at that size, or train a tokenizer on this data."
         )
-    return tokenizer

@@ -10,13 +10,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 
-from .agent_arguments import AgentArguments
+from .agent_arguments import AgentArguments, DreamsArguments
 from .agent_objective import AgentObjective
 from .argument_parsing import parse_arguments
 from .arguments import DynamicsArguments, TokenizerArguments, TrainingArguments
 from .batches import readable_worker_errors
 from .checkpoints import claim_output_dir
 from .dynamics_objective import DynamicsObjective
+from .imagination_objective import ImaginationObjective
 from .objective import Objective
 from .publish import open_repository, upload
 from .tokenizer_objective import TokenizerObjective
@@ -34,6 +35,7 @@ KINDS = {
         AgentObjective,
         "Give a world an agent, which learns to act and to predict rewards from labeled episodes.",
     ),
+    "dreams": (DreamsArguments, ImaginationObjective, "Improve an agent in the dreams of its world."),
 }
 
 
