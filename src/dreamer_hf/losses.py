@@ -99,7 +99,7 @@ class LossNormalizer:
 
 
 class FixedLossScale(LossNormalizer):
-    """Weighted sum of loss terms as they are, for terms that pass through zero or are on one scale already."""
+    """Weighted sum of unchanged loss terms, for terms that pass through zero or have one scale already."""
 
     @property
     def has_observed(self) -> bool:

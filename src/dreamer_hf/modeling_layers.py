@@ -350,20 +350,10 @@ class DreamerTransformer(nn.Module):
         return hidden_states
 
     def layer_inputs(
-        self,
-        hidden_states: torch.Tensor,
-        num_tokens: int,
-        plan: TimePlan | None = None,
-        space_mask: torch.Tensor | None = None,
+        self, hidden_states: torch.Tensor, num_tokens: int, plan: TimePlan | None = None, space_mask=None
     ) -> tuple[dict, dict]:
-        """Return what every space layer and every time layer is given in addition to its hidden states.
-
-        Args:
-            hidden_states: (B,T,...), for its number of frames, dtype and device.
-            num_tokens: number of tokens of a frame.
-            plan: positions and mask of the frames; by default those of a sequence without a cache.
-            space_mask: additive mask of the tokens of a frame; by default all see each other.
-        """
+        """Return what every space layer and every time layer is given next to hidden states (B,T,...): positions, masks
+        and, for time, the plan, by default that of a sequence without a cache."""
         dtype, device = hidden_states.dtype, hidden_states.device
         plan = self._time_plan(hidden_states, None, hidden_states.shape[1], None) if plan is None else plan
         space_tables = self._rotary_tables(torch.arange(num_tokens, device=device), dtype)

@@ -1,6 +1,7 @@
 """Training an agent on labeled episodes of the moving square, with the scripts' own code at tiny size."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def chain(tmp_path_factory):
     return folder
 
 
-def label(data, name="rewards", rewards=None):
+def label(data, name="rewards", rewards=None, names=("left", "up")):
     """Label the episodes: how bright the left and the upper half of each frame are."""
     dataset = ShardDataset(data, None, split="all")
     if rewards is None:
@@ -57,7 +58,7 @@ def label(data, name="rewards", rewards=None):
             torch.stack([f[..., :8].mean((1, 2, 3)), f[..., :8, :].mean((1, 2, 3))], -1).numpy() for f in frames
         ]
     successes = [values > 0.3 for values in rewards]
-    labels = Labels(("left", "up"), [values.astype(np.float32) for values in rewards], successes)
+    labels = Labels(names, [values.astype(np.float32) for values in rewards], successes)
     write_labels(label_path(data, name), labels, data_fingerprint(dataset))
 
 
@@ -104,11 +105,9 @@ def test_a_frozen_world_stays_unchanged_and_resumes_to_the_same_losses(chain):
     before, after = parameters(chain / "world"), parameters(whole)
     assert all(torch.equal(value, after[f"world.{name}"]) for name, value in before.items())
     assert after["agent_tokens.base"].ne(0).any()
-    part = run(chain, chain / "part", *options, "--max_train_minutes", 1e-4)
-    assert read_metrics(part)[-1]["step"] < 6
-    shorter = run(chain, chain / "resumed", *options)
-    for path in sorted(shorter.glob("checkpoint-*"))[1:]:
-        __import__("shutil").rmtree(path)
+    shorter = chain / "resumed"
+    shutil.copytree(whole, shorter)
+    shutil.rmtree(shorter / "checkpoint-6")
     train("agent", "--output_dir", shorter, "--resume_from_checkpoint", "latest")
     assert loss_curve(shorter) == loss_curve(whole)
 

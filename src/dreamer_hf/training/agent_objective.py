@@ -1,5 +1,5 @@
 """Training an agent on labeled episodes (arXiv 2509.24527, section 3.3): it learns to act as the episodes do for each
-task, and to predict rewards; the world goes on learning unless it is frozen.
+task, and to predict rewards; the world continues to learn unless it is frozen.
 
 Shapes: B windows, T frames, N latent tokens, C latent channels, A action dimensions, Q tasks, D hidden size.
 """

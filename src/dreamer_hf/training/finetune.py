@@ -69,7 +69,8 @@ def _load(path: str, model_types: tuple[str, ...], name: str) -> PreTrainedModel
             f"there is no {name} at {path}: give the folder of a trained one, or a Hub repository."
         ) from error
     if found not in model_types:
-        raise ValueError(f"{path} holds a {found}, not a {name}: give the folder of a trained {name}.")
+        article = "an" if name[0] in "aeiou" else "a"
+        raise ValueError(f"{path} holds a {found}, not {article} {name}: give the folder of a trained {name}.")
     verify_weights(path)
     return AutoModel.from_pretrained(path, dtype=torch.float32)
 

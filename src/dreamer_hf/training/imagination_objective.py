@@ -1,6 +1,6 @@
 """Training an agent in the dreams of its world (arXiv 2509.24527, section 4.1): only policy and value learn.
 
-Shapes: B dreams, C context frames, H dreamed frames, D hidden size, M value bins, W logits of an action.
+Shapes: T frames, N latent tokens, C latent channels.
 """
 
 import math
@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..agent_losses import lambda_returns, pmpo_loss, two_hot_loss, two_hot_mean
 from ..camera_views import decode_cameras
 from ..data import collate_windows
 from ..imagination import ImaginedTrajectories
@@ -24,6 +23,7 @@ from .agent_evaluation import check_gate, copy_gate
 from .batches import Batch, BatchStream, fixed_windows, open_splits
 from .checkpoints import list_checkpoints
 from .dream_evaluation import DreamEvaluation, dream_from, dreams_verdict, prior_support
+from .dream_losses import dream_losses
 from .dynamics_objective import EVALUATION, check_tokenizer
 from .finetune import load_agent
 from .flops import dynamics_flops
@@ -116,37 +116,12 @@ class ImaginationObjective:
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         """See `Objective`."""
         self._follow_slowly()
-        agent, options, bins = self.model.agent, self.options, self.model.agent.value_bins
-        dream, discount = self._dream_of(batch, rows), self.model.config.discount
-        policy_logits, value_logits = model(agent_states=dream.agent_states)
-        values = two_hot_mean(value_logits.detach(), bins)
-        returns = lambda_returns(dream.rewards, values, dream.continues, discount, options.lambda_return)
-        self._check_values(values, dream.rewards, rows.step)
-        # What comes after a possible end of the episode counts as little as it is probable.
-        alive = torch.cat([torch.ones_like(dream.continues[:, :1]), dream.continues[:, :-1]], dim=1).cumprod(dim=1)
-        states, policy_logits, value_logits = dream.agent_states[:, :-1], policy_logits[:, :-1], value_logits[:, :-1]
-        value_loss = two_hot_loss(value_logits, returns, bins)
-        if self.model.slow_value is not None:
-            slow = two_hot_mean(self.model.slow_value.nearest(states), bins)
-            value_loss = value_loss + two_hot_loss(value_logits, slow, bins)
-        advantages = returns - values[:, :-1]
-        log_prob = agent.actions.log_prob(policy_logits, dream.action_choices)
-        divergence = agent.actions.kl(policy_logits, agent.prior_head.nearest(states))
-        policy_loss = pmpo_loss(log_prob, advantages, options.alpha, alive, _sizes(advantages))
-        policy_loss = policy_loss + options.prior_weight * (alive * divergence).mean()
-        is_warm = float(rows.step >= options.value_warmup_steps)
-        extras = {
-            "imagined_reward": dream.rewards.mean(),
-            "imagined_reward_low": dream.rewards.flatten().quantile(0.05),
-            "imagined_reward_high": dream.rewards.flatten().quantile(0.95),
-            "imagined_return": returns[:, 0].mean(),
-            "good_share": (advantages >= 0).float().mean(),
-            "kl": divergence.mean(),
-            "entropy": agent.actions.entropy(policy_logits).mean(),
-            "value_mean": values.mean(),
-            "value_error": advantages.abs().mean(),
-        }
-        return {"policy": is_warm * policy_loss, "value": (alive * value_loss).mean()}, extras
+        dream = self._dream_of(batch, rows)
+        terms, extras = dream_losses(model, self.model, dream, self.options)
+        self._check_value(extras["value_mean"], dream.rewards, rows.step)
+        if rows.step < self.options.value_warmup_steps:
+            terms["policy"] = 0 * terms["policy"]
+        return terms, extras
 
     @torch.no_grad()
     def _follow_slowly(self) -> None:
@@ -190,12 +165,12 @@ class ImaginationObjective:
                 generators,
             )
 
-    def _check_values(self, values: torch.Tensor, rewards: torch.Tensor, step: int) -> None:
-        """Stop a run whose values have left what the rewards allow."""
+    def _check_value(self, mean: torch.Tensor, rewards: torch.Tensor, step: int) -> None:
+        """Stop a run whose mean value has left what the rewards allow."""
         self._largest_reward = max(self._largest_reward, float(rewards.abs().max()))
         discount = self.model.config.discount
         limit = self._largest_reward / (1 - discount) if discount < 1 else math.inf
-        found = float(values.abs().mean())
+        found = abs(float(mean))
         if found > DIVERGED * limit + 1e-3:
             checkpoints = list_checkpoints(Path(self.arguments.run.output_dir))
             last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
@@ -239,13 +214,3 @@ class ImaginationObjective:
     def verdict(self, values: dict[str, float], history: History) -> str:
         """See `Objective`."""
         return dreams_verdict(values, history)
-
-
-def _sizes(advantages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return how many states of all processes have good and bad actions, per process; None for a single process."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return None
-    good = (advantages >= 0).float().sum()
-    sizes = torch.stack([good, advantages.numel() - good])
-    torch.distributed.all_reduce(sizes)
-    return tuple(sizes / torch.distributed.get_world_size())
