@@ -352,8 +352,8 @@ class DreamerTransformer(nn.Module):
     def layer_inputs(
         self, hidden_states: torch.Tensor, num_tokens: int, plan: TimePlan | None = None, space_mask=None
     ) -> tuple[dict, dict]:
-        """Return what every space layer and every time layer is given next to hidden states (B,T,...): positions, masks
-        and, for time, the plan, by default that of a sequence without a cache."""
+        """Return what every space layer and every time layer is given next to hidden states (B,T,...): positions and
+        masks; time layers also the plan, by default that of a sequence without a cache."""
         dtype, device = hidden_states.dtype, hidden_states.device
         plan = self._time_plan(hidden_states, None, hidden_states.shape[1], None) if plan is None else plan
         space_tables = self._rotary_tables(torch.arange(num_tokens, device=device), dtype)

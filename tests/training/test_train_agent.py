@@ -8,10 +8,9 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from dreamer_hf import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.data.labels import Labels, data_fingerprint, label_path, write_labels
 from dreamer_hf.data.shard_dataset import ShardDataset
-from tiny import arguments_of, dynamics_config, loss_curve, read_metrics, tokenizer_config, train, write_moving_square
+from tiny import arguments_of, loss_curve, read_metrics, tiny_world, train, write_moving_square
 
 LENGTH = 20
 OPTIONS = """
@@ -39,12 +38,10 @@ def chain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("agent")
     data = write_moving_square(folder / "data")
     label(data)
-    torch.manual_seed(0)
     stats = {"mean": [0.0, 0.0], "std": [1.4, 1.4], "min": [-2.0, -2.0], "max": [2.0, 2.0]}
     small = {"num_latent_tokens": 4, "latent_dim": 4, "context_length": 4}
-    tokenizer = DreamerTokenizerModel(tokenizer_config(**small))
-    dynamics = dynamics_config(**small, num_hidden_layers=4, action_stats=stats, fps=10.0, num_signal_levels=8)
-    DreamerWorldModel(tokenizer=tokenizer, dynamics=DreamerDynamicsModel(dynamics)).save_pretrained(folder / "world")
+    dynamics = small | {"num_hidden_layers": 4, "action_stats": stats, "fps": 10.0, "num_signal_levels": 8}
+    tiny_world(small, dynamics).save_pretrained(folder / "world")
     (folder / "options.yaml").write_text(OPTIONS)
     return folder
 

@@ -9,7 +9,7 @@ from test_train_agent import chain, label, parameters, run  # noqa: F401  (a fix
 
 from dreamer_hf import DreamerAgentModel
 from dreamer_hf.training.dream_evaluation import PriorSupport
-from tiny import arguments_of, loss_curve, read_metrics, train
+from tiny import arguments_of, loss_curve, read_metrics, shake, train
 
 OPTIONS = """
 sequence_length: 4
@@ -31,10 +31,14 @@ threads: 1
 
 @pytest.fixture(scope="module")
 def agent(chain):  # noqa: F811
-    """The folder of an agent that has learned from labeled episodes."""
+    """The folder of an agent that was trained for a few steps, and whose rewards tell dreams apart."""
     (chain / "dreams.yaml").write_text(OPTIONS)
-    longer = ("--learning_rate", 1e-2, "--max_train_steps", 30, "--eval_steps", 0, "--checkpointing_steps", 0)
-    return run(chain, chain / "agent", "--freeze_world", "true", "--cache_world", "true", *longer)
+    short = ("--max_train_steps", 2, "--eval_steps", 0, "--checkpointing_steps", 0)
+    folder = run(chain, chain / "agent", "--freeze_world", "true", "--cache_world", "true", *short)
+    trained = DreamerAgentModel.from_pretrained(folder)
+    shake(trained.reward_head)
+    trained.save_pretrained(folder)
+    return folder
 
 
 def dream_run(agent, output, *argv):
