@@ -1,4 +1,4 @@
-"""Loading a world and its start frames, for playing, serving, the environments and evaluation."""
+"""Loading a world and its start frames, or an agent, for playing, serving, the environments and evaluation."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from transformers import TorchAoConfig
 
 from .adapters import load_adapter
+from .modeling_dreamer_agent import DreamerAgentModel
 from .modeling_dreamer_world import DreamerWorldModel
 from .options import WorldOptions
 from .start_frames import StartFrames, load_start_frames, read_start_frames
@@ -40,23 +41,47 @@ def load_world(
     """
     if int8 and adapter is not None:
         raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
-    path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
+    world = _load(DreamerWorldModel, "a world", path_or_repo, device, dtype, **quantization)
+    if adapter is not None:
+        load_adapter(world, adapter)
+    return world
+
+
+def load_agent(path_or_repo: str, device: str | None = None, dtype: str | None = None) -> DreamerAgentModel:
+    """Load an agent, with its world, in eval mode.
+
+    Args:
+        path_or_repo: folder or Hub repository of a `DreamerAgentModel`.
+        device, dtype: as in `load_world`.
+
+    Raises:
+        ValueError: there is no such agent or device, or it is incomplete or damaged.
+    """
+    return _load(DreamerAgentModel, "an agent", path_or_repo, device, dtype)
+
+
+def _load(model: type, name: str, path_or_repo: str, device: str | None, dtype: str | None, **settings):
+    path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
+    expected = model.config_class.model_type
     try:
         kind = read_config(path_or_repo).get("model_type")
-        if kind != "dreamer_world":
-            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+        if kind != expected:
+            raise ValueError(f"it is a {kind}{_HINTS.get((expected, kind), '')}, and not a {expected}.")
         verify_weights(path_or_repo)
         dtype = dtype or ("float32" if place.type == "cpu" else "auto")
-        world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
+        return model.from_pretrained(path_or_repo, dtype=dtype, **settings).eval().to(place)
     except (OSError, ValueError, RuntimeError, SafetensorError, *MALFORMED) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."
-        raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
-    if adapter is not None:
-        load_adapter(world, adapter)
-    return world
+        raise ValueError(f"cannot load {name} from {str(path_or_repo)!r}: {reason}") from error
+
+
+_HINTS = {
+    ("dreamer_world", "dreamer_agent"): " (play it with --agent, or save its .world alone)",
+    ("dreamer_agent", "dreamer_world"): " (train an agent in it with `dreamer train agent`)",
+}
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -102,4 +127,4 @@ def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, Sta
     return world, starts
 
 
-__all__ = ["choose_device", "load_world", "load_world_and_starts"]
+__all__ = ["choose_device", "load_agent", "load_world", "load_world_and_starts"]

@@ -18,7 +18,7 @@ from .agent_heads import DreamerAgentHead, DreamerAgentTokens, HeadOutput, Tasks
 from .agent_losses import symexp_bins, two_hot_mean
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer_agent import DreamerAgentConfig
-from .generation_config_dreamer import DreamerGenerationMixin
+from .generation_dreamer_agent import DreamerAgentRolloutMixin
 from .modeling_dreamer_world import DreamerWorldModel
 from .modeling_layers import DreamerPreTrainedModel
 from .scheduling_shortcut import RolloutSchedule
@@ -55,15 +55,17 @@ class DreamerAgentOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class DreamerAgentModel(DreamerGenerationMixin, DreamerPreTrainedModel):
+class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
     """An agent and the world that it acts in.
 
     Agent tokens are appended to the tokens of every frame of the dynamics model. They see everything, and nothing sees
     them: the world dreams what it dreams without an agent. The heads read what the transformer makes of them.
 
     ```python
-    agent = DreamerAgentModel.from_world_pretrained("path-or-repo", num_action_bins=15)     # untrained heads
-    agent = DreamerAgentModel.from_pretrained("path-or-repo-of-an-agent")
+    agent = DreamerAgentModel.from_pretrained("path-or-repo")
+    episode = agent.start(frames, tasks=0)              # (B, C, 3, H, W): real frames, one is enough
+    action = episode.act()                              # (B, a) raw
+    episode.observe(next_frames, action)                # what a camera shows then, (B, 3, H, W)
     ```
 
     Args:

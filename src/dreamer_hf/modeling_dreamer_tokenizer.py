@@ -203,9 +203,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         """Return the projection of patches into tokens."""
         return self.encoder.patch_embed
 
-    def new_encoder_cache(self, batch_size: int = 1) -> DreamerCache:
-        """Return an empty cache of `batch_size` rows for `encode`."""
-        return self.encoder.transformer.new_cache(batch_size, self.device)
+    def new_encoder_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
+        """Return an empty cache of `batch_size` rows for `encode`, whose first frame is at `start_position`."""
+        return self.encoder.transformer.new_cache(batch_size, self.device, start_position)
 
     def new_decoder_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
         """Return an empty cache of `batch_size` rows for `decode`, whose first frame is at `start_position`."""

@@ -136,3 +136,21 @@ def test_two_hot_and_policy_pull_towards_what_was_good():
     log_prob = torch.zeros(2, requires_grad=True)
     pmpo_loss(log_prob, torch.tensor([1.0, -1.0])).backward()
     assert log_prob.grad.tolist() == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize(("beta", "low", "high"), [(0.3, 0.95, 1.0), (100.0, 0.45, 0.6)])
+def test_the_leash_decides_how_far_a_policy_leaves_its_prior(beta, low, high):
+    """One state and a binary action, of which the second one is rewarded."""
+    world = {"action_dim": 1, "action_num_classes": [2], "action_stats": None}
+    actions = distribution(world)
+    logits, prior = torch.zeros(2, requires_grad=True), torch.zeros(2)
+    optimizer = torch.optim.Adam([logits], lr=0.05)
+    for step in range(200):
+        choices = actions.sample(logits.detach().expand(64, -1), randn(64, 1, seed=step))
+        advantages = choices[:, 0].float() - 0.5
+        loss = pmpo_loss(actions.log_prob(logits.expand(64, -1), choices), advantages)
+        loss = loss + beta * actions.kl(logits, prior)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert low <= logits.softmax(-1)[1].item() <= high

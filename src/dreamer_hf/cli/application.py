@@ -171,13 +171,19 @@ COMMANDS = {
         },
     ),
     "export": Family(
-        "Export a world to run without PyTorch.",
+        "Export a world to run without PyTorch, or an agent for LeRobot.",
         {
             "onnx": Entry(
                 "Export a world as ONNX graphs, which dream without PyTorch.",
                 "onnx.export_options:OnnxExportOptions",
                 "onnx.export_options:export",
                 "dreamer export onnx --model me/my-world --output_dir my-world-onnx --dtype float16",
+            ),
+            "lerobot-policy": Entry(
+                "Export an agent as a policy that LeRobot runs: lerobot-eval --policy.path=FOLDER.",
+                "policy_export:PolicyExportOptions",
+                "policy_export:export_lerobot_policy",
+                "dreamer export lerobot-policy --agent me/my-agent --output_dir my-policy --task 1",
             ),
             "web": Entry(
                 "Export a world as a web page that plays it in the browser, without a server of ours.",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..options import WorldOptions, option
+from ..options import DEFAULT_WORLD, WorldOptions, option
 
 CONTROLS = ("auto", "direct", "target")
 PATTERNS = ("circle", "sweep")
@@ -14,6 +14,15 @@ ACTION_FORMS = ("auto", "absolute", "relative")
 class PlayOptions(WorldOptions):
     """What can be chosen when playing a world."""
 
+    agent: str | None = option(
+        None,
+        group="agent",
+        help="Agent that plays in its world: a folder or Hub repository. Tab hands over between it and you.",
+    )
+    task: str = option("0", group="agent", help="What the agent is to do: number or name of a task.")
+    deterministic: bool = option(
+        False, group="agent", help="The agent takes the most likely action instead of drawing one."
+    )
     compare: bool = option(
         False,
         group="comparison",
@@ -70,6 +79,10 @@ class PlayOptions(WorldOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"expected a positive int for --{name}, got {value}.")
+        if self.agent is None and (self.task != "0" or self.deterministic):
+            raise ValueError("--task and --deterministic are for an agent: add --agent, or leave them out.")
+        if self.agent is not None:
+            self._check_agent()
         if self.script and self.input not in (None, "script"):
             raise ValueError(f"--script and --input {self.input} cannot be combined: choose one.")
         if self.compare and self.start:
@@ -78,5 +91,13 @@ class PlayOptions(WorldOptions):
             raise ValueError("--actions is for the simulator: add --compare, or leave out --actions.")
         if self.headless and self.input == "mouse":
             raise ValueError("a mouse needs a window to point at: leave out --headless or choose another --input.")
-        if self.headless and self.steps is None and self.script in (None, *PATTERNS):
+        if self.headless and self.steps is None and (self.agent is not None or self.script in (None, *PATTERNS)):
             raise ValueError("--headless would never end: add --steps N, or a --script file, which ends by itself.")
+
+    def _check_agent(self) -> None:
+        if self.model != DEFAULT_WORLD:
+            raise ValueError("an agent brings its world: leave out --model, or leave out --agent.")
+        if self.adapter or self.int8:
+            raise ValueError("an agent is played as it was trained: leave out --adapter and --int8.")
+        if self.engine == "onnx":
+            raise ValueError("agents run on PyTorch: leave out --engine onnx.")
