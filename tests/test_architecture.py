@@ -74,7 +74,7 @@ FLOORS = (
     {"dreams", "planning"},
     {"pusht"},
     {"reward_functions"},
-    {"evaluation"},
+    {"evaluation", "labeling"},
     {"play"},
     {"envs", "serve", "training", "web", "demo", "ranking"},
     {"lerobot"},

@@ -405,12 +405,12 @@ def train(name: str, *argv) -> None:
 
 def arguments_of(kind: str, **values):
     """Return the options of a run with these flat values, and defaults for all others."""
-    from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
+    from dreamer_hf.training.runs import KINDS
 
     given = {"data_dir": "data", "output_dir": "out"}
     if kind == "dynamics":
         given["tokenizer"] = "t"
-    return {"tokenizer": TokenizerArguments, "dynamics": DynamicsArguments}[kind].of(**given | values)
+    return KINDS[kind][0].of(**given | values)
 
 
 def read_metrics(folder: Path) -> list[dict]:
