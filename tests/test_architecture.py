@@ -20,6 +20,7 @@ FLOORS = (
         "camera_views",
         "configuration_base",
         "configuration_dreamer",
+        "extras",
         "scheduling_shortcut",
         "frame_inputs",
         "generation_config_dreamer",
@@ -62,6 +63,7 @@ FLOORS = (
     {"evaluation"},
     {"play"},
     {"envs", "serve", "training", "web", "demo"},
+    {"cluster"},
     {"cli", "train", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).
