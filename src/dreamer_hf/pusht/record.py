@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..real_time import leave_real_time
 from .player import PushTPlayer
 from .task import FPS, draw_reset_options, make_pusht_env
 
@@ -123,9 +124,11 @@ def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, pro
                 "task": "Play with the block.",
             }
         )
+        leave_real_time()
         observation, *_ = env.step(action)
         progress.update()
     dataset.save_episode()
+    leave_real_time()
 
 
 __all__ = ["record_pusht"]
