@@ -214,7 +214,7 @@ COMMANDS = {
     "evaluate": Entry(
         "Measure a world on held-out episodes, against baselines and an upper bound.",
         "evaluation.evaluation_options:EvaluationOptions",
-        "evaluation.evaluate:evaluate",
+        "cli.commands:evaluate",
         "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
     ),
 }

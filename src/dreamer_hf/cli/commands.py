@@ -50,3 +50,14 @@ def encode_latents(options) -> str | None:
     from ..training.latents import encode_latents
 
     return encode_latents(options)
+
+
+def evaluate(options) -> str:
+    """Evaluate a world, on a cluster if asked to."""
+    if options.ray is not None:
+        from ..cluster.evaluating import evaluate_on_cluster
+
+        return evaluate_on_cluster(options)
+    from ..evaluation.evaluate import evaluate
+
+    return evaluate(options)

@@ -13,7 +13,7 @@ from ..data.local_workers import LocalWorkers
 from ..data.shard_summary import ShardSummary, summarize_shard
 from ..data.shard_task import Conversion, ShardTask
 from .connection import connected
-from .node_checks import alive_nodes, check_nodes, folder_probe
+from .node_checks import check_nodes, folder_probe, nodes_with_cores
 from .worker import Stage, Work
 from .worker_pool import WorkerPool
 
@@ -35,7 +35,7 @@ def convert_on_cluster(options: ConverterOptions) -> Path | str:
     """
     needs = STORAGE_MODULES + SOURCE_MODULES.get(type(options).__name__, ())
     with connected(options.ray):
-        check_nodes(alive_nodes(), needs)
+        check_nodes(nodes_with_cores(), needs)
         return run_converter(options, RayWorkers(options.num_workers, needs))
 
 
@@ -59,8 +59,9 @@ class RayWorkers:
             progress.note(str(status))
             progress.show(status.frames, status.episodes)
 
-        with folder_probe(conversion.folder) as probe:
-            pool = WorkerPool(Stage(prepare_conversion, (conversion,), self.needs), self.max_workers, probe)
+        stage = Stage(prepare_conversion, (conversion,), self.needs)
+        most = min(self.max_workers or len(tasks), len(tasks))
+        with folder_probe(conversion.folder) as probe, WorkerPool(stage, most, probe) as pool:
             for _ in pool.run(((task.shard, task.numbers) for task in tasks), show):
                 pass
 
@@ -69,14 +70,14 @@ class RayWorkers:
         if not conversion.folder.is_remote:
             yield from LocalWorkers().summarize(conversion, shards)
             return
-        pool = WorkerPool(Stage(prepare_summaries, (conversion,), self.needs), self.max_workers)
         early, wanted = {}, iter(shards)
         expected = next(wanted, None)
-        for shard, summary in pool.run(shards):
-            early[shard] = summary
-            while expected in early:
-                yield early.pop(expected)
-                expected = next(wanted, None)
+        with WorkerPool(Stage(prepare_summaries, (conversion,), self.needs), self.max_workers) as pool:
+            for shard, summary in pool.run(shards):
+                early[shard] = summary
+                while expected in early:
+                    yield early.pop(expected)
+                    expected = next(wanted, None)
 
 
 def prepare_conversion(conversion: Conversion) -> Work:

@@ -8,7 +8,7 @@ from ..training.encode_options import EncodeOptions
 from ..training.finetune import TOKENIZER, load_model
 from ..training.latents import claim_folder, encode_shard, finish_folder, missing_shards, open_frames
 from .connection import connected
-from .node_checks import alive_nodes, check_nodes, folder_probe
+from .node_checks import check_nodes, folder_probe, nodes_with_cores
 from .worker import Stage, Work
 from .worker_pool import WorkerPool
 
@@ -22,7 +22,7 @@ def encode_on_cluster(options: EncodeOptions) -> str:
         OSError, ValueError: as `encode_shards`; or there is no such cluster, or one on which the work cannot be done.
     """
     with connected(options.ray):
-        check_nodes(alive_nodes(), NEEDS)
+        check_nodes(nodes_with_cores(), NEEDS)
         tokenizer = load_model(options.tokenizer, TOKENIZER).eval()
         data, folder = open_frames(options.data_dir, tokenizer), output_folder(options.output_dir)
         fingerprint = tokenizer.fingerprint()
@@ -32,13 +32,17 @@ def encode_on_cluster(options: EncodeOptions) -> str:
             shards = missing_shards(data, folder)
             frames = sum(int(data.episode_lengths[data.episode_shards == shard].sum()) for shard in shards)
             arguments = options.tokenizer, fingerprint, options.data_dir, folder
-            with folder_probe(folder) as probe, tqdm(total=frames, desc="encoding", unit="frame") as bar:
+            stage = Stage(prepare_encoder, arguments, NEEDS, uses_gpu=True)
+            with (
+                folder_probe(folder) as probe,
+                WorkerPool(stage, len(shards), probe) as pool,
+                tqdm(total=frames, desc="encoding", unit="frame") as bar,
+            ):
 
                 def show(status) -> None:
                     bar.set_postfix_str(str(status), refresh=False)
                     bar.update(status.frames - bar.n)
 
-                pool = WorkerPool(Stage(prepare_encoder, arguments, NEEDS, uses_gpu=True), probe=probe)
                 for _ in pool.run(shards, show):
                     pass
             finish_folder(data, folder, tokenizer, fingerprint)

@@ -41,6 +41,11 @@ def alive_nodes() -> list[dict]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def nodes_with_cores() -> list[dict]:
+    """Return those of `alive_nodes` that take work; a head node often takes none."""
+    return [node for node in alive_nodes() if node["Resources"].get("CPU")]
+
+
 def node_name(node: dict) -> str:
     """Return a name for people: the host, its address, and the beginning of Ray's number."""
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
@@ -155,4 +160,4 @@ def folder_probe(folder: OutputFolder) -> Iterator[FolderProbe | None]:
             path.unlink(missing_ok=True)
 
 
-__all__ = ["FolderProbe", "alive_nodes", "check_nodes", "folder_probe", "node_name"]
+__all__ = ["FolderProbe", "alive_nodes", "check_nodes", "folder_probe", "node_name", "nodes_with_cores"]

@@ -5,7 +5,7 @@ from ..serve.serve_options import ServeOptions
 from ..serve.server import limited_server, listen, server_url, warn_of_strangers
 from .connection import connected
 from .fleet import Fleet
-from .node_checks import alive_nodes, check_nodes
+from .node_checks import check_nodes, nodes_with_cores
 from .proxy import Proxy, make_proxy_app
 
 SERVER_MODULES = ("starlette", "uvicorn", "websockets", "prometheus_client", "h11", "PIL")
@@ -21,13 +21,13 @@ def serve_on_cluster(options: ServeOptions) -> None:
     options.check()
     raise_file_limit()
     with listen(options) as listener, connected(options.ray):
-        nodes = alive_nodes()
-        check_nodes(_with_cores(nodes), SERVER_MODULES + ENGINE_MODULES.get(options.engine, ()))
+        nodes = nodes_with_cores()
+        check_nodes(nodes, SERVER_MODULES + ENGINE_MODULES.get(options.engine, ()))
         number = options.engines or default_engines(nodes, options)
         server = limited_server(make_proxy_app(Proxy(Fleet(options, number), options)), options)
         limit_logs()
         warn_of_strangers(options)
-        print(f"Starting {number} engine(s) on {len(_with_cores(nodes))} node(s).", flush=True)
+        print(f"Engines that are starting: {number}; nodes: {len(nodes)}.", flush=True)
         print(f"Serving {options.model} at {server_url(listener, options)} (Ctrl-C to stop)", flush=True)
         server.run(sockets=[listener])
 
@@ -35,12 +35,7 @@ def serve_on_cluster(options: ServeOptions) -> None:
 def default_engines(nodes: list[dict], options: ServeOptions) -> int:
     """Return one for each GPU of the cluster, or one for each node with cores if there is none."""
     num_gpus = sum(int(node["Resources"].get("GPU", 0)) for node in nodes)
-    return num_gpus if num_gpus and options.device != "cpu" else max(1, len(_with_cores(nodes)))
-
-
-def _with_cores(nodes: list[dict]) -> list[dict]:
-    """Return the nodes that can take an engine; a head node often takes none."""
-    return [node for node in nodes if node["Resources"].get("CPU")]
+    return num_gpus if num_gpus and options.device != "cpu" else max(1, len(nodes))
 
 
 __all__ = ["default_engines", "serve_on_cluster"]

@@ -8,14 +8,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from ..data.files import first_line
 from ..extras import EXTRAS
-from .node_checks import FolderProbe, alive_nodes, check_nodes, node_name
+from .node_checks import FolderProbe, check_nodes, node_name, nodes_with_cores
 from .worker import Report, Stage, Worker
 
 logger = logging.getLogger(__name__)
@@ -97,24 +97,41 @@ class _Units:
 
 @dataclass
 class WorkerPool:
-    """Workers for one stage.
+    """Workers for one stage; a context manager, at whose end they end.
 
     Args:
         stage: what they do.
         max_workers: their largest number. Defaults to what the cluster has room for.
         probe: of the output folder, which nodes that join have to share, too.
+
+    Attributes:
+        status: of the current run.
     """
 
     stage: Stage
     max_workers: int | None = None
     probe: FolderProbe | None = None
-    status: PoolStatus = field(default_factory=PoolStatus)
 
     def __post_init__(self):
+        self.status = PoolStatus()
         self._members: list[_Member] = []
         self._names: dict[str, str] = {}  # of the nodes that were checked
-        self._grown_at = self._had_room_at = time.monotonic() - GROW_SECONDS
+        self._grown_at = self._had_room_at = 0.0
         self._failed_starts = 0
+        self._arguments = [ray.put(argument) for argument in self.stage.arguments]
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *error) -> None:
+        for member in self._members:
+            ray.kill(member.actor)
+        self._members.clear()
+
+    def room(self) -> int:
+        """Return how many workers the cluster has room for."""
+        nodes = nodes_with_cores()
+        return sum(_room(node, worker_resources(self.stage, nodes)) for node in nodes)
 
     def run(
         self, units: Iterable, show: Callable[[PoolStatus], object] = lambda status: None
@@ -128,37 +145,30 @@ class WorkerPool:
         Raises:
             ValueError, OSError: a unit cannot be done, or no node can do any; one sentence says why.
         """
-        left = _Units(units)
-        arguments = [ray.put(argument) for argument in self.stage.arguments]
-        self._had_room_at = time.monotonic()
-        try:
-            while left or self._busy:
-                self._grow(left, arguments)
-                for member in self._members:
-                    if member.is_ready and member.pending is None and left:
-                        self._start(member, *left.take())
-                for member in self._wait():
-                    report = self._next_report(member, left)
-                    if report is not None and report.is_last:
-                        unit, member.unit, member.pending = member.unit, None, None
-                        yield unit, report.result
-                self._update_status()
-                show(self.status)
-        finally:
+        left, self.status, self._had_room_at = _Units(units), PoolStatus(), time.monotonic()
+        while left or self._busy:
+            self._grow(left)
             for member in self._members:
-                ray.kill(member.actor)
-            self._members.clear()
+                if member.is_ready and member.pending is None and left:
+                    self._start(member, *left.take())
+            for member in self._wait():
+                report = self._next_report(member, left)
+                if report is not None and report.is_last:
+                    unit, member.unit, member.pending = member.unit, None, None
+                    yield unit, report.result
+            self._update_status()
+            show(self.status)
 
     @property
     def _busy(self) -> bool:
         return any(member.unit is not None for member in self._members)
 
-    def _grow(self, left: _Units, arguments: list) -> None:
+    def _grow(self, left: _Units) -> None:
         """Start workers where there is room, as long as there are units that no worker has."""
         if time.monotonic() - self._grown_at < GROW_SECONDS:
             return
         self._grown_at = time.monotonic()
-        nodes = alive_nodes()
+        nodes = nodes_with_cores()
         new = [node for node in nodes if node["NodeID"] not in self._names]
         if new:
             check_nodes(new, self.stage.needs, self.probe)
@@ -176,7 +186,7 @@ class WorkerPool:
         actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(Worker)
         for _ in range(min(room, self.max_workers or room) - len(self._members)):
             member = _Member(actor.remote(logger.getEffectiveLevel(), os.getcwd()))
-            member.pending = member.actor.prepare.remote(self.stage.prepare, *arguments)
+            member.pending = member.actor.prepare.remote(self.stage.prepare, *self._arguments)
             self._members.append(member)
 
     def _start(self, member: _Member, unit, tries: int) -> None:
