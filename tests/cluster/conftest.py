@@ -19,11 +19,10 @@ PATIENCE = {
     "RAY_health_check_timeout_ms": "60000",
     "RAY_worker_niceness": "0",  # by default, workers wait for everybody else
 }
-HERE = Path(__file__).parent
 os.environ |= PATIENCE | {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
-    "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *sys.path]),  # what workers import
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),  # what workers import
 }
 
 import pytest  # noqa: E402
@@ -81,7 +80,7 @@ class TestCluster:
             ports = {name: each.getsockname()[1] for name, each in zip(AGENT_PORTS, listeners, strict=True)}
 
         def write_down() -> None:
-            sessions = wait_until(lambda: list(Path(self._folder).glob("session_2*")), "the session")
+            sessions = wait_until(lambda: list(Path(self._folder).glob("session_2*")), "the session", 600)
             for name, port in ports.items():
                 persist_port(str(sessions[0]), node_id, name, port)
 

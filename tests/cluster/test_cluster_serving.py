@@ -21,6 +21,8 @@ sys.path.append(str(Path(__file__).parents[1] / "serve"))
 from serving import MeasuringPlayer, next_frame, next_message, send
 
 pytestmark = pytest.mark.slow
+START_SECONDS = 600
+"""An engine imports PyTorch, with others at the same time."""
 
 
 class ServedCluster:
@@ -56,6 +58,9 @@ class ServedCluster:
     def engines(self, state="serving") -> list[dict]:
         return [engine for engine in self.ask("GET", "/engines")[1]["engines"] if engine["state"] == state]
 
+    def wait_for_engines(self, number: int) -> None:
+        wait_until(lambda: len(self.engines()) == number, f"{number} engines", START_SECONDS)
+
     def play(self, query="", **options):
         return connect(f"ws://127.0.0.1:{self.port}/play{query}", open_timeout=TIMEOUT, close_timeout=1, **options)
 
@@ -77,7 +82,7 @@ def serve(cluster, model):
         def start(**options) -> ServedCluster:
             served = ServedCluster(cluster.address, model, **options)
             stack.callback(served.stop)
-            wait_until(lambda: len(served.engines()) == options["engines"], "the engines")
+            served.wait_for_engines(options["engines"])
             return served
 
         yield start
@@ -111,7 +116,7 @@ def test_players_policies_and_operators(cluster, serve):
 
         watcher = stack.enter_context(MeasuringPlayer(served))
         assert served.ask("POST", "/engines", {"engines": 3})[0] == 200
-        wait_until(lambda: len(served.engines()) == 3, "a third engine")
+        served.wait_for_engines(3)
 
         # The engine of `second` is drained: two seconds later its players go on elsewhere.
         assert served.ask("DELETE", f"/engines/{names[1]}")[0] == 204
