@@ -22,6 +22,7 @@ FLOORS = (
         "configuration_base",
         "configuration_dreamer",
         "configuration_dreamer_agent",
+        "extras",
         "scheduling_shortcut",
         "frame_inputs",
         "generation_config_dreamer",
@@ -79,6 +80,7 @@ FLOORS = (
     {"envs", "serve", "training", "web", "demo", "ranking"},
     {"lerobot"},
     {"policy_export"},
+    {"cluster"},
     {"cli", "train", "hub_env", "__main__"},
 )
 """The rooms of the package from the ground up: the top-level modules and folders ("" is the package itself).

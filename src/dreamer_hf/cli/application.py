@@ -123,7 +123,7 @@ COMMANDS = {
     "serve": Entry(
         "Serve a world to browsers and policies.",
         "serve.serve_options:ServeOptions",
-        "serve:serve",
+        "cli.commands:serve",
         "dreamer serve --model me/my-world --port 8000",
     ),
     "record": Entry(
@@ -138,27 +138,27 @@ COMMANDS = {
             "lerobot": Entry(
                 "Convert a LeRobotDataset of format v3.0 into a folder of HDF5 shards.",
                 "data.command_options:LeRobotOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert lerobot --repo_id lerobot/pusht --output_dir data/pusht --target_fps 5",
             ),
             "rlds": Entry(
                 "Convert an RLDS dataset (tfrecord or array_record) into a folder of HDF5 shards, without TensorFlow.",
                 "data.command_options:RldsOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert rlds --rlds_dir soar/1.0.0 --split success+failure --fps 5 --output_dir data/soar",
             ),
             "video": Entry(
                 "Convert a folder of videos into a folder of HDF5 shards. The actions of clip.mp4, if any, are in "
                 "clip.npy (frames, action_dim) or clip.csv.",
                 "data.command_options:VideoOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert video --video_dir clips --output_dir data/clips --width 128 --pad_to_square",
             ),
             "table": Entry(
                 "Convert a dataset of the `datasets` library into a folder of HDF5 shards. A row is a frame (image "
                 "column; rows of an episode follow each other) or an episode (video column).",
                 "data.command_options:TableOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert table --dataset me/frames --image_column image --action_column action "
                 "--episode_column episode --output_dir data/frames",
             ),
@@ -222,11 +222,17 @@ COMMANDS = {
             "dreams": Passed("Improve an agent in the dreams of its world.", "training.runs:main", ("dreams",)),
         },
     ),
-    "encode-latents": Passed("Encode a folder of shards once with a frozen tokenizer.", "training.latents:main"),
+    "encode-latents": Entry(
+        "Encode a folder of shards once with a frozen tokenizer. Dynamics training then reads latents instead of "
+        "frames. They carry the fingerprint of the tokenizer; training refuses them with any other one.",
+        "training.encode_options:EncodeOptions",
+        "cli.commands:encode_latents",
+        "dreamer encode-latents --tokenizer outputs/tokenizer --data_dir data/pusht --output_dir data/pusht-latents",
+    ),
     "evaluate": Entry(
         "Measure a world on held-out episodes, against baselines and an upper bound.",
         "evaluation.evaluation_options:EvaluationOptions",
-        "evaluation.evaluate:evaluate",
+        "cli.commands:evaluate",
         "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
     ),
     "trust": Entry(

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the Zstd filter with HDF5)
@@ -347,13 +347,18 @@ def read_shard_index(path: Path, shard: int) -> ShardIndex:
         ValueError: the shard is damaged, or its arrays are not what they should be.
     """
     with open_shard(path) as file:
-        lengths = read_episode_values(file, LENGTHS, path)
-        source = np.full(len(lengths), UNKNOWN_EPISODE)
-        if SOURCE_EPISODES in file:
-            source = read_episode_values(file, SOURCE_EPISODES, path)
-        labeled = np.full(len(lengths), True)
-        if LABELED in file:
-            labeled = read_episode_values(file, LABELED, path).astype(bool)
+        return shard_index_of(file, path, shard)
+
+
+def shard_index_of(file: h5py.File, path: Path, shard: int) -> ShardIndex:
+    """Do what `read_shard_index` does with an open shard."""
+    lengths = read_episode_values(file, LENGTHS, path)
+    source = np.full(len(lengths), UNKNOWN_EPISODE)
+    if SOURCE_EPISODES in file:
+        source = read_episode_values(file, SOURCE_EPISODES, path)
+    labeled = np.full(len(lengths), True)
+    if LABELED in file:
+        labeled = read_episode_values(file, LABELED, path).astype(bool)
     if not len(lengths) == len(source) == len(labeled):
         raise damaged_shard(path, "its arrays differ in length")
     return ShardIndex(
@@ -389,6 +394,14 @@ def open_shard(path: Path) -> h5py.File:
         return h5py.File(path, "r", rdcc_nbytes=0, locking=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing: restore it, or convert again with --resume.") from error
+    except (*UNREADABLE, ValueError) as error:
+        raise damaged_shard(path, first_line(error)) from error
+
+
+def open_shard_file(file: BinaryIO, path: Path) -> h5py.File:
+    """Do what `open_shard` does with an open file that messages call `path`."""
+    try:
+        return h5py.File(file, "r", rdcc_nbytes=0)
     except (*UNREADABLE, ValueError) as error:
         raise damaged_shard(path, first_line(error)) from error
 

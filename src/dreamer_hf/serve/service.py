@@ -30,6 +30,7 @@ class Service:
         world: the world to serve, a `DreamerWorldModel` in eval mode or an `OnnxWorld`.
         starts: start frames of its dreams.
         options: of the server.
+        prefix: beginning of the secret names of its sessions, by which a proxy tells several servers apart.
 
     Attributes:
         description: what clients need to know about the world, for JSON.
@@ -39,9 +40,9 @@ class Service:
         ValueError: the options, the world and the start frames do not fit each other.
     """
 
-    def __init__(self, world, starts, options: ServeOptions):
+    def __init__(self, world, starts, options: ServeOptions, prefix: str = ""):
         options.check()
-        self.options = options
+        self.options, self._prefix = options, prefix
         self.metrics = ServerMetrics()
         self.dreams = Dreams(world, starts, options.num_inference_steps)
         self.engine = Engine(self.dreams, self.metrics)
@@ -86,6 +87,7 @@ class Service:
         if len(self.sessions) >= self.options.max_sessions:
             self.metrics.refused.labels("full").inc()
             raise HttpError(503, f"all {self.options.max_sessions} places are taken: try again later.")
+        session.id = self._prefix + session.id
         self.sessions[session.id] = session
         self.metrics.sessions.labels(session.kind).inc()
         self.metrics.opened.labels(session.kind).inc()

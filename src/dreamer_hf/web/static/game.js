@@ -86,8 +86,11 @@ export class Game {
   }
 
   #onHello(world) {
+    // A cluster sends another one when it goes on with a new dream, because an engine has died.
     this.world = world;
     this.paused = false;
+    this.recording = false;
+    this.view.setRecording(false, null);
     const { names, keys } = world.actions;
     this.input.setActions({ names, keys, tapMs: 1100 / world.fps });
     this.view.setWorld(world, (start) => this.reset(start));
