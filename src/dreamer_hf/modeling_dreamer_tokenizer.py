@@ -67,18 +67,27 @@ class DreamerDecoderOutput(ModelOutput):
     past_key_values: DreamerCache | None = None
 
 
-def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> torch.BoolTensor:
+def encoder_visibility(
+    config: DreamerTokenizerConfig, device: torch.device, grid_size: tuple[int, int] | None = None
+) -> torch.BoolTensor:
     """Return which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
 
     Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell. In
-    the decoder it is the other way round: its mask is the transpose.
+    the decoder it is the other way round: its mask is the transpose, for the grid of the patches that it draws.
+
+    Args:
+        config: config of the tokenizer.
+        device: where to put the mask.
+        grid_size: rows and columns of the patches; those of the encoder by default.
     """
-    num_patches, num_latents = config.num_patches, config.bottleneck_shape[0]
+    rows, columns = config.grid_size if grid_size is None else grid_size
+    num_patches, num_latents = rows * columns, config.bottleneck_shape[0]
     visible = torch.ones(num_patches + num_latents, num_patches + num_latents, dtype=torch.bool, device=device)
     visible[:num_patches, num_patches:] = False
     if config.spatial_latents:
-        rows, columns = (torch.arange(side, device=device) // config.cell_size for side in config.grid_size)
-        cells = (rows[:, None] * (columns[-1] + 1) + columns).flatten()
+        cell = config.cell_size((rows, columns))
+        row_of, column_of = (torch.arange(side, device=device) // cell for side in (rows, columns))
+        cells = (row_of[:, None] * (columns // cell) + column_of).flatten()
         latents = torch.arange(num_latents, device=device)[:, None]
         visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1)
     return visible
@@ -125,18 +134,19 @@ class DreamerEncoder(nn.Module):
 class DreamerDecoder(nn.Module):
     """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
 
-    The transpose of `encoder_visibility` says which token sees which.
+    The transpose of `encoder_visibility` says which token sees which. With `decoder_patch_size` its patches are others
+    than those of the encoder, and N_p is their number.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
         self.config = config
-        self.num_patches, self.patch_size = config.num_patches, config.patch_size
-        self.grid_size, self.bottleneck_shape = config.grid_size, config.bottleneck_shape
+        self.num_patches, self.patch_size = config.num_drawn_patches, config.drawn_patch_size
+        self.grid_size, self.bottleneck_shape = config.drawn_grid_size, config.bottleneck_shape
         self.latent_embed = nn.Linear(self.bottleneck_shape[1], config.hidden_size)
-        self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
-        self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
-        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
+        self.patch_queries = nn.Parameter(torch.empty(self.num_patches, config.hidden_size))
+        self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, self.num_patches))
+        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * self.patch_size**2)
 
     def forward(
         self,
@@ -155,7 +165,8 @@ class DreamerDecoder(nn.Module):
         return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
-        return additive_mask(encoder_visibility(self.config, tokens.device).T, tokens.dtype)[None, None]
+        visible = encoder_visibility(self.config, tokens.device, self.grid_size)
+        return additive_mask(visible.T, tokens.dtype)[None, None]
 
 
 class DreamerTokenizerModel(DreamerPreTrainedModel):

@@ -123,10 +123,11 @@ def decoder_graph(tokenizer) -> tuple[GraphBuilder, TransformerGraph]:
         bottleneck, _weight(decoder.latent_embed).T, "latent_embed", _array(decoder.latent_embed.bias)
     )
     queries = graph.expand_rows(_array(decoder.patch_queries), latents, "patch_queries")
-    transformer = _tokenizer_transformer(graph, decoder.transformer, config, lambda visible: visible.T)
+    visible = encoder_visibility(config, torch.device("cpu"), config.drawn_grid_size).T
+    transformer = _tokenizer_transformer(graph, decoder.transformer, visible)
     hidden = transformer.add(graph.op("Concat", queries, embedded, axis=2))
     # From normalized pixels to [0, 1] within the projection.
-    patch, (rows, columns) = config.patch_size, config.grid_size
+    patch, (rows, columns) = config.drawn_patch_size, config.drawn_grid_size
     std, mean = (np.repeat(_array(each).ravel(), patch**2) for each in (tokenizer.image_std, tokenizer.image_mean))
     weight, bias = _weight(decoder.pixel_head).T * std, _array(decoder.pixel_head.bias) * std + mean
     patches = graph.matmul(hidden, weight, "pixel_head", bias)
@@ -149,7 +150,8 @@ def encoder_graph(tokenizer) -> tuple[GraphBuilder, TransformerGraph]:
     weight = _weight(encoder.patch_embed).reshape(config.hidden_size, -1).T
     embedded = graph.matmul(patches, weight, "patch_embed", _array(encoder.patch_embed.bias))
     tokens = graph.expand_rows(_array(encoder.latent_tokens), frames, "latent_tokens")
-    transformer = _tokenizer_transformer(graph, encoder.transformer, config, lambda visible: visible)
+    visible = encoder_visibility(config, torch.device("cpu"))
+    transformer = _tokenizer_transformer(graph, encoder.transformer, visible)
     hidden = transformer.add(graph.op("Concat", embedded, tokens, axis=2))
     bottleneck = graph.matmul(hidden, _weight(encoder.latent_proj).T, "latent_proj", _array(encoder.latent_proj.bias))
     shape = config.num_latent_tokens, config.latent_dim
@@ -157,10 +159,9 @@ def encoder_graph(tokenizer) -> tuple[GraphBuilder, TransformerGraph]:
     return graph, transformer
 
 
-def _tokenizer_transformer(graph: GraphBuilder, transformer, config, side: Callable) -> TransformerGraph:
-    visible = side(encoder_visibility(config, torch.device("cpu")).numpy())
-    mask = None if visible.all() else np.where(visible, np.float32(0), HIDDEN)
-    return TransformerGraph(graph, transformer, config.num_patches + config.bottleneck_shape[0], mask)
+def _tokenizer_transformer(graph: GraphBuilder, transformer, visible: torch.Tensor) -> TransformerGraph:
+    mask = None if visible.all() else np.where(visible.numpy(), np.float32(0), HIDDEN)
+    return TransformerGraph(graph, transformer, len(visible), mask)
 
 
 def _weight(module) -> np.ndarray:

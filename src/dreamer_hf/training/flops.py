@@ -45,8 +45,8 @@ def encoder_flops(config: DreamerTokenizerConfig, num_frames: int) -> int:
 
 def decoder_flops(config: DreamerTokenizerConfig, num_frames: int) -> int:
     """Return the operations of decoding T frames."""
-    patches, (latents, channels) = config.num_patches, config.bottleneck_shape
-    ends = patches * config.num_channels * config.patch_size**2 + latents * channels
+    patches, (latents, channels) = config.num_drawn_patches, config.bottleneck_shape
+    ends = patches * config.num_channels * config.drawn_patch_size**2 + latents * channels
     layers = transformer_flops(config, config.num_decoder_layers, patches + latents, patches, num_frames)
     return layers + 2 * num_frames * config.hidden_size * ends
 
