@@ -48,6 +48,7 @@ FLOORS = (
         "convert_published",
         "remote_code",
         "adapters",
+        "enlarge",
         "start_frames",
         "action_space",
         "state_space",

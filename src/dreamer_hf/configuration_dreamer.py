@@ -130,9 +130,11 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         image_size (`int` or `list[int]`, *optional*, defaults to 256): Side of a square frame in pixels, or `[height,
             width]`; a multiple of `patch_size`.
         patch_size (`int`, *optional*, defaults to 16): Side of a square patch in pixels.
-        decoder_patch_size (`int`, *optional*): Side of a square patch of the decoder in pixels; `patch_size` by
-            default. A patch is drawn as a linear map of one token, so that smaller ones are sharper
-            (docs/decisions/0010).
+        draft_patch_size (`int`, *optional*): Side in pixels of a patch that the decoder draws; `patch_size` by
+            default. A smaller one gives a small draft of the frame, which is then enlarged linearly.
+        refiner_channels (`int`, *optional*, defaults to 0): Width of the convolutions that sharpen the enlarged draft;
+            0 for none (docs/decisions/0010).
+        refiner_layers (`int`, *optional*, defaults to 4): Number of these convolutions, at least 2.
         num_channels (`int`, *optional*, defaults to 3): Number of color channels.
         num_encoder_layers (`int`, *optional*, defaults to 16): Number of layers of the encoder, a multiple of
             `time_every`.
@@ -177,7 +179,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     num_attention_heads: int = 16
     image_size: int | list[int] | tuple[int, ...] = 256
     patch_size: int = 16
-    decoder_patch_size: int | None = None
+    draft_patch_size: int | None = None
+    refiner_channels: int = 0
+    refiner_layers: int = 4
     num_channels: int = 3
     num_encoder_layers: int = 16
     num_decoder_layers: int = 16
@@ -210,46 +214,31 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     @property
     def grid_size(self) -> tuple[int, int]:
         """Number of rows and columns of patches of one frame."""
-        return self._grid(self.patch_size)
+        height, width = self.frame_size
+        return height // self.patch_size, width // self.patch_size
 
     @property
     def num_patches(self) -> int:
         """Number of patches of one frame, N_p."""
-        return math.prod(self.grid_size)
+        rows, columns = self.grid_size
+        return rows * columns
 
     @property
     def drawn_patch_size(self) -> int:
-        """Side in pixels of the patches that the decoder draws."""
-        return self.patch_size if self.decoder_patch_size is None else self.decoder_patch_size
-
-    @property
-    def drawn_grid_size(self) -> tuple[int, int]:
-        """Number of rows and columns of the patches that the decoder draws."""
-        return self._grid(self.drawn_patch_size)
-
-    @property
-    def num_drawn_patches(self) -> int:
-        """Number of the patches that the decoder draws."""
-        return math.prod(self.drawn_grid_size)
-
-    def _grid(self, patch_size: int) -> tuple[int, int]:
-        height, width = self.frame_size
-        return height // patch_size, width // patch_size
+        """Side in pixels of a patch that the decoder draws."""
+        return self.patch_size if self.draft_patch_size is None else self.draft_patch_size
 
     @property
     def bottleneck_shape(self) -> tuple[int, int]:
         """Number of tokens of the bottleneck and of their channels: N_z d_z numbers per frame, as in the latents."""
         return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
 
-    def cell_size(self, grid_size: tuple[int, int]) -> int | None:
-        """Return the patches along the side of the square cell of a token of the bottleneck; None if no cells fit.
-
-        Args:
-            grid_size: `grid_size` or `drawn_grid_size`.
-        """
-        (rows, columns), tokens = grid_size, self.bottleneck_shape[0]
-        side = math.isqrt(rows * columns // tokens)
-        fits = tokens * side**2 == rows * columns and rows % side == 0 and columns % side == 0
+    @property
+    def cell_size(self) -> int | None:
+        """Patches along the side of the square cell of a token of the bottleneck; None if no cells fit."""
+        (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0]
+        side = math.isqrt(self.num_patches // tokens)
+        fits = tokens * side**2 == self.num_patches and rows % side == 0 and columns % side == 0
         return side if fits else None
 
     def validate_architecture(self):
@@ -258,32 +247,30 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         self._check_layers("num_encoder_layers")
         self._check_layers("num_decoder_layers")
         largest = {"patch_size": 2**12, "num_channels": 64, "num_latent_tokens": 2**16, "latent_dim": 2**16}
-        check_integers(self, largest | {"latent_group_size": 2**16})
+        check_integers(self, largest | {"latent_group_size": 2**16, "drawn_patch_size": self.patch_size})
+        check_integers(self, {"refiner_channels": 2**12}, smallest=0)
+        check_integers(self, {"refiner_layers": 64}, smallest=2)
         if len(self.frame_size) != 2:
             raise ValueError(f"expected image_size to be one side or [height, width], got {self.image_size}.")
-        if self.decoder_patch_size is not None:
-            check_integers(self, {"decoder_patch_size": 2**12})
-        for name, size in (("patch_size", self.patch_size), ("decoder_patch_size", self.drawn_patch_size)):
-            if any(side < size or side % size for side in self.frame_size):
-                raise ValueError(
-                    f"image_size={self.image_size} is not a whole number of patches: "
-                    f"choose a multiple of {name}={size}."
-                )
-            if math.prod(self._grid(size)) > 2**16:
-                count = math.prod(self._grid(size))
-                raise ValueError(f"expected at most {2**16} patches, got {count}: choose a larger {name}.")
+        if any(side < self.patch_size or side % self.patch_size for side in self.frame_size):
+            raise ValueError(
+                f"image_size={self.image_size} is not a whole number of patches: "
+                f"choose a multiple of patch_size={self.patch_size}."
+            )
+        if self.num_patches > 2**16:
+            raise ValueError(f"expected at most {2**16} patches, got {self.num_patches}: choose a larger patch_size.")
         if self.latent_dim % self.latent_group_size:
             raise ValueError(
                 f"latent_dim={self.latent_dim} cannot be shared by latent_group_size={self.latent_group_size} tokens: "
                 "choose a divisor."
             )
-        for rows, columns in (self.grid_size, self.drawn_grid_size) if self.spatial_latents else ():
-            if self.cell_size((rows, columns)) is None:
-                raise ValueError(
-                    f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {self.bottleneck_shape[0]} "
-                    f"tokens, which do not divide {rows} x {columns} patches into square cells: with "
-                    f"spatial_latents, choose {rows * columns} or a grid of whole cells."
-                )
+        if self.spatial_latents and self.cell_size is None:
+            tokens, (rows, columns) = self.bottleneck_shape[0], self.grid_size
+            raise ValueError(
+                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not "
+                f"divide {rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} "
+                "or a grid of whole cells."
+            )
         if not 0 <= self.max_mask_ratio < 1:
             raise ValueError(f"expected max_mask_ratio to be at least 0 and below 1, got {self.max_mask_ratio}.")
         for name in ("image_mean", "image_std"):

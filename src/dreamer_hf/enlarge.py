@@ -1,10 +1,8 @@
-"""A trained world at another frame size, with sharper patches and a state: where to continue training from.
+"""A trained world for larger frames, and with a state: where to continue training from.
 
 The first layer of an encoder is linear, and so is reducing a frame. Their product encodes larger frames exactly as the
 old encoder encodes the reduced ones, so that the latents, and with them the dynamics model, stay what they were. Only
-the decoder has to learn anew how to draw.
-
-Shapes: p patch size, q patch size of the larger frames, C color channels, D hidden size.
+the refiner, which sharpens the enlarged frames of the decoder, has to be trained.
 """
 
 import numpy as np
@@ -25,17 +23,17 @@ def averaging(small: int, large: int) -> torch.Tensor:
 
 @torch.no_grad()
 def enlarged_tokenizer(
-    tokenizer: DreamerTokenizerModel, image_size: int, decoder_patch_size: int | None = None, seed: int = 0
+    tokenizer: DreamerTokenizerModel, image_size: int, refiner_channels: int = 16, seed: int = 0
 ) -> DreamerTokenizerModel:
     """Return a tokenizer of larger square frames with the same latents of what they show.
 
-    `encode` of the result gives for a frame what `tokenizer.encode` gives for the frame averaged down to its size. The
-    decoder keeps its layers; what it starts from and its last projection are new, so it must be trained.
+    `encode` of the result gives for a frame what `tokenizer.encode` gives for the frame averaged down to its size.
+    `decode` gives the old frames, enlarged linearly, until the refiner is trained.
 
     Args:
-        tokenizer: its cells must be patches.
+        tokenizer: the trained tokenizer, without a draft or a refiner.
         image_size: side of the frames in pixels; a multiple of the number of patches along the old side.
-        decoder_patch_size: `decoder_patch_size` of the result.
+        refiner_channels: `refiner_channels` of the result.
         seed: seed of the new weights.
 
     Raises:
@@ -48,18 +46,14 @@ def enlarged_tokenizer(
             f"expected an image_size above {old.frame_size[0]} that is a multiple of {rows} for square frames, got "
             f"{image_size}."
         )
-    sizes = {"image_size": image_size, "patch_size": image_size // rows, "decoder_patch_size": decoder_patch_size}
+    changed = {"image_size": image_size, "patch_size": image_size // rows, "draft_patch_size": old.patch_size}
     torch.manual_seed(seed)
-    new = DreamerTokenizerModel(DreamerTokenizerConfig(**_fields(old) | sizes)).to(tokenizer.dtype)
-    state, kept = new.state_dict(), tokenizer.state_dict()
-    state |= {name: value for name, value in kept.items() if value.shape == state[name].shape}
-    reduce = averaging(old.patch_size, sizes["patch_size"]).to(kept["encoder.patch_embed.weight"])
-    weight = torch.einsum("dcij,ix,jy->dcxy", kept["encoder.patch_embed.weight"], reduce, reduce)
-    state["encoder.patch_embed.weight"] = weight
-    side = new.config.drawn_grid_size[0] // rows
-    old_queries = kept["decoder.patch_queries"].unflatten(0, old.grid_size)
-    queries = old_queries.repeat_interleave(side, 0).repeat_interleave(side, 1).flatten(0, 1)
-    state["decoder.patch_queries"] = queries + 0.5 * torch.randn_like(queries)
+    fields = _fields(old) | changed | {"refiner_channels": refiner_channels}
+    new = DreamerTokenizerModel(DreamerTokenizerConfig(**fields)).to(tokenizer.dtype)
+    state = new.state_dict() | tokenizer.state_dict()
+    weight = state["encoder.patch_embed.weight"]
+    reduce = averaging(old.patch_size, changed["patch_size"]).to(weight)
+    state["encoder.patch_embed.weight"] = torch.einsum("dcij,ix,jy->dcxy", weight, reduce, reduce)
     new.load_state_dict(state)
     return new
 

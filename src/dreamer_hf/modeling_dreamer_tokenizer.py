@@ -67,27 +67,18 @@ class DreamerDecoderOutput(ModelOutput):
     past_key_values: DreamerCache | None = None
 
 
-def encoder_visibility(
-    config: DreamerTokenizerConfig, device: torch.device, grid_size: tuple[int, int] | None = None
-) -> torch.BoolTensor:
+def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> torch.BoolTensor:
     """Return which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
 
     Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell. In
-    the decoder it is the other way round: its mask is the transpose, for the grid of the patches that it draws.
-
-    Args:
-        config: config of the tokenizer.
-        device: where to put the mask.
-        grid_size: rows and columns of the patches; those of the encoder by default.
+    the decoder it is the other way round: its mask is the transpose.
     """
-    rows, columns = config.grid_size if grid_size is None else grid_size
-    num_patches, num_latents = rows * columns, config.bottleneck_shape[0]
+    num_patches, num_latents = config.num_patches, config.bottleneck_shape[0]
     visible = torch.ones(num_patches + num_latents, num_patches + num_latents, dtype=torch.bool, device=device)
     visible[:num_patches, num_patches:] = False
     if config.spatial_latents:
-        cell = config.cell_size((rows, columns))
-        row_of, column_of = (torch.arange(side, device=device) // cell for side in (rows, columns))
-        cells = (row_of[:, None] * (columns // cell) + column_of).flatten()
+        rows, columns = (torch.arange(side, device=device) // config.cell_size for side in config.grid_size)
+        cells = (rows[:, None] * (columns[-1] + 1) + columns).flatten()
         latents = torch.arange(num_latents, device=device)[:, None]
         visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1)
     return visible
@@ -131,22 +122,47 @@ class DreamerEncoder(nn.Module):
         return additive_mask(encoder_visibility(self.config, tokens.device), tokens.dtype)[None, None]
 
 
-class DreamerDecoder(nn.Module):
-    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
+class DreamerRefiner(nn.Module):
+    """Convolutions that sharpen a frame after a decoder has drawn it.
 
-    The transpose of `encoder_visibility` says which token sees which. With `decoder_patch_size` its patches are others
-    than those of the encoder, and N_p is their number.
+    A patch is a linear map of one token, too narrow for a sharp edge at every place and angle of a large patch. What
+    makes an edge sharp is the same everywhere, so small convolutions learn it from few frames. A learned offset for
+    each place lets them know what always stands there. They start as the identity.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
         self.config = config
-        self.num_patches, self.patch_size = config.num_drawn_patches, config.drawn_patch_size
-        self.grid_size, self.bottleneck_shape = config.drawn_grid_size, config.bottleneck_shape
+        widths = [config.num_channels, *[config.refiner_channels] * (config.refiner_layers - 1), config.num_channels]
+        self.layers = nn.ModuleList([nn.Conv2d(*pair, 3, padding=1) for pair in zip(widths, widths[1:])])
+        self.places = nn.Parameter(torch.empty(config.refiner_channels, *config.frame_size))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Map normalized pixels (F,C,H,W) to the same, sharper."""
+        hidden = self.layers[0](frames) + self.places
+        for layer in self.layers[1:]:
+            hidden = layer(nn.functional.silu(hidden))
+        return frames + hidden
+
+
+class DreamerDecoder(nn.Module):
+    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
+
+    The transpose of `encoder_visibility` says which token sees which. The patches may be a smaller draft of the frame,
+    and a `DreamerRefiner` may follow.
+    """
+
+    def __init__(self, config: DreamerTokenizerConfig):
+        super().__init__()
+        self.config = config
+        self.num_patches, self.patch_size = config.num_patches, config.drawn_patch_size
+        self.grid_size, self.bottleneck_shape = config.grid_size, config.bottleneck_shape
         self.latent_embed = nn.Linear(self.bottleneck_shape[1], config.hidden_size)
-        self.patch_queries = nn.Parameter(torch.empty(self.num_patches, config.hidden_size))
-        self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, self.num_patches))
+        self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
+        self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
         self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * self.patch_size**2)
+        self.frame_size = config.frame_size
+        self.refiner = DreamerRefiner(config) if config.refiner_channels else None
 
     def forward(
         self,
@@ -162,11 +178,15 @@ class DreamerDecoder(nn.Module):
         hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         patches = self.pixel_head(hidden_states).flatten(0, 1).transpose(1, 2)
         grid = patches.unflatten(2, self.grid_size)
-        return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
+        drawn = nn.functional.pixel_shuffle(grid, self.patch_size)
+        if drawn.shape[-2:] != self.frame_size:
+            drawn = nn.functional.interpolate(drawn, self.frame_size, mode="bilinear", align_corners=False)
+        if self.refiner is not None:
+            drawn = self.refiner(drawn)
+        return drawn.unflatten(0, (batch, frames))
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
-        visible = encoder_visibility(self.config, tokens.device, self.grid_size)
-        return additive_mask(visible.T, tokens.dtype)[None, None]
+        return additive_mask(encoder_visibility(self.config, tokens.device).T, tokens.dtype)[None, None]
 
 
 class DreamerTokenizerModel(DreamerPreTrainedModel):
@@ -206,6 +226,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             init.normal_(module.patch_queries)
             init.normal_(module.latent_embed.weight, std=2 * module.latent_embed.in_features**-0.5)
             init.zeros_(module.pixel_head.weight)
+        elif isinstance(module, DreamerRefiner):
+            init.zeros_(module.places)
+            init.zeros_(module.layers[-1].weight)
         elif isinstance(module, DreamerTokenizerModel):
             init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
             init.copy_(module.image_std, torch.tensor(self.config.image_std)[:, None, None])

@@ -1,7 +1,7 @@
-"""How PushT looks: the pictures that recorders of it make of the same scene. Needs the extra `pusht`.
+"""How PushT looks: what recorders of it make of the same scene. Needs the extra `pusht`.
 
-gym-pusht draws a scene of 512 x 512 pixels and reduces it by picking pixels, which leaves jagged edges. Other recorders
-average, and most datasets are compressed as video, whose colors have half the resolution.
+gym-pusht draws a scene of 512 x 512 pixels and reduces it by picking pixels, which leaves jagged edges. Other
+recorders average, and most datasets are compressed as video, whose colors have half the resolution.
 """
 
 import io
@@ -24,7 +24,7 @@ KEYFRAMES = 2
 
 
 @dataclass(frozen=True)
-class Picture:
+class Rendering:
     """How frames are made of the scene.
 
     Attributes:
@@ -49,15 +49,15 @@ class Picture:
         return through_codec(frames, encoder, options | {"crf": str(rng.integers(best, worst + 1))})
 
 
-PICTURES = {
-    "own": Picture(averaged=False),
-    "averaged": Picture(averaged=True),
-    "own-av1": Picture(averaged=False, codec="av1"),
-    "averaged-av1": Picture(averaged=True, codec="av1"),
-    "own-h264": Picture(averaged=False, codec="h264"),
-    "averaged-h264": Picture(averaged=True, codec="h264"),
+RENDERINGS = {
+    "own": Rendering(averaged=False),
+    "averaged": Rendering(averaged=True),
+    "own-av1": Rendering(averaged=False, codec="av1"),
+    "averaged-av1": Rendering(averaged=True, codec="av1"),
+    "own-h264": Rendering(averaged=False, codec="h264"),
+    "averaged-h264": Rendering(averaged=True, codec="h264"),
 }
-"""Every kind of picture by the name that `--pictures` gives it; `own` is gym-pusht's observation."""
+"""Every kind of rendering by the name that `--renderings` gives it; `own` is gym-pusht's observation."""
 
 
 def through_codec(frames: np.ndarray, encoder: str, options: dict[str, str]) -> np.ndarray:
@@ -80,4 +80,4 @@ def through_codec(frames: np.ndarray, encoder: str, options: dict[str, str]) -> 
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-__all__ = ["PICTURES", "Picture", "through_codec"]
+__all__ = ["RENDERINGS", "Rendering", "through_codec"]
