@@ -1,5 +1,7 @@
 """Loading a world and its start frames, for playing, serving, the environments and evaluation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,21 +44,41 @@ def load_world(
         raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
     path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
-    try:
-        kind = read_config(path_or_repo).get("model_type")
-        if kind != "dreamer_world":
-            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+    check_world(path_or_repo)
+    with _refused_in_one_sentence(path_or_repo):
         verify_weights(path_or_repo)
         dtype = dtype or ("float32" if place.type == "cpu" else "auto")
         world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
+    if adapter is not None:
+        load_adapter(world, adapter)
+    return world
+
+
+def check_world(path_or_repo: str) -> None:
+    """Check that there is a world, by its `config.json` alone.
+
+    Args:
+        path_or_repo: as in `load_world`.
+
+    Raises:
+        ValueError: there is none, or it is something else than a world.
+    """
+    path_or_repo = resolve_model(path_or_repo)
+    with _refused_in_one_sentence(path_or_repo):
+        kind = read_config(path_or_repo).get("model_type")
+        if kind != "dreamer_world":
+            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+
+
+@contextmanager
+def _refused_in_one_sentence(path_or_repo: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, SafetensorError, *MALFORMED) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."
         raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
-    if adapter is not None:
-        load_adapter(world, adapter)
-    return world
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -102,4 +124,4 @@ def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, Sta
     return world, starts
 
 
-__all__ = ["choose_device", "load_world", "load_world_and_starts"]
+__all__ = ["check_world", "choose_device", "load_world", "load_world_and_starts"]

@@ -29,6 +29,16 @@ KINDS = {
         {},
     ),
     "a refiner alone": ({"refiner_channels": 2, "refiner_layers": 2}, {}),
+    "cells, the whole frame, and positions": (
+        {
+            "spatial_latents": True,
+            "num_latent_tokens": 6,
+            "latent_group_size": 1,
+            "num_whole_frame_tokens": 2,
+            "patch_positions": True,
+        },
+        {"num_latent_tokens": 6},
+    ),
     "categorical actions": (
         {},
         {

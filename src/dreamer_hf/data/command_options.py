@@ -129,7 +129,10 @@ class TableOptions(ConverterOptions):
     config: str | None = option(None, help="Read this configuration of the dataset. Defaults to the only one.")
     split: str = option("train", help="Read this split.")
     streaming: bool = option(False, help="Read while downloading, in one process.")
-    image_column: str = option(help="Take images, or videos, from this column (within a struct: a/b).")
+    image_column: str = option(
+        help="Take images, or videos, from this column (within a struct: a/b); several columns of images, separated "
+        "by commas, are several cameras."
+    )
     action_column: str | None = option(
         None, help="Take actions from this column, or join several: a,b. Defaults to no actions."
     )

@@ -31,6 +31,7 @@ class TorchEngine:
         self.world = world
         config = world.config.dynamics_config
         self.fps, self.action_offset = config.fps, config.action_offset
+        self.camera_names = config.camera_names if config.num_cameras > 1 else None
         height, width = world.config.tokenizer_config.frame_size
         self.frame_size, self.state_space = (height, width * config.num_cameras), StateSpace.from_config(config)
         self.space, self.limits = ActionSpace.from_config(config), action_limits(config).numpy()
@@ -42,13 +43,14 @@ class TorchEngine:
     def own_starts(self, starts) -> StartFrames:
         """See `WorldEngine`."""
         if not isinstance(starts, StartFrames):
-            starts = _from_numpy(starts.pixel_values_videos, starts.actions, starts.action_mask)
+            given = starts.pixel_values_videos, starts.actions, starts.action_mask, starts.states, starts.state_mask
+            starts = _from_numpy(*given)
         starts.check_fits(self.world.config)
         return starts
 
-    def make_starts(self, frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray) -> StartFrames:
+    def make_starts(self, frames, actions, action_mask, states=None, state_mask=None) -> StartFrames:
         """See `WorldEngine`."""
-        return self.own_starts(_from_numpy(frames, actions, action_mask))
+        return self.own_starts(_from_numpy(frames, actions, action_mask, states, state_mask))
 
     def start_rollout(
         self, starts: StartFrames, num_inference_steps: int | None, generator: Sequence[SeededNoise]
@@ -76,8 +78,8 @@ class TorchEngine:
         return choose_threads(work, threads)
 
 
-def _from_numpy(frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray) -> StartFrames:
-    return StartFrames(*(torch.from_numpy(np.array(values)) for values in (frames, actions, action_mask)))
+def _from_numpy(*arrays: np.ndarray | None) -> StartFrames:
+    return StartFrames(*(None if values is None else torch.from_numpy(np.array(values)) for values in arrays))
 
 
 __all__ = ["TorchEngine"]

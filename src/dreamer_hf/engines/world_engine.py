@@ -1,6 +1,7 @@
 """What dreams need from a world, whatever computes it.
 
-Shapes: R rows, C context frames, H, W pixels, A action components, N_z latent tokens, d_z latent channels.
+Shapes: R rows, C context frames, V cameras, H, W pixels, A action components, S state components, N_z latent tokens,
+d_z latent channels.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class WorldEngine(Protocol):
         world: the `DreamerWorldModel` or `OnnxWorld`.
         fps: its frame rate.
         frame_size: height and width in pixels of its frames, with several cameras side by side.
+        camera_names: names of several cameras, from left to right; None for one.
         space: its actions.
         state_space: its state, of length 0 if it has none.
         limits: float32 (2, A), the smallest and the largest value of each action component; infinite without limit.
@@ -35,6 +37,7 @@ class WorldEngine(Protocol):
     world: Any
     fps: float
     frame_size: tuple[int, int]
+    camera_names: Sequence[str] | None
     space: ActionSpace
     state_space: StateSpace
     limits: np.ndarray
@@ -51,11 +54,19 @@ class WorldEngine(Protocol):
             ValueError: they do not fit the world.
         """
 
-    def make_starts(self, frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray):
-        """Return start frames of uint8 (R, C, 3, H, W), float32 (R, C, A) and bool (R, C).
+    def make_starts(
+        self,
+        frames: np.ndarray,
+        actions: np.ndarray,
+        action_mask: np.ndarray,
+        states: np.ndarray | None = None,
+        state_mask: np.ndarray | None = None,
+    ):
+        """Return start frames of uint8 (R, C, 3, H, W), or (R, C, V, 3, H, W) for V cameras, float32 (R, C, A) and
+        bool (R, C), and perhaps states, float32 (R, C, S), and which frames have one, bool (R, C).
 
         Raises:
-            ValueError: other shapes, or sizes that do not fit the world.
+            ValueError: other shapes, sizes that do not fit the world, or a state that is not finite.
         """
 
     def start_rollout(self, starts, num_inference_steps: int | None, generator: Sequence[SeededNoise]):

@@ -190,6 +190,7 @@ def _recorders(options: PlayOptions, dreams: Dreams, simulator: "RealPushT | Non
     if options.record:
         recorders.append(VideoRecorder(options.record, dreams.fps, simulator))
     if options.record_dataset:
-        offset = dreams.engine.action_offset
-        recorders.append(DatasetRecorder(options.record_dataset, dreams.space, dreams.fps, offset, dreams.state_space))
+        engine = dreams.engine
+        about = dreams.space, dreams.fps, engine.action_offset, dreams.state_space, engine.camera_names
+        recorders.append(DatasetRecorder(options.record_dataset, *about))
     return recorders

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..data.conversion_options import ConversionOptions, JobOptions, available_cores
 from ..data.convert import convert
+from ..real_time import leave_real_time
 from .play_source import PushTPlaySource, check_names, check_positive, draw_choices
 from .players import PLAYERS, TRAINING_PLAYERS
 from .pusht_options import RecordOptions
@@ -155,9 +156,11 @@ def _record_episode(
                 "task": "Play with the block.",
             }
         )
+        leave_real_time()
         observation, *_ = env.step(action)
         progress.update()
     dataset.save_episode()
+    leave_real_time()
 
 
 __all__ = ["record", "record_pusht"]

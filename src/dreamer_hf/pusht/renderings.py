@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 
+from ..real_time import leave_real_time
 from .task import FPS
 
 CODECS = {
@@ -75,6 +76,7 @@ def through_codec(frames: np.ndarray, encoder: str, options: dict[str, str]) -> 
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+    leave_real_time()
     file.seek(0)
     with av.open(file) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
