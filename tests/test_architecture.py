@@ -63,6 +63,7 @@ FLOORS = (
         "convert_published",
         "remote_code",
         "adapters",
+        "enlarge",
         "start_frames",
         "state_space",
         "media",

@@ -127,10 +127,10 @@ COMMANDS = {
         "dreamer serve --model me/my-world --port 8000",
     ),
     "record": Entry(
-        "Record scripted play in the PushT simulator as a LeRobotDataset.",
+        "Record scripted play in the PushT simulator, as shards or as a LeRobotDataset.",
         "pusht.pusht_options:RecordOptions",
         "cli.commands:record",
-        "dreamer record --repo_id me/pusht-play --root data/pusht-play --episodes 160",
+        "dreamer record --output_dir data/pusht-play --episodes 400",
     ),
     "convert": Family(
         "Convert datasets to shards, or published checkpoints to models.",

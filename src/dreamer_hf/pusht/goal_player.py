@@ -9,9 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from .player import MARGIN, PushTPlayer
+from .player import PushTPlayer
+from .players import PLAYERS
 from .task import GOAL_POSE, WORLD_SIZE, tee_center
 
+MARGIN = PushTPlayer.margin
 REACH = 15.0
 """Radius of the agent's disc."""
 CLEARANCE = 105.0
@@ -144,11 +146,7 @@ class RestingPlayer:
         return self.target.astype(np.float32)
 
 
-PLAYERS = {
-    "push": lambda rng: GoalPlayer(),
-    "play": PushTPlayer,
-    "rest": lambda rng: RestingPlayer(),
-}
+ALL_PLAYERS = PLAYERS | {"push": lambda rng: GoalPlayer(), "rest": lambda rng: RestingPlayer()}
 """Players by name: a function of a generator."""
 
 
@@ -156,26 +154,26 @@ def make_player(name: str, rng: np.random.Generator) -> Player:
     """Return a scripted player by name.
 
     Args:
-        name: "push" (brings the block to its goal), "play" (varied play without a goal), "rest", or "random"; a skill
-            from 0 to 1 may follow, as in "push:0.5": the fraction of its actions that are not replaced by movements at
-            random. "random" is "push:0".
+        name: one of `PLAYERS`, "push" (brings the block to its goal), "rest", or "random"; a skill from 0 to 1 may
+            follow, as in "push:0.5": the fraction of its actions that are not replaced by random movements. "random"
+            is "push:0".
         rng: source of its decisions.
 
     Raises:
         ValueError: there is no such player, or the skill is not a number from 0 to 1.
     """
     kind, _, skill = ("push:0" if name == "random" else name).partition(":")
-    if kind not in PLAYERS:
-        raise ValueError(f"there is no player {kind!r}: choose one of {', '.join([*PLAYERS, 'random'])}.")
+    if kind not in ALL_PLAYERS:
+        raise ValueError(f"there is no player {kind!r}: choose one of {', '.join([*ALL_PLAYERS, 'random'])}.")
     if not skill:
-        return PLAYERS[kind](rng)
+        return ALL_PLAYERS[kind](rng)
     try:
         number = float(skill)
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
         raise ValueError(f"expected a skill from 0 to 1 after the player's name, got {skill!r}: try {kind}:0.5.")
-    return NoisyPlayer(PLAYERS[kind](rng), number, rng)
+    return NoisyPlayer(ALL_PLAYERS[kind](rng), number, rng)
 
 
 def _outline() -> tuple[np.ndarray, np.ndarray]:
