@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import ray
-from computed_source import ComputedSource
 
 import dreamer_hf
+from computed_source import ComputedSource
 from dreamer_hf import __version__
 from dreamer_hf.cluster.connection import connected
 from dreamer_hf.cluster.converting import RayWorkers

@@ -48,7 +48,7 @@ def test_players_of_one_seed_play_the_same_and_share_their_noise():
 
 def test_unknown_players_and_skills_are_refused():
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="no player 'pull': choose one of varied, .*push, rest, random"):
+    with pytest.raises(ValueError, match=r"no player 'pull': choose one of varied, .*push, rest, random"):
         make_player("pull", rng)
     for skill in ("2", "-1", "much", "nan"):
         with pytest.raises(ValueError, match="skill from 0 to 1"):

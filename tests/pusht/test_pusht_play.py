@@ -99,7 +99,7 @@ def test_recorded_shards(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--output_dir", "x", "--players", "nobody"), "expected some of varied, bold,"),
+        (("--output_dir", "x", "--players", "nobody"), "there is no player 'nobody'"),
         (("--output_dir", "x", "--renderings", "oil"), "expected some of own, averaged,"),
         (("--output_dir", "x", "--image_size", "65"), "expected an even --image_size of at least 64"),
         (("--output_dir", "x", "--episodes", "0"), "expected a positive int for --episodes, got 0"),
@@ -107,7 +107,10 @@ def test_recorded_shards(tmp_path):
         (("--episodes", "3"), "expected either --output_dir for shards, or"),
         (("--root", "y"), "a LeRobotDataset needs a name"),
         (("--root", "y", "--repo_id", "me/y", "--renderings", "own"), "are for shards"),
-        (("--root", "y", "--repo_id", "me/y", "--players", "nobody"), "expected some of varied, bold,"),
+        (
+            ("--root", "y", "--repo_id", "me/y", "--players", "nobody"),
+            "there is no player 'nobody'",
+        ),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(flags, message, tmp_path, monkeypatch, capsys):

@@ -83,7 +83,7 @@ def open_policy(name: str, device: str = "cpu") -> Policy:
     """
     parsed = PolicyName.parse(name)
     if parsed.place.startswith("player:"):
-        from .scripted_policies import PlayerPolicy
+        from .player_policies import PlayerPolicy
 
         return PlayerPolicy(parsed.place.removeprefix("player:"))
     module, _, function = parsed.place.partition(":")
