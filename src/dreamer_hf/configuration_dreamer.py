@@ -146,6 +146,13 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
             patches of its cell, and in the decoder a patch sees only the token of its cell; patches see one
             another either way. Not in the paper, where every token sees the whole frame: small tokenizers then learn
             small objects in minutes (docs/decisions/0003).
+        num_whole_frame_tokens (`int`, *optional*, defaults to 0): With `spatial_latents`, number of tokens of the
+            bottleneck, the last ones, that have no cell: they see the whole frame, and every patch of the decoder sees
+            them in addition to the token of its cell. They hold together what spans cells. Not in the paper
+            (docs/decisions/0010).
+        patch_positions (`bool`, *optional*, defaults to `False`): Whether the encoder adds a learned vector of its
+            row and one of its column to each patch. Attention alone tells a token what is in a patch, and where only
+            relative to itself. Not in the paper (docs/decisions/0010).
         max_mask_ratio (`float`, *optional*, defaults to 0.9): In training, each frame draws the probability that a
             patch is masked from U(0, max_mask_ratio); 0 trains a plain autoencoder.
         image_mean (`list[float]`, *optional*, defaults to 0.5 for every channel): Pixels in [0, 1] enter the network
@@ -181,6 +188,8 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     latent_dim: int = 32
     latent_group_size: int = 1
     spatial_latents: bool = False
+    num_whole_frame_tokens: int = 0
+    patch_positions: bool = False
     max_mask_ratio: float = 0.9
     image_mean: list[float | int] | None = None
     image_std: list[float | int] | None = None
@@ -223,7 +232,7 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     @property
     def cell_size(self) -> int | None:
         """Patches along the side of the square cell of a token of the bottleneck; None if no cells fit."""
-        (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0]
+        (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0] - self.num_whole_frame_tokens
         side = math.isqrt(self.num_patches // tokens)
         fits = tokens * side**2 == self.num_patches and rows % side == 0 and columns % side == 0
         return side if fits else None
@@ -249,12 +258,23 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
                 f"latent_dim={self.latent_dim} cannot be shared by latent_group_size={self.latent_group_size} tokens: "
                 "choose a divisor."
             )
-        if self.spatial_latents and self.cell_size is None:
-            tokens, (rows, columns) = self.bottleneck_shape[0], self.grid_size
+        check_integers(self, {"num_whole_frame_tokens": self.bottleneck_shape[0] - 1}, smallest=0)
+        if self.num_whole_frame_tokens and not self.spatial_latents:
             raise ValueError(
-                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not "
-                f"divide {rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} "
-                "or a grid of whole cells."
+                f"num_whole_frame_tokens={self.num_whole_frame_tokens} goes with spatial_latents: without them, all "
+                "tokens see the whole frame."
+            )
+        if self.num_whole_frame_tokens % self.latent_group_size:
+            raise ValueError(
+                f"num_whole_frame_tokens={self.num_whole_frame_tokens} would share a latent with the token of a cell: "
+                f"choose a multiple of latent_group_size={self.latent_group_size}."
+            )
+        if self.spatial_latents and self.cell_size is None:
+            tokens, (rows, columns) = self.bottleneck_shape[0] - self.num_whole_frame_tokens, self.grid_size
+            raise ValueError(
+                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens for cells, which "
+                f"do not divide {rows} x {columns} patches into square cells: with spatial_latents, choose "
+                f"{rows * columns} or a grid of whole cells."
             )
         if not 0 <= self.max_mask_ratio < 1:
             raise ValueError(f"expected max_mask_ratio to be at least 0 and below 1, got {self.max_mask_ratio}.")

@@ -70,8 +70,8 @@ class DreamerDecoderOutput(ModelOutput):
 def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> torch.BoolTensor:
     """Return which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
 
-    Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell. In
-    the decoder it is the other way round: its mask is the transpose.
+    Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell,
+    except for the last `num_whole_frame_tokens`. In the decoder it is the other way round: its mask is the transpose.
     """
     num_patches, num_latents = config.num_patches, config.bottleneck_shape[0]
     visible = torch.ones(num_patches + num_latents, num_patches + num_latents, dtype=torch.bool, device=device)
@@ -80,7 +80,8 @@ def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> 
         rows, columns = (torch.arange(side, device=device) // config.cell_size for side in config.grid_size)
         cells = (rows[:, None] * (columns[-1] + 1) + columns).flatten()
         latents = torch.arange(num_latents, device=device)[:, None]
-        visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1)
+        sees_all = latents >= num_latents - config.num_whole_frame_tokens
+        visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1) | sees_all
     return visible
 
 
@@ -97,6 +98,10 @@ class DreamerEncoder(nn.Module):
         num_tokens, num_channels = config.bottleneck_shape
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        if config.patch_positions:
+            rows, columns = config.grid_size
+            self.row_positions = nn.Parameter(torch.empty(rows, config.hidden_size))
+            self.column_positions = nn.Parameter(torch.empty(columns, config.hidden_size))
         self.latent_tokens = nn.Parameter(torch.empty(num_tokens, config.hidden_size))
         output_tokens = slice(self.num_patches, self.num_patches + num_tokens)
         self.transformer = DreamerTransformer(config, config.num_encoder_layers, output_tokens)
@@ -114,6 +119,8 @@ class DreamerEncoder(nn.Module):
         patches = self.patch_embed(pixels.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, (batch, frames))
         if patch_mask is not None:
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
+        if self.config.patch_positions:
+            patches = patches + (self.row_positions[:, None] + self.column_positions).flatten(0, 1)
         tokens = torch.cat([patches, self.latent_tokens.expand(batch, frames, -1, -1)], dim=2)
         hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         return torch.tanh(self.latent_proj(hidden_states)).reshape(batch, frames, *self.latent_shape)
@@ -188,6 +195,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         if isinstance(module, DreamerEncoder):
             init.normal_(module.mask_token)
             init.normal_(module.latent_tokens)
+            if self.config.patch_positions:
+                init.normal_(module.row_positions, std=0.5**0.5)
+                init.normal_(module.column_positions, std=0.5**0.5)
             # Latents start in the linear part of the tanh: saturated ones have no gradient, and training then stops at
             # the mean image (docs/decisions/0001). The decoder compensates for their size.
             init.normal_(module.latent_proj.weight, std=0.2 * self.config.hidden_size**-0.5)

@@ -24,6 +24,16 @@ KINDS = {
         {"spatial_latents": True, "num_latent_tokens": 4, "latent_group_size": 1},
         {"num_latent_tokens": 4},
     ),
+    "cells, the whole frame, and positions": (
+        {
+            "spatial_latents": True,
+            "num_latent_tokens": 6,
+            "latent_group_size": 1,
+            "num_whole_frame_tokens": 2,
+            "patch_positions": True,
+        },
+        {"num_latent_tokens": 6},
+    ),
     "categorical actions": (
         {},
         {

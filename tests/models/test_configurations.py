@@ -40,6 +40,27 @@ REFUSED = {
         {"spatial_latents": True, "num_latent_tokens": 3},
         "divide 2 x 2 patches into square cells",
     ),
+    "tokens of the whole frame among others": (
+        tokenizer_config,
+        {"num_whole_frame_tokens": 1},
+        "goes with spatial_latents",
+    ),
+    "only tokens of the whole frame": (
+        tokenizer_config,
+        {"spatial_latents": True, "num_latent_tokens": 4, "num_whole_frame_tokens": 4},
+        "num_whole_frame_tokens to be an int from 0 to 3",
+    ),
+    "half a latent for the whole frame": (
+        tokenizer_config,
+        {
+            "spatial_latents": True,
+            "num_latent_tokens": 4,
+            "latent_dim": 4,
+            "latent_group_size": 2,
+            "num_whole_frame_tokens": 3,
+        },
+        "a multiple of latent_group_size=2",
+    ),
     "mask ratio": (tokenizer_config, {"max_mask_ratio": 1.0}, "below 1"),
     "mask ratio of no number": (tokenizer_config, {"max_mask_ratio": math.nan}, "below 1"),
     "mean": (tokenizer_config, {"image_mean": [0.5]}, "each of 3 channels"),

@@ -199,8 +199,14 @@ COMMANDS = {
         "data.inspect_dataset:inspect_shards",
         "dreamer inspect data/pusht --preview sheet.png",
     ),
+    "label": Entry(
+        "Compute rewards for the episodes of a folder of shards, for agents to learn from.",
+        "data.command_options:LabelOptions",
+        "labeling:label_shards",
+        "dreamer label --data_dir data/pusht --reward pusht:reach:128,128 pusht:reach:384,384",
+    ),
     "train": Family(
-        "Train a tokenizer, or a dynamics model on its latents.",
+        "Train a tokenizer, a dynamics model on its latents, or an agent that acts in the world.",
         {
             "tokenizer": Passed("Train a tokenizer on a folder of shards.", "training.runs:main", ("tokenizer",)),
             "dynamics": Passed(
@@ -208,6 +214,12 @@ COMMANDS = {
                 "training.runs:main",
                 ("dynamics",),
             ),
+            "agent": Passed(
+                "Give a world an agent, which learns from labeled episodes to act and to predict rewards.",
+                "training.runs:main",
+                ("agent",),
+            ),
+            "dreams": Passed("Improve an agent in the dreams of its world.", "training.runs:main", ("dreams",)),
         },
     ),
     "encode-latents": Passed("Encode a folder of shards once with a frozen tokenizer.", "training.latents:main"),
@@ -216,6 +228,18 @@ COMMANDS = {
         "evaluation.evaluation_options:EvaluationOptions",
         "evaluation.evaluate:evaluate",
         "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
+    ),
+    "trust": Entry(
+        "Fit, on held-out episodes, how far the frames of a world's dreams can be believed.",
+        "evaluation.trust_options:TrustOptions",
+        "evaluation.trust_calibration:calibrate_trust",
+        "dreamer trust --model outputs/world --data_dir data/pusht --save",
+    ),
+    "rank": Entry(
+        "Rank policies in a world's dreams, and next to a real environment.",
+        "ranking.ranking_options:RankOptions",
+        "ranking.rank:rank",
+        "dreamer rank --world outputs/world --policies me/act player:push --output_dir outputs/ranking",
     ),
 }
 

@@ -122,6 +122,8 @@ class Conversion:
             arguments["camera_names"] = source.camera_names
         if source.state is not None:
             arguments["state_key"] = source.state.key
+        if source.rewards is not None:
+            arguments["reward_key"] = source.rewards.key
         return arguments | {"episodes": "stream" if source.numbers is None else format_ranges(source.numbers)}
 
     def shard_path(self, shard: int) -> Path:
@@ -331,6 +333,7 @@ def write_episodes(conversion: Conversion, shard: int, episodes: Iterator[Episod
     options, width, state = conversion.options, conversion.source.action_dim, conversion.source.state
     layout = {"compression": options.compression, "conversion_id": json_checksum(conversion.arguments)}
     layout |= {"state_dim": 0 if state is None else state.dim, "camera_names": conversion.source.camera_names}
+    layout["num_tasks"] = 0 if conversion.source.rewards is None else len(conversion.source.rewards.task_names)
     with prepare_shard(conversion.shard_path(shard), width, **layout) as writer:
         for position, episode in enumerate(episodes):
             try:
@@ -367,7 +370,8 @@ def _write_episode(writer: ShardWriter, episode: Episode, conversion: Conversion
     if explains and actions is not None:
         _explain_actions(actions, conversion)
     states = options.prepare_states(episode.states(), conversion.step)
-    writer.end_episode(options.prepare_actions(actions, conversion.step), states)
+    rewards = options.prepare_rewards(episode.rewards(), conversion.step)
+    writer.end_episode(options.prepare_actions(actions, conversion.step), states, rewards)
 
 
 def _explain_stretching(frame: np.ndarray, conversion: Conversion) -> None:
@@ -485,4 +489,6 @@ def _metadata(
         state_units=None if state is None else state.units,
         state_stats=statistics["state"].to_dict(),
         state_key=None if state is None else state.key,
+        reward_names=None if source.rewards is None else source.rewards.task_names,
+        reward_key=None if source.rewards is None else source.rewards.key,
     )

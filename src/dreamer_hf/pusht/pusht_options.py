@@ -16,6 +16,11 @@ class RecordOptions:
     frames_per_episode: int = option(80, help="Frames of each episode, at 10 per second.")
     seed: int = option(0, help="Seed of the play. The same seed records the same play.")
     image_size: int = option(128, help="Side of the frames in pixels.")
+    player: str = option(
+        "play",
+        help="Who plays: play (varied play without a goal), push (brings the block to its goal), push:0.5 (with half "
+        "of its actions at random), random, or rest.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

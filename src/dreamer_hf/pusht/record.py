@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .player import PushTPlayer
+from ..real_time import leave_real_time
+from .goal_player import make_player
 from .task import FPS, draw_reset_options, make_pusht_env
 
 VIDEO_QUALITY = 8
@@ -22,6 +23,7 @@ def record_pusht(
     seed: int = 0,
     image_size: int = 128,
     video_quality: int | None = VIDEO_QUALITY,
+    player: str = "play",
 ) -> Path:
     """Record play in PushT as a LeRobotDataset v3.0 with AV1 video.
 
@@ -36,13 +38,14 @@ def record_pusht(
         seed: seed of the play. Episode e depends on (seed, e) only.
         image_size: side of the frames in pixels.
         video_quality: CRF of the video; None for LeRobot's default.
+        player: who plays, as in `make_player`.
 
     Returns:
         `root`.
 
     Raises:
         FileExistsError: `root` exists.
-        ValueError: a count is not positive.
+        ValueError: a count is not positive, or there is no such player.
     """
     for name, value in (
         ("episodes", episodes),
@@ -51,6 +54,7 @@ def record_pusht(
     ):
         if value < 1:
             raise ValueError(f"expected a positive int for --{name}, got {value}.")
+    make_player(player, np.random.default_rng(seed))  # Refuses an unknown name before anything is written.
     root = Path(root)
     if root.exists():
         raise FileExistsError(f"{root} exists already: choose another --root, or remove it first.")
@@ -70,7 +74,8 @@ def record_pusht(
     env = make_pusht_env(image_size)
     with tqdm(total=episodes * frames_per_episode, desc="recording PushT", unit="frame") as progress:
         for episode in range(episodes):
-            _record_episode(dataset, env, frames_per_episode, np.random.default_rng([seed, episode]), progress)
+            rng = np.random.default_rng([seed, episode])
+            _record_episode(dataset, env, frames_per_episode, player, rng, progress)
     dataset.finalize()
     env.close()
     return root
@@ -107,9 +112,9 @@ def _quiet_third_parties() -> None:
     datasets.disable_progress_bars()
 
 
-def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, progress: tqdm) -> None:
+def _record_episode(dataset, env, num_frames: int, player_name: str, rng: np.random.Generator, progress: tqdm) -> None:
     observation, _ = env.reset(seed=int(rng.integers(2**31)), options=draw_reset_options(rng))
-    player = PushTPlayer(rng)
+    player = make_player(player_name, rng)
     player.reset(observation["agent_pos"])
     for _ in range(num_frames):
         block_pose = np.array([*env.block.position, env.block.angle % (2 * np.pi)])
@@ -123,9 +128,11 @@ def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, pro
                 "task": "Play with the block.",
             }
         )
+        leave_real_time()
         observation, *_ = env.step(action)
         progress.update()
     dataset.save_episode()
+    leave_real_time()
 
 
 __all__ = ["record_pusht"]

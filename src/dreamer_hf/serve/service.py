@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..dreams import Dreams
 from ..play.controls import KEY_PAIRS
+from ..state_space import StateSpace
 from ..threads import ThreadChoice
 from .auth import HttpError
 from .engine import Engine
@@ -129,14 +130,17 @@ class Service:
 
 
 def describe(dreams: Dreams, model: str) -> dict:
-    """Return what clients need to know about a world, for JSON: name, size, rate, starts, and actions in raw units."""
-    space = dreams.space
+    """Return what clients need to know about a world, for JSON: name, size, rate, starts, cameras, and actions and
+    state in raw units."""
+    space, cameras = dreams.space, dreams.engine.camera_names
     return {
         # Visitors need a name, and should not see where it lies on this machine.
         "model": Path(model).resolve().name if Path(model).exists() else model,
         "frame_size": dreams.frame_size,
         "fps": dreams.fps,
         "num_starts": len(dreams.starts),
+        "cameras": None if cameras is None else list(cameras),
+        "state": _describe_state(dreams.state_space),
         "actions": {
             "names": list(space.names),
             "units": None if space.units is None else list(space.units),
@@ -147,4 +151,15 @@ def describe(dreams: Dreams, model: str) -> dict:
             "relative": space.is_relative,
             "keys": [list(pair) for pair in KEY_PAIRS[: space.size]],
         },
+    }
+
+
+def _describe_state(space: StateSpace) -> dict | None:
+    if not len(space):
+        return None
+    return {
+        "names": list(space.names),
+        "units": None if space.units is None else list(space.units),
+        "low": space.low.tolist(),
+        "high": space.high.tolist(),
     }

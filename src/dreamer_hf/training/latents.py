@@ -44,7 +44,7 @@ class LatentDataset(EpisodeWindows):
 
     def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
         super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec, frames.state_dim)
-        self.camera_names = frames.camera_names
+        self.camera_names, self.labels = frames.camera_names, frames.labels
         self._latents, self._actions, self._states = {}, {}, {}
         bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         for position, episode in enumerate(map(int, bar)):
@@ -167,7 +167,12 @@ def _claim(output_dir: Path, plan: dict, resume: bool) -> None:
 
 
 def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarray, bar: tqdm) -> None:
-    with write_shard(path, data.action_dim, kind=LATENTS, state_dim=data.state_dim) as writer:
+    names, recorded = data.metadata.reward_names or (), {}
+    if names:
+        shard = int(data.episode_shards[positions[0]])
+        recorded = dict(zip(positions.tolist(), data.recorded_rewards(shard), strict=True))
+    layout = {"kind": LATENTS, "state_dim": data.state_dim, "num_tasks": len(names)}
+    with write_shard(path, data.action_dim, **layout) as writer:
         for position in positions:
             item = data.episode(int(position))
             writer.begin_episode(int(data.source_episodes[position]))
@@ -176,7 +181,8 @@ def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarr
             # An episode without any action or state stays without.
             actions = item["actions"].numpy() if item["action_mask"].any() else None
             has_state = data.state_dim and item["state_mask"].any()
-            writer.end_episode(actions, item["states"].numpy() if has_state else None)
+            states = item["states"].numpy() if has_state else None
+            writer.end_episode(actions, states, recorded.get(int(position)))
             bar.update(len(item["actions"]))
 
 

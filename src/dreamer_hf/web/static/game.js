@@ -30,6 +30,7 @@ export class Game {
     };
     this.input = new PlayerInput({
       screen: document.getElementById("screen"),
+      locate: (position) => this.view.screen.locate(position),
       pads: document.getElementById("pads"),
       onChange: () => this.#inputChanged(),
       onButton: (button) => this.world && this.commands[{ 0: "pause", 1: "rewind", 2: "reset", 3: "step" }[button]]?.(),

@@ -20,7 +20,7 @@ export class PlayerInput {
     this.position = null;
     this.setActions({ names: [], keys: [], tapMs: 0 });
     followPointer(screen, (position) => {
-      this.position = position;
+      this.position = position && locate(position);
       onChange();
     });
   }
