@@ -226,7 +226,9 @@ def action_distribution(dynamics=PUSHES, **agent_config):
 def tiny_agent(tokenizer_changes=None, dynamics_changes=None, **agent_config):
     """A random agent, whose heads too have random weights, in a random world."""
     world = tiny_world(tokenizer_changes, PUSHES | (dynamics_changes or {}))
-    agent = DreamerAgentModel.for_world(world, **{"num_action_bins": 5, "num_predicted_steps": 3} | agent_config)
+    agent = DreamerAgentModel.for_world(
+        world, **{"num_action_bins": 5, "num_predicted_steps": 3, "value_range": 3.0} | agent_config
+    )
     for part in ("agent_tokens", "policy_head", "prior_head", "reward_head", "value_head", "continue_head"):
         if getattr(agent, part) is not None:
             shake(getattr(agent, part), seed=len(part))
