@@ -190,7 +190,7 @@ class ShardDataset(EpisodeWindows):
                 rewards.append(_of_frames(recorded.rewards, np.nan))
                 if recorded.terminals is not None:
                     ended = _of_frames(recorded.terminals, False)
-                    ended[-1:] |= recorded.terminals[-2:-1]
+                    ended[-1:] |= recorded.terminals[-2:].any()
                     terminals.append(ended)
         successes = [np.zeros(part.shape, bool) for part in rewards]
         return Labels(tuple(names), rewards, successes, terminals if len(terminals) == len(rewards) else None)
