@@ -13,6 +13,7 @@ from dreamer_hf.pusht.task import make_pusht_env
 from tiny import write_moving_square
 
 SPOTS = ((128.0, 128.0), (384.0, 384.0))
+SPOT_WORDS = ("128", "128", "384", "384")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def data_dir(tmp_path_factory):
 
 
 def test_spots_become_tasks(data_dir, capsys):
-    main(["label", "--data_dir", str(data_dir), "--reward", "pusht:reach", "--to", "128", "128", "384", "384"])
+    main("label", arguments=["--data_dir", str(data_dir), "--reward", "pusht:reach", "--to", *SPOT_WORDS])
     assert "solved in 20.0% of the frames" in capsys.readouterr().out
     labels = read_labels(data_dir / "labels" / "rewards.npz", ShardDataset(data_dir, None, split="all"))
     assert labels.task_names == ("pusht:reach:128,128", "pusht:reach:384,384")
@@ -49,7 +50,7 @@ def test_spots_become_tasks(data_dir, capsys):
 
 def test_names_of_tasks_and_of_the_labels_can_be_chosen(data_dir):
     argv = ["--reward", "pusht:coverage", "pusht:push:right", "--task_names", "cover", "push", "--name", "both"]
-    main(["label", "--data_dir", str(data_dir), *argv])
+    main("label", arguments=["--data_dir", str(data_dir), *argv])
     labels = read_labels(data_dir / "labels" / "both.npz", ShardDataset(data_dir, None, split="all"))
     assert labels.task_names == ("cover", "push")
 
@@ -65,7 +66,7 @@ def test_names_of_tasks_and_of_the_labels_can_be_chosen(data_dir):
 )
 def test_bad_options_end_with_status_2_and_a_sentence(data_dir, argv, message, capsys):
     with pytest.raises(SystemExit) as end:
-        main(["label", "--data_dir", str(data_dir), *argv])
+        main("label", arguments=["--data_dir", str(data_dir), *argv])
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
@@ -81,5 +82,5 @@ def test_each_reach_gets_its_spot_and_one_gets_all():
 def test_frames_of_another_shape_are_refused(tmp_path, capsys):
     data = write_moving_square(tmp_path / "wide", width=24)
     with pytest.raises(SystemExit):
-        main(["label", "--data_dir", str(data), "--reward", "pusht:coverage"])
+        main("label", arguments=["--data_dir", str(data), "--reward", "pusht:coverage"])
     assert "computed from square uint8 frames" in capsys.readouterr().err

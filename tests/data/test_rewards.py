@@ -47,7 +47,8 @@ def test_rewards_belong_to_the_frame_that_the_action_led_to(tmp_path):
     labels = data.recorded_labels()
     assert labels.task_names == ("next.reward",)
     assert np.isnan(labels.rewards[0][0, 0])
-    assert labels.rewards[0][1:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    # The frame after the last action was not recorded: the last one takes its reward.
+    assert labels.rewards[0][1:, 0].tolist() == [0, 1, 2, 3, 4, 5, 7]
     assert np.flatnonzero(labels.terminals[1]).tolist() == [4]
     item = data.with_labels(labels).with_window(4)[0]
     assert item["rewards"][:, 0].tolist() == [0, 0, 1, 2] and item["rewards"].dtype == torch.float32
@@ -60,7 +61,7 @@ def test_each_task_of_a_dataset_has_its_column(tmp_path):
     assert labels.task_names == ("push", "pull") and labels.terminals is None
     known = [(~np.isnan(part[1:])).all(axis=0).tolist() for part in labels.rewards]
     assert known == [[True, False], [False, True], [True, False]]
-    assert labels.rewards[1][1:, 1].tolist() == [10, 11, 12, 13]
+    assert labels.rewards[1][1:, 1].tolist() == [10, 11, 12, 14]
 
 
 def test_rewards_of_left_out_frames_are_added_up(tmp_path):
@@ -90,13 +91,13 @@ def test_unknown_rewards_are_answered_with_those_that_exist(tmp_path, chosen, me
 
 
 def test_rewards_of_rlds(tmp_path):
-    found = RldsSource(RLDS, reward_key="reward", fps=5)
+    found = RldsSource(RLDS, "success", reward_key="reward", fps=5)
     assert found.rewards.terminal_key == "is_terminal"
     labels = shards(found, tmp_path).recorded_labels()
     assert labels.task_names == ("reward",) and labels.terminals is not None
     assert all(np.isnan(part[0]).all() and np.isfinite(part[1:]).all() for part in labels.rewards)
     with pytest.raises(ValueError, match="--reward_key can be"):
-        RldsSource(RLDS, reward_key="rewards", fps=5)
+        RldsSource(RLDS, "success", reward_key="rewards", fps=5)
 
 
 def labeled(tmp_path):

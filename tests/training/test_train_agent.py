@@ -147,3 +147,13 @@ def test_labels_of_other_data_are_refused(chain, tmp_path):
 def test_a_world_is_required(chain):
     with pytest.raises(ValueError, match="give the world that the agent is to act in"):
         arguments_of("agent", data_dir=str(chain / "data"))
+
+
+def test_actions_that_the_world_does_not_know_are_refused(chain, tmp_path):
+    world = tmp_path / "world"
+    shutil.copytree(chain / "world", world)
+    config = json.loads((world / "config.json").read_text())
+    config["dynamics_config"]["action_stats"] |= {"min": [-0.5, -0.5], "max": [0.5, 0.5]}
+    (world / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="4 times as far from the middle as the world knows"):
+        run(chain, tmp_path / "out", "--pretrained", world)

@@ -176,6 +176,9 @@ class ShardDataset(EpisodeWindows):
     def recorded_labels(self) -> Labels | None:
         """Return the rewards that were converted with the episodes, of all splits; None if there are none.
 
+        What an action earned belongs to the frame that it led to. The frame after the last action was not recorded:
+        the last frame takes its place, so that a success at the end is not lost.
+
         Raises:
             ValueError: a shard is damaged.
         """
@@ -184,10 +187,11 @@ class ShardDataset(EpisodeWindows):
             return None
         for shard in range(self.metadata.num_shards):
             for recorded in self.recorded_rewards(shard):
-                # What an action earned belongs to the frame that it led to.
-                rewards.append(np.concatenate([np.full_like(recorded.rewards[:1], np.nan), recorded.rewards[:-1]]))
+                rewards.append(_of_frames(recorded.rewards, np.nan))
                 if recorded.terminals is not None:
-                    terminals.append(np.concatenate([[False], recorded.terminals[:-1]])[: len(recorded.rewards)])
+                    ended = _of_frames(recorded.terminals, False)
+                    ended[-1:] |= recorded.terminals[-2:].any()
+                    terminals.append(ended)
         successes = [np.zeros(part.shape, bool) for part in rewards]
         return Labels(tuple(names), rewards, successes, terminals if len(terminals) == len(rewards) else None)
 
@@ -386,6 +390,14 @@ def _item_shape(file: h5py.File, key: str, path: Path) -> tuple[int, ...]:
     if array.ndim != rank or not is_right or math.prod(array.shape[2:]) * array.dtype.itemsize > MAX_FRAME_BYTES:
         raise damaged_shard(path, f"'{key}' has shape {array.shape} and type {array.dtype}")
     return array.shape[2:]
+
+
+def _of_frames(values: np.ndarray, first: float) -> np.ndarray:
+    """Return values (T,...) of actions as those of the frames that the actions led to; the last takes that of the last
+    action, and the first has a given value."""
+    shifted = np.concatenate([np.full_like(values[:1], first), values[:-1]])
+    shifted[1:][-1:] = values[1:][-1:]
+    return shifted
 
 
 def _cameras(names: list[str] | None) -> str:

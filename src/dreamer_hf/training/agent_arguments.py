@@ -68,7 +68,12 @@ class AgentOptimizerArguments(OptimizerArguments):
     """How the weights of an agent and its world are updated."""
 
     learning_rate: float = option(1e-4, "peak learning rate of AdamW")
-    head_learning_rate_ratio: float = option(3.0, "factor on the learning rate of an agent's tokens and heads")
+    head_learning_rate_ratio: float = option(3.0, "factor on the learning rate of an agent's heads")
+    token_learning_rate_ratio: float = option(
+        3.0,
+        "factor on the learning rate of an agent's tokens; in a frozen world these alone decide what the agent looks "
+        "at, and need about 60",
+    )
 
 
 @dataclass

@@ -100,6 +100,7 @@ class OptimizerArguments(Section):
             "muon_learning_rate",
             "latent_learning_rate_ratio",
             "head_learning_rate_ratio",
+            "token_learning_rate_ratio",
             "max_grad_norm",
             "gradient_accumulation_steps",
         ),
@@ -116,7 +117,8 @@ class OptimizerArguments(Section):
     latent_learning_rate_ratio: float = option(
         1.0, "factor on the learning rate of the projections into and out of the latents"
     )
-    head_learning_rate_ratio: float = option(1.0, "factor on the learning rate of an agent's tokens and heads")
+    head_learning_rate_ratio: float = option(1.0, "factor on the learning rate of an agent's heads")
+    token_learning_rate_ratio: float = option(1.0, "factor on the learning rate of an agent's tokens")
     lr_warmup_steps: int = option(100, "number of steps of linear warm-up")
     min_learning_rate_ratio: float = option(0.1, "factor on the peak learning rate at the end of the cosine schedule")
     weight_decay: float = option(0.01, "decoupled weight decay of matrices (norms, biases and embeddings have none)")

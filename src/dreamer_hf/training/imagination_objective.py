@@ -77,6 +77,7 @@ class ImaginationObjective:
         agent.requires_grad_(False)
         agent.policy_head.requires_grad_(True)
         agent.value_head.requires_grad_(True)
+        agent.policy_head.outputs[1:].requires_grad_(False)  # Only distance 0 acts.
         self.model = TrainedAgent(agent, with_slow_value=self.options.slow_value_decay > 0)
         source, held_out = self._labeled(agent)
         if source.image_size is not None:

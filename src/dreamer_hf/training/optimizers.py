@@ -11,8 +11,8 @@ from ..modeling_layers import DreamerLayer
 from .arguments import OptimizerArguments
 
 ADAM_BETAS = (0.9, 0.99)
-AGENT_PARTS = ("agent_tokens", "policy_head", "prior_head", "reward_head", "value_head", "continue_head")
-"""Modules of a `DreamerAgentModel` other than its world."""
+AGENT_HEADS = ("policy_head", "prior_head", "reward_head", "value_head", "continue_head")
+"""The heads of a `DreamerAgentModel`."""
 
 
 def build_optimizers(model: nn.Module, arguments: OptimizerArguments) -> list[torch.optim.Optimizer]:
@@ -55,14 +55,10 @@ def is_latent_projection(name: str) -> bool:
     return any(part in name for part in ("latent_proj", "latent_embed", "latent_tokens"))
 
 
-def is_of_agent(name: str) -> bool:
-    """Return whether a parameter belongs to an agent's tokens or heads, not to its world."""
-    return name.removeprefix("agent.").split(".")[0] in AGENT_PARTS
-
-
 def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: OptimizerArguments) -> torch.optim.AdamW:
     ratios = {"other": 1.0, "latents": arguments.latent_learning_rate_ratio}
-    ratios["agent"] = arguments.head_learning_rate_ratio
+    ratios["heads"] = arguments.head_learning_rate_ratio
+    ratios["tokens"] = arguments.token_learning_rate_ratio
     groups = []
     for part, ratio in ratios.items():
         chosen = [p for name, p in parameters if _part_of(name) == part]
@@ -79,7 +75,10 @@ def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: OptimizerArgum
 
 def _part_of(name: str) -> str:
     """Return which of the learning rates a parameter has."""
-    return "latents" if is_latent_projection(name) else "agent" if is_of_agent(name) else "other"
+    module = name.removeprefix("agent.").split(".")[0]
+    if module in AGENT_HEADS:
+        return "heads"
+    return "tokens" if module == "agent_tokens" else "latents" if is_latent_projection(name) else "other"
 
 
 def learning_rate_factor(step: int, progress: float, warmup_steps: int, final_ratio: float) -> float:
