@@ -194,8 +194,12 @@ COMMANDS = {
         "dreamer inspect data/pusht --preview sheet.png",
     ),
     "train": Family(
-        "Train a tokenizer, or a dynamics model on its latents.",
+        "Train a tokenizer, a dynamics model on its latents, or both.",
         {
+            "world": Passed(
+                "Train a tokenizer and a dynamics model, one after the other, in a given time.",
+                "training.world_run:main",
+            ),
             "tokenizer": Passed("Train a tokenizer on a folder of shards.", "training.runs:main", ("tokenizer",)),
             "dynamics": Passed(
                 "Train a dynamics model on the latents of a tokenizer, and save a world.",
