@@ -206,8 +206,12 @@ COMMANDS = {
         "dreamer label --data_dir data/pusht --reward pusht:reach:128,128 pusht:reach:384,384",
     ),
     "train": Family(
-        "Train a tokenizer, a dynamics model on its latents, or an agent that acts in the world.",
+        "Train a tokenizer, a dynamics model on its latents, or both; or an agent that acts in the world.",
         {
+            "world": Passed(
+                "Train a tokenizer and a dynamics model, one after the other, in a given time.",
+                "training.world_run:main",
+            ),
             "tokenizer": Passed("Train a tokenizer on a folder of shards.", "training.runs:main", ("tokenizer",)),
             "dynamics": Passed(
                 "Train a dynamics model on the latents of a tokenizer, and save a world.",
