@@ -122,11 +122,13 @@ def test_a_cached_unit_is_one_of_the_same_world_policy_and_settings(line, tmp_pa
     assert unit_key(dream) != unit_key(replace(dream, options=other_world))
     assert unit_key(dream) != unit_key(replace(dream, seeds=(2,)))
     assert unit_key(real) != unit_key(replace(real, options=replace(line, steps=6)))
-    policy = tmp_path / "policy"
-    policy.mkdir()
-    before = unit_key(replace(real, policy=f"{policy}@noise=0.1"))
-    (policy / "model.safetensors").write_bytes(b"weights")
-    assert unit_key(replace(real, policy=f"{policy}@noise=0.1")) != before
+    keys = set()
+    for weights in (b"first", b"second"):
+        policy = tmp_path / weights.decode() / "policy"
+        policy.mkdir(parents=True)
+        (policy / "model.safetensors").write_bytes(weights)
+        keys |= {unit_key(replace(real, policy=f"{policy}{suffix}")) for suffix in ("", "@noise=0.1")}
+    assert len(keys) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,13 @@ def unit_key(unit: RankUnit) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _files(place: str) -> list | None:
-    """Return name, size and time of the files of a folder; None if there is no such folder."""
+@cache
+def _files(place: str) -> dict[str, str] | None:
+    """Return the digests of the files of a folder by name; None if there is no such folder."""
     if not os.path.isdir(place):
         return None
     files = sorted(path for path in Path(place).rglob("*") if path.is_file())
-    return [[str(path.relative_to(place)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return {str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _path(folder: str | None, unit: RankUnit) -> Path | None:
