@@ -1,6 +1,6 @@
 """Measure work on a Ray cluster of this machine: how it scales, and what the driver needs, for docs/scaling.md.
 
-Episodes are computed, so that nothing but conversion itself is measured. Times are processor time, of everything
+Episodes are computed, so that only conversion itself is measured. Times are processor time, of everything
 (workers, Ray and the driver), as other programs take wall-clock time away.
 
 python benchmarks/cluster.py scaling                     one worker against two
@@ -11,10 +11,11 @@ python benchmarks/cluster.py proxy --players 8           processor time of the p
 import argparse
 import asyncio
 import contextlib
+import itertools
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,18 +24,27 @@ from pathlib import Path
 import numpy as np
 import psutil
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
 
 from benchmark_tools import print_table
 from dreamer_hf.cli import run_script
 from dreamer_hf.cluster.connection import connected
 from dreamer_hf.cluster.converting import prepare_conversion
+from dreamer_hf.cluster.engine_replica import EngineAddress
+from dreamer_hf.cluster.fleet import SERVING, Fleet, FleetEngine
+from dreamer_hf.cluster.proxy import Proxy, make_proxy_app
 from dreamer_hf.cluster.worker import Stage
 from dreamer_hf.cluster.worker_pool import WorkerPool
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.episodes import Episode
 from dreamer_hf.data.output_folder import LocalFolder
 from dreamer_hf.data.shard_task import Conversion
-from serve import read_address, save_world
+from dreamer_hf.serve.serve_options import ServeOptions
+from dreamer_hf.serve.server import limited_server, listen
+
+FPS = 20
+FRAME_BYTES = 8_000
+"""Of the frames that the proxy passes on: a JPEG of 256 pixels has about this size."""
 
 
 @dataclass
@@ -79,8 +89,7 @@ def main() -> None:
     if min(args.episodes, args.players, args.seconds) <= 0:
         raise ValueError("expected positive numbers for --episodes, --players and --seconds.")
     if args.what == "proxy":
-        with tempfile.TemporaryDirectory() as folder:
-            measure_proxy(Path(folder), args.players, args.seconds)
+        measure_proxy(args.players, args.seconds)
         return
     os.environ.setdefault("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory() as folder, connected("local"):
@@ -121,62 +130,101 @@ def measure_memory(folder: Path, num_episodes: int) -> None:
     print_table(["episodes", "memory of the driver, MiB"], rows)
 
 
-def measure_proxy(folder: Path, num_players: int, seconds: float) -> None:
-    """Serve a toy world from one engine, and measure what the proxy and the engine take for each frame."""
-    save_world(folder)
-    command = [sys.executable, "-m", "dreamer_hf", "serve", "--ray", "local", "--engines", "1", "--model", str(folder)]
-    command += ["--port", "0", "--device", "cpu", "--engine", "torch", "--max_sessions", str(num_players)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        address, proxy = read_address(server), psutil.Process(server.pid)
-        frames, own, all_seconds = asyncio.run(play(address, num_players, seconds, proxy))
-        rows = [
-            ["players, frames/s of each", f"{num_players}, {frames / seconds / num_players:.1f}"],
-            ["proxy, processor time for each frame", f"{1e3 * own / frames:.2f} ms"],
-            ["engine and Ray, processor time for each frame", f"{1e3 * (all_seconds - own) / frames:.2f} ms"],
-        ]
-        print_table(["served from a cluster", "measured"], rows)
-    finally:
-        server.terminate()
-        server.wait(60)
+def measure_proxy(num_players: int, seconds: float) -> None:
+    """Pass frames on from a process that sends them, as an engine does, to a process of players."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    engine = spawn.Process(target=run_engine, args=(theirs,), daemon=True)
+    engine.start()
+    fleet = OneEngine(ours.recv())
+    options = ServeOptions(port=0, max_sessions=num_players)
+    with listen(options) as listener:
+        players = spawn.Process(target=run_players, args=(theirs, listener.getsockname()[1], num_players), daemon=True)
+        server = limited_server(make_proxy_app(Proxy(fleet, options)), options)
+        threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+        players.start()
+        ours.recv()  # everybody plays
+        ours.send("start")
+        used = time.process_time()
+        time.sleep(seconds)
+        used = time.process_time() - used
+        ours.send("stop")
+        frames = ours.recv()
+        server.should_exit = True
+    rows = [
+        ["players, frames/s of each", f"{num_players}, {frames / seconds / num_players:.1f} of {FPS}"],
+        ["bytes of a frame", str(FRAME_BYTES)],
+        ["processor time of the proxy for each frame", f"{1e3 * used / frames:.3f} ms"],
+    ]
+    print_table(["a proxy in front of an engine", "measured"], rows)
 
 
-async def play(address: str, num_players: int, seconds: float, proxy: psutil.Process) -> tuple[int, float, float]:
-    """Play, and return the frames of all players and the processor time of the proxy and of everything."""
-    frames, playing = 0, [0] * num_players
+class OneEngine(Fleet):
+    """A fleet of one engine that runs already, at a port of this machine."""
+
+    def __init__(self, port: int):
+        super().__init__(ServeOptions(), 1)
+        self._only = FleetEngine("e1", None, SERVING, EngineAddress("127.0.0.1", port, "", {}, ""))
+
+    @contextlib.asynccontextmanager
+    async def run(self):
+        yield
+
+    def emptiest(self) -> FleetEngine:
+        return self._only
+
+
+def run_engine(pipe) -> None:
+    """Send frames to everybody who connects, at a steady rate."""
+
+    async def send(socket) -> None:
+        await socket.send('{"type": "hello"}')
+        async for _ in clock():
+            await socket.send(bytes(FRAME_BYTES))
+
+    async def clock():
+        started = time.monotonic()
+        for tick in itertools.count(1):
+            await asyncio.sleep(max(0.0, started + tick / FPS - time.monotonic()))
+            yield tick
+
+    async def run() -> None:
+        async with serve(send, "127.0.0.1", 0, compression=None) as server:
+            pipe.send(next(iter(server.sockets)).getsockname()[1])
+            await server.serve_forever()
+
+    asyncio.run(run())
+
+
+def run_players(pipe, port: int, num_players: int) -> None:
+    """Play until asked to stop, sending an input for every frame; report how many frames came after the start."""
+    frames = [0] * num_players
 
     async def player(number: int) -> None:
-        nonlocal frames
-        async with connect_when_ready(f"ws://{address}/play") as socket:
+        async with connect(f"ws://127.0.0.1:{port}/play", compression=None) as socket:
             async for data in socket:
                 if isinstance(data, bytes):
-                    playing[number], frames = 1, frames + 1
-                    await socket.send('{"type": "input", "axes": [0.5, 0]}')
+                    frames[number] += 1
+                    await socket.send('{"type": "input", "axes": [0.5, 0], "seq": 1}')
 
-    async with contextlib.AsyncExitStack() as stack:
+    async def run() -> None:
         tasks = [asyncio.create_task(player(number)) for number in range(num_players)]
-        stack.callback(lambda: [task.cancel() for task in tasks])
-        while sum(playing) < num_players:
+        while min(frames) == 0:
             await asyncio.sleep(0.1)
-        first, own, everything = frames, sum(proxy.cpu_times()[:2]), processor_seconds(proxy)
-        await asyncio.sleep(seconds)
-        return frames - first, sum(proxy.cpu_times()[:2]) - own, processor_seconds(proxy) - everything
+        pipe.send("everybody plays")
+        await asyncio.to_thread(pipe.recv)
+        before = sum(frames)
+        await asyncio.to_thread(pipe.recv)
+        pipe.send(sum(frames) - before)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(run())
 
 
-@contextlib.asynccontextmanager
-async def connect_when_ready(url: str):
-    """Connect to a server; the first message says whether an engine is ready, and until then this tries again."""
-    while True:
-        async with connect(url) as socket:
-            if '"final"' not in await socket.recv():
-                yield socket
-                return
-        await asyncio.sleep(1)
-
-
-def processor_seconds(process: psutil.Process | None = None) -> float:
-    """Return the processor time of a process (default: this one) and of everything that it has started."""
-    process, total = process or psutil.Process(), 0.0
+def processor_seconds() -> float:
+    """Return the processor time of this process and of everything that it has started."""
+    process, total = psutil.Process(), 0.0
     for each in [process, *process.children(recursive=True)]:
         try:
             times = each.cpu_times()

@@ -75,7 +75,7 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
     reason="needs the right to make a mount namespace",
 )
 def test_an_output_folder_that_nodes_do_not_share(cluster, tmp_path):
-    """A node in a mount namespace of its own sees an empty disk where this process sees the folder."""
+    """A node in a separate mount namespace sees an empty disk where this process sees the folder."""
     folder = tmp_path / "out"
     folder.mkdir()
     join = f"mount -t tmpfs none {tmp_path} && exec {Path(sys.executable).with_name('ray')} start --block --num-cpus 1"

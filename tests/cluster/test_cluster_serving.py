@@ -1,9 +1,11 @@
 """Serving from real clusters: sessions stay on their engines, and what dies costs its own players one sentence."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -14,7 +16,8 @@ import pytest
 from websockets.sync.client import connect
 
 from dreamer_hf.cluster.player_relay import ENGINE_DIED, ENGINE_REMOVED
-from tiny import make_world, save_world
+from dreamer_hf.onnx.manifest import MANIFEST_NAME
+from dreamer_hf.worlds import resolve_model
 from waiting import TIMEOUT, wait_until
 
 sys.path.append(str(Path(__file__).parents[1] / "serve"))
@@ -22,7 +25,7 @@ from serving import MeasuringPlayer, next_frame, next_message, send
 
 pytestmark = pytest.mark.slow
 START_SECONDS = 600
-"""An engine imports PyTorch, with others at the same time."""
+"""How long several engines may take to start at the same time on a busy machine."""
 
 
 class ServedCluster:
@@ -31,7 +34,7 @@ class ServedCluster:
     def __init__(self, address: str, model, **options):
         flags = [item for name, value in options.items() for item in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "dreamer_hf", "serve", "--ray", address, "--model", str(model)]
-        command += ["--port", "0", "--device", "cpu", "--engine", "torch", *flags]
+        command += ["--port", "0", "--engine", "onnx", "--threads", "1", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
         self.port = self._read_port()
 
@@ -71,8 +74,12 @@ class ServedCluster:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    # Slow enough that a busy machine keeps up, so that whoever misses a frame has lost it.
-    return save_world(tmp_path_factory.mktemp("served") / "world", make_world(fps=2))
+    """The exported world, so that engines start without PyTorch; and slow, so that a busy machine keeps up."""
+    folder = tmp_path_factory.mktemp("served") / "world"
+    shutil.copytree(Path(resolve_model("pusht-tiny")) / "onnx", folder)
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(re.sub(r'"fps": [\d.]+', '"fps": 2.0', manifest.read_text()))
+    return folder
 
 
 @pytest.fixture
@@ -118,7 +125,7 @@ def test_players_policies_and_operators(cluster, serve):
         assert served.ask("POST", "/engines", {"engines": 3})[0] == 200
         served.wait_for_engines(3)
 
-        # The engine of `second` is drained: two seconds later its players go on elsewhere.
+        # The engine of `second` is drained: two seconds later its players continue elsewhere.
         assert served.ask("DELETE", f"/engines/{names[1]}")[0] == 204
         assert next_message(second, "error")["error"] == ENGINE_REMOVED
         moved = engine_of(next_message(second, "hello")["session"])
@@ -152,8 +159,11 @@ def test_a_node_that_dies_costs_its_own_players_a_sentence(cluster, serve):
         assert engine_of(next_message(unlucky, "hello")["session"]) == busy["name"]
         assert next_frame(unlucky)[0]["seed"] == 3
         watcher.wait_for_frames(4)
-        watcher.check()
         counted = served.metrics()
+        # The watcher's dream continued from frame to frame; its engine leaves frames out on a busy machine.
+        gaps = [late - early - 1 for early, late in itertools.pairwise(watcher.steps)]
+        assert watcher.failure is None and min(gaps) >= 0
+        assert sum(gaps) <= counted["dreamer_frames_skipped_total"] and counted["dreamer_dreams_moved_total"] == 1
         assert counted["dreamer_engines_lost"] == 1 and counted["dreamer_frames_total"] >= before
         if engine_of(policy["session"]) == victim["name"]:
             status, answer = served.ask("POST", f"/api/sessions/{policy['session']}/step", {"action": [0, 0]})

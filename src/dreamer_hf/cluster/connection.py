@@ -22,7 +22,7 @@ START_ONE = "start one with `ray start --head`, or use the cores of this machine
 def connected(address: str) -> Iterator[None]:
     """Connect this process to a cluster while the block runs.
 
-    A process that is connected already stays as it is.
+    A process that is connected already stays connected.
 
     Args:
         address: "auto" for the cluster that this machine belongs to, "HOST:PORT" of its head node, or "local" for a

@@ -1,4 +1,4 @@
-"""An engine on a node of a cluster: a whole server of its own, which only the proxy may talk to."""
+"""An engine on a node of a cluster: a whole server, which only the proxy may talk to."""
 
 import logging
 import threading

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,8 @@ POLL_SECONDS = 1.0
 ANSWER_SECONDS = 20.0
 """An engine that does not answer for that long counts as dead."""
 MAX_FAILED_STARTS = 3
-"""Engines in a row that may fail to start; then no more are started until somebody asks for them."""
+RETRY_SECONDS = 60.0
+"""So many engines in a row may fail to start; then no more are started for a while, or until somebody asks."""
 
 
 @dataclass(eq=False)
@@ -53,6 +54,11 @@ class FleetEngine:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def is_drained(self) -> bool:
+        """Whether it was, or is being, taken out of service on purpose."""
+        return self.drain_until > 0
+
+    @property
     def url(self) -> str:
         """The address of its server without the scheme."""
         host = self.address.host
@@ -70,21 +76,25 @@ class Fleet:
     Args:
         options: of `dreamer serve`.
         num_engines: how many there should be.
+        give_up: called if engines cannot be started and none has ever served: then nobody can play.
 
     Attributes:
         secret: what the engines require as a token.
         wanted: how many engines there should be.
         lost: how many have died.
         failure: why engines cannot be started, or None.
+        has_served: whether any engine has ever served.
     """
 
-    def __init__(self, options: ServeOptions, num_engines: int):
-        self.options, self.wanted = options, num_engines
+    def __init__(self, options: ServeOptions, num_engines: int, give_up: Callable[[], object] = lambda: None):
+        self.options, self.wanted, self._give_up = options, num_engines, give_up
         self.secret = secrets.token_urlsafe(32)
         self.lost = 0
         self.failure: str | None = None
+        self.has_served = False
         self._engines: dict[str, FleetEngine] = {}
         self._number = self._failed_starts = 0
+        self._retry_at = 0.0
         self._retired: Sums = {}
         self._tasks: set[asyncio.Task] = set()
 
@@ -165,6 +175,8 @@ class Fleet:
     def _fill_up(self) -> None:
         """Start the engines that are missing."""
         running = sum(engine.state in (STARTING, SERVING) for engine in self._engines.values())
+        if self.failure and time.monotonic() > self._retry_at:
+            self.failure, self._failed_starts = None, 0
         for _ in range(0 if self.failure else self.wanted - running):
             self._number += 1
             engine = FleetEngine(f"e{self._number}", self._new_actor(f"e{self._number}"))
@@ -181,19 +193,26 @@ class Fleet:
     async def _start(self, engine: FleetEngine) -> None:
         try:
             engine.address = await engine.actor.start.remote()
-        except ray.exceptions.RayTaskError as error:  # bad input, or a bug: the next engine would fail likewise
+        except ray.exceptions.RayTaskError as error:
             self._end(engine)
-            self._failed_starts += 1
             if not isinstance(error.cause, (ValueError, OSError)):
-                log.exception("an engine failed to start")
-            if self._failed_starts >= MAX_FAILED_STARTS or isinstance(error.cause, ValueError):
-                self.failure = first_line(error.cause)
+                log.error("an engine failed to start", exc_info=error)
+            self._failed_to_start(first_line(error.cause), is_certain=isinstance(error.cause, ValueError))
         except ray.exceptions.RayError:
             self._lose(engine)
+            self._failed_to_start("engines die while they start: look at the logs of Ray.")
         else:
-            self._failed_starts = 0
+            self._failed_starts, self.has_served = 0, True
             if engine.state == STARTING:
                 engine.state = SERVING
+
+    def _failed_to_start(self, reason: str, is_certain: bool = False) -> None:
+        """Note that an engine did not start; stop trying if the next one would fail likewise."""
+        self._failed_starts += 1
+        if is_certain or self._failed_starts >= MAX_FAILED_STARTS:
+            self.failure, self._retry_at = reason, time.monotonic() + RETRY_SECONDS
+            if not self.has_served:
+                self._give_up()
 
     async def _poll(self, engine: FleetEngine) -> None:
         if engine.address is None or engine.state == GONE:

@@ -74,7 +74,7 @@ def check_nodes(nodes: Sequence[dict], needs: Sequence[str], probe: FolderProbe 
             found = ray.get(asked[node["NodeID"]], timeout=ANSWER_SECONDS)
         except ray.exceptions.RayError as error:
             if node["NodeID"] not in {each["NodeID"] for each in alive_nodes()}:
-                continue  # It has died in the meantime, and the work does without it.
+                continue  # It has died in the meantime, and the other nodes do the work.
             raise OSError(f"node {node_name(node)} does not answer: look at its Ray logs, or remove it.") from error
         _check_answer(node_name(node), found, probe)
 

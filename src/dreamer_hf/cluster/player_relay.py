@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -12,7 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from ..serve.auth import HttpError, check_access
 from ..serve.serve_options import ServeOptions
-from .fleet import DRAINING, Fleet, FleetEngine
+from .fleet import Fleet, FleetEngine
+from .proxy_metrics import ProxyMetrics
 
 PASSED_ON = ("start", "seed", "format")
 """Parts of the query that the engine gets."""
@@ -29,12 +31,12 @@ FINAL_CODES = range(4000, 5000)
 class Outbox:
     """What an engine sent and the client has not received yet: messages in order, and frames that may be left out.
 
-    Attributes:
-        skipped: number of frames that were left out.
+    Args:
+        on_skipped: called with the number of frames that are left out, whenever some are.
     """
 
-    def __init__(self):
-        self.skipped = 0
+    def __init__(self, on_skipped: Callable[[int], object] = lambda number: None):
+        self._on_skipped = on_skipped
         self._items: deque[str | bytes] = deque()
         self._added = asyncio.Event()
         self._sending_since: float | None = None
@@ -44,7 +46,7 @@ class Outbox:
         is_stuck = self._sending_since is not None and time.monotonic() - self._sending_since > STUCK_SECONDS
         if isinstance(item, bytes) and is_stuck:
             messages = [each for each in self._items if isinstance(each, str)]
-            self.skipped += len(self._items) - len(messages)
+            self._on_skipped(len(self._items) - len(messages))
             self._items = deque(messages)
         self._items.append(item)
         self._added.set()
@@ -68,15 +70,12 @@ class PlayerRelay:
         websocket: of the client.
         fleet: the engines.
         options: of the server.
-
-    Attributes:
-        outbox: what the client has not received yet.
-        num_moves: how often the player had to go on with another engine.
+        metrics: counts frames that are left out, and changes of the engine.
     """
 
-    def __init__(self, websocket: WebSocket, fleet: Fleet, options: ServeOptions):
-        self.websocket, self.fleet, self.options = websocket, fleet, options
-        self.outbox, self.num_moves = Outbox(), 0
+    def __init__(self, websocket: WebSocket, fleet: Fleet, options: ServeOptions, metrics: ProxyMetrics):
+        self.websocket, self.fleet, self.options, self.metrics = websocket, fleet, options, metrics
+        self.outbox = Outbox(metrics.skipped.inc)
 
     async def run(self) -> None:
         """Serve the player until one side ends it."""
@@ -116,9 +115,9 @@ class PlayerRelay:
                 return
             if ended.code in FINAL_CODES:
                 raise HttpError(ended.code - 4000, ended.reason)
-            sentence = ENGINE_REMOVED if engine.state == DRAINING else ENGINE_DIED
+            sentence = ENGINE_REMOVED if engine.is_drained else ENGINE_DIED
             self.fleet.suspect(engine)
-            self.num_moves += 1
+            self.metrics.moves.inc()
             self.outbox.add(json.dumps({"type": "error", "error": sentence}))
             engine = await self._next_engine(engine)
 

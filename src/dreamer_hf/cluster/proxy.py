@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator
 
 import httpx
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -20,7 +19,8 @@ from ..serve.serve_options import ServeOptions
 from ..serve.server import guarded_app
 from .fleet import SERVING, STARTING, Fleet, FleetEngine
 from .player_relay import PlayerRelay
-from .summed_metrics import add_metrics, read_metrics, write_metrics
+from .proxy_metrics import ProxyMetrics
+from .summed_metrics import add_metrics, write_metrics
 
 log = logging.getLogger(__package__)
 MAX_ENGINES = 10_000
@@ -40,13 +40,7 @@ class Proxy:
 
     def __init__(self, fleet: Fleet, options: ServeOptions):
         self.fleet, self.options = fleet, options
-        self.registry = CollectorRegistry()
-        self._engines = Gauge("dreamer_engines", "Engines by their state.", ["state"], registry=self.registry)
-        self._lost = Gauge("dreamer_engines_lost", "Engines that have died.", registry=self.registry)
-        self._moves = Counter("dreamer_dreams_moved", "Players who had to change the engine.", registry=self.registry)
-        self._skipped = Counter(
-            "dreamer_proxy_frames_skipped", "Frames that slow readers missed at the proxy.", registry=self.registry
-        )
+        self.proxy_metrics = ProxyMetrics()
         self._client: httpx.AsyncClient | None = None
 
     @contextlib.asynccontextmanager
@@ -60,12 +54,7 @@ class Proxy:
 
     async def play(self, websocket: WebSocket) -> None:
         """WebSocket of a player."""
-        relay = PlayerRelay(websocket, self.fleet, self.options)
-        try:
-            await relay.run()
-        finally:
-            self._moves.inc(relay.num_moves)
-            self._skipped.inc(relay.outbox.skipped)
+        await PlayerRelay(websocket, self.fleet, self.options, self.proxy_metrics).run()
 
     async def world(self, request: Request) -> Response:
         """GET: describe the world."""
@@ -120,11 +109,7 @@ class Proxy:
         """GET: the sum of all engines, and the proxy's own."""
         check_access(request, self.options.token)
         await self.fleet.refresh()
-        self._engines.clear()
-        for engine in self.fleet.engines:
-            self._engines.labels(engine.state).inc()
-        self._lost.set(self.fleet.lost)
-        own = read_metrics(generate_latest(self.registry).decode())
+        own = self.proxy_metrics.sums([engine.state for engine in self.fleet.engines], self.fleet.lost)
         text = write_metrics(add_metrics([self.fleet.metrics(), own]))
         return Response(text, media_type="text/plain; version=0.0.4")
 

@@ -24,12 +24,15 @@ def serve_on_cluster(options: ServeOptions) -> None:
         nodes = nodes_with_cores()
         check_nodes(nodes, SERVER_MODULES + ENGINE_MODULES.get(options.engine, ()))
         number = options.engines or default_engines(nodes, options)
-        server = limited_server(make_proxy_app(Proxy(Fleet(options, number), options)), options)
+        fleet = Fleet(options, number, give_up=lambda: setattr(server, "should_exit", True))
+        server = limited_server(make_proxy_app(Proxy(fleet, options)), options)
         limit_logs()
         warn_of_strangers(options)
         print(f"Engines that are starting: {number}; nodes: {len(nodes)}.", flush=True)
         print(f"Serving {options.model} at {server_url(listener, options)} (Ctrl-C to stop)", flush=True)
         server.run(sockets=[listener])
+        if fleet.failure and not fleet.has_served:
+            raise ValueError(f"no engine can be started: {fleet.failure}")
 
 
 def default_engines(nodes: list[dict], options: ServeOptions) -> int:

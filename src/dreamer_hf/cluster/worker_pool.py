@@ -1,4 +1,4 @@
-"""A pool of workers over all nodes of a cluster: hands out units, and does without nodes that die.
+"""A pool of workers over all nodes of a cluster: hands out units, and hands them out again when a node dies.
 
 Every worker has one unit at a time, so the memory of this process depends on the number of workers and not on the
 number of units. When a worker dies, with its node or alone, its unit goes to another one. Nodes that join get workers.
@@ -136,7 +136,7 @@ class WorkerPool:
     def run(
         self, units: Iterable, show: Callable[[PoolStatus], object] = lambda status: None
     ) -> Iterator[tuple[Any, Any]]:
-        """Do all units; yield each with its result, in the order in which they are done.
+        """Do all units; yield each with its result when it is done.
 
         Args:
             units: plain data; drawn from the iterable as workers become free.
@@ -227,9 +227,9 @@ class WorkerPool:
         return report
 
     def _lose(self, member: _Member, left: _Units) -> None:
-        """Do without a worker that has died; another one does its unit."""
+        """Drop a worker that has died; another one does its unit."""
         self._members.remove(member)
-        ray.kill(member.actor)  # It may only be out of reach, and must not go on.
+        ray.kill(member.actor)  # It may only be out of reach, and must not continue.
         self._failed_starts += not member.is_ready
         if member.tries >= MAX_TRIES or self._failed_starts >= MAX_TRIES:
             raise OSError(
@@ -260,7 +260,7 @@ def _room(node: dict, request: dict[str, float]) -> int:
 
 
 def _in_one_sentence(error: ray.exceptions.RayTaskError, node: str) -> Exception:
-    """Return what a worker raised: bad input as one sentence that names the node, anything else as it is."""
+    """Return what a worker raised: bad input as one sentence that names the node, anything else unchanged."""
     cause = error.cause
     if isinstance(cause, ModuleNotFoundError) and cause.name and cause.name.partition(".")[0] in EXTRAS:
         module = cause.name.partition(".")[0]

@@ -165,7 +165,7 @@ class RemoteFolder:
             raise ValueError(f"{self.address} needs another package ({first_line(error)}).") from error
         except ValueError as error:
             raise ValueError(
-                f"{self.address} is no address that fsspec knows ({first_line(error)}): give a folder, or an address "
+                f"{self.address} cannot be opened by fsspec ({first_line(error)}): give a folder, or an address "
                 "such as s3://bucket/data or hf://datasets/me/data."
             ) from error
 
