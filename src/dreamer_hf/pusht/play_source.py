@@ -12,7 +12,7 @@ from .stage import RGB_OF_BGRA, PushTStage
 from .task import FPS
 
 CHOICE_STREAM, CODEC_STREAM = 1, 2
-"""Streams of random numbers of an episode other than the one of its play, so that the same seed gives the same play."""
+"""Random streams of an episode next to that of its play, so that the same seed gives the same play."""
 STATE = StateInfo("agent", 2, ["agent_x", "agent_y"], ["px of 512", "px of 512"])
 
 

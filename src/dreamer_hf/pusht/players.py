@@ -133,7 +133,7 @@ class StillPlayer(PushTPlayer):
 
 
 class HandPlayer(PushTPlayer):
-    """The habits of the first player with the motions of a human: reaching in bursts, with tremor, pauses and corrections."""
+    """The same habits with the motions of a human: reaching in bursts, with tremor and pauses."""
 
     margin = 8.0
     speeds = (10.0, 60.0)
