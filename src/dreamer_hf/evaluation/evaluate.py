@@ -140,7 +140,8 @@ def _compare_reconstruction(report: dict, saved: dict) -> None:
     if theirs - ours > RECONSTRUCTION_LOSS:
         note = (
             f"The frames look different: the tokenizer reconstructs them at {ours:.1f} dB, and those of the "
-            f"evaluation saved with the world at {theirs:.1f} dB. They were probably rendered, resized or compressed differently."
+            f"evaluation saved with the world at {theirs:.1f} dB. They were probably rendered, resized or compressed "
+            "differently."
         )
         logger.warning(note)
         report["notes"].insert(0, note)
