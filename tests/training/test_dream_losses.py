@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from dreamer_hf.imagination import ImaginedTrajectories
 
 from dreamer_hf.agent_losses import two_hot_mean
+from dreamer_hf.imagination import ImaginedTrajectories
 from dreamer_hf.training.agent_arguments import DreamsObjectiveArguments
 from dreamer_hf.training.dream_losses import dream_losses
 from dreamer_hf.training.trained_agent import TrainedAgent
