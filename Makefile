@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train play test test-fast test-gpu test-all fuzz test-system system-packages lint docs release-check lock clean
+.PHONY: help setup demo demo-train demo-agent play test test-fast test-gpu test-all fuzz test-system system-packages lint docs release-check lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -88,6 +88,9 @@ demo: $(STAMP)  ## Steer the shipped world: a video and figures in seconds
 
 demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (about twelve minutes on two CPU cores)
 	$(PYTHON) examples/demo_train.py
+
+demo-agent: $(STAMP)  ## Give the shipped world an agent that learns in dreams (about fifteen minutes on two CPU cores)
+	$(PYTHON) examples/demo_agent.py
 
 WORLD := pusht-tiny
 play: $(STAMP)  ## Play the shipped world, or another one: make play WORLD=outputs/demo-train/world

@@ -27,7 +27,7 @@ IMPORTS = {
 }
 CHECK = """
 import sys
-for name in ("tokenizer", "dynamics", "world"):
+for name in ("tokenizer", "dynamics", "world", "agent"):
     config = AutoConfig.for_model(f"dreamer_{name}")
     assert AutoModel._model_mapping[type(config)].__name__ == f"Dreamer{name.title()}Model"
 config.save_pretrained(sys.argv[1])

@@ -56,6 +56,11 @@ def test_onnx_engine(run):
     assert {"float32", "int8", "the first time, with the export", "from then on"} <= rows.keys()
 
 
+def test_imagination(run):
+    rows = table_rows(run("imagination.py", "--quick"))
+    assert {"2", "4"} <= rows.keys() and "0.80x" in rows["4"]
+
+
 def test_training(run):
     printed = run("training.py", "--quick")
     rows = table_rows(printed)

@@ -16,6 +16,8 @@ import torch
 from filelock import FileLock
 
 from dreamer_hf import (
+    DreamerAgentConfig,
+    DreamerAgentModel,
     DreamerDynamicsConfig,
     DreamerDynamicsModel,
     DreamerTokenizerConfig,
@@ -23,6 +25,7 @@ from dreamer_hf import (
     DreamerWorldConfig,
     DreamerWorldModel,
 )
+from dreamer_hf.agent_distributions import ActionDistribution
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
 from dreamer_hf.real_time import leave_real_time
@@ -206,6 +209,32 @@ def tiny_world(tokenizer_changes=None, dynamics_changes=None):
     return DreamerWorldModel(tokenizer=tokenizer, dynamics=dynamics).eval()
 
 
+PUSHES = {
+    "action_stats": {"mean": [0.0, 1.0], "std": [9.0, 9.0], "min": [-36.0, -30.0], "max": [36.0, 36.0]},
+    "action_names": ["x", "y"],
+    "relative_actions": [True, True],
+}
+"""Fields of a dynamics config whose actions are displacements, as in PushT."""
+
+
+def action_distribution(dynamics=PUSHES, **agent_config):
+    """The action distribution of an agent in a tiny world."""
+    world = {"tokenizer_config": tokenizer_config(), "dynamics_config": dynamics_config(**dynamics)}
+    return ActionDistribution(DreamerAgentConfig(world_config=world, **{"num_action_bins": 5} | agent_config))
+
+
+def tiny_agent(tokenizer_changes=None, dynamics_changes=None, **agent_config):
+    """A random agent, whose heads too have random weights, in a random world."""
+    world = tiny_world(tokenizer_changes, PUSHES | (dynamics_changes or {}))
+    agent = DreamerAgentModel.for_world(
+        world, **{"num_action_bins": 5, "num_predicted_steps": 3, "value_range": 3.0} | agent_config
+    )
+    for part in ("agent_tokens", "policy_head", "prior_head", "reward_head", "value_head", "continue_head"):
+        if getattr(agent, part) is not None:
+            shake(getattr(agent, part), seed=len(part))
+    return agent.eval()
+
+
 CAMERAS = {"camera_names": ["front", "wrist"], "num_latent_tokens": 6}
 """Fields of a dynamics config with two cameras of three latent tokens each."""
 STATE = {
@@ -378,12 +407,12 @@ def train(name: str, *argv) -> None:
 
 def arguments_of(kind: str, **values):
     """Return the options of a run with these flat values, and defaults for all others."""
-    from dreamer_hf.training.arguments import DynamicsArguments, TokenizerArguments
+    from dreamer_hf.training.runs import KINDS
 
     given = {"data_dir": "data", "output_dir": "out"}
     if kind == "dynamics":
         given["tokenizer"] = "t"
-    return {"tokenizer": TokenizerArguments, "dynamics": DynamicsArguments}[kind].of(**given | values)
+    return KINDS[kind][0].of(**given | values)
 
 
 def read_metrics(folder: Path) -> list[dict]:

@@ -11,6 +11,10 @@ from .registration import ImportWatcher, register_imported
 __version__ = "0.2.0"
 
 _MODULE_OF = {
+    "AgentEpisode": "agent_episode",
+    "DreamerAgentConfig": "configuration_dreamer_agent",
+    "DreamerAgentModel": "modeling_dreamer_agent",
+    "DreamerAgentOutput": "modeling_dreamer_agent",
     "DreamerCache": "cache_dreamer",
     "DreamerDynamicsConfig": "configuration_dreamer",
     "DreamerDynamicsModel": "modeling_dreamer_dynamics",
@@ -27,6 +31,7 @@ _MODULE_OF = {
     "DreamerWorldConfig": "configuration_dreamer",
     "DreamerWorldModel": "modeling_dreamer_world",
     "DreamerWorldOutput": "modeling_dreamer_world",
+    "ImaginedTrajectories": "imagination",
     "RolloutNoise": "generation_dreamer",
     "SeededNoise": "seeded_noise",
 }

@@ -38,6 +38,7 @@ class TimePlan:
         slots: slots of the ring that the pass writes; None without a cache.
         written: the frames of the pass that go into those slots; None without a cache.
         in_place: whether attention reads only the ring; if not, the ring followed by the frames of the pass.
+        commits: whether the cache keeps any of the frames.
     """
 
     positions: torch.Tensor
@@ -45,6 +46,7 @@ class TimePlan:
     slots: torch.Tensor | None = None
     written: slice | None = None
     in_place: bool = False
+    commits: bool = False
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -105,18 +107,36 @@ class RingLayer(CacheLayerMixin):
         """Write the frames of a pass, each (B, N * H_kv, T, h), and return the keys and values that it attends to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        ring = self._ring(key_states.shape[1], plan.commits)
+        pairs = tuple(zip(ring, (key_states, value_states)))
         if plan.in_place:
-            self._write(key_states, value_states, plan)
-            return self.keys.to(key_states.dtype), self.values.to(value_states.dtype)
+            self._write(pairs, plan)
+            return tuple(past.to(new.dtype) for past, new in pairs)
         # The new frames do not fit into the ring: attend to both, then keep the last ones.
-        pairs = (self.keys, key_states), (self.values, value_states)
         attended = tuple(torch.cat([past.to(new.dtype), new], 2) for past, new in pairs)
-        self._write(key_states, value_states, plan)
+        self._write(pairs, plan)
         return attended
 
-    def _write(self, key_states: torch.Tensor, value_states: torch.Tensor, plan: TimePlan) -> None:
-        self.keys.index_copy_(2, plan.slots, key_states[:, :, plan.written].to(self.keys.dtype))
-        self.values.index_copy_(2, plan.slots, value_states[:, :, plan.written].to(self.values.dtype))
+    def _ring(self, width: int, commits: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and values of the first `width` of N * H_kv.
+
+        An agent's tokens come last in a frame, and no other token sees them. So a pass that commits nothing can leave
+        them out.
+        """
+        full = self.keys.shape[1]
+        if width == full:
+            return self.keys, self.values
+        if width > full or commits:
+            raise ValueError(
+                "a cache holds agent tokens of all frames, or of none: give them to every pass that commits frames, "
+                "or start with a new cache."
+            )
+        return self.keys[:, :width], self.values[:, :width]
+
+    @staticmethod
+    def _write(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], plan: TimePlan) -> None:
+        for ring, new in pairs:
+            ring.index_copy_(2, plan.slots, new[:, :, plan.written].to(ring.dtype))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.capacity, 0
@@ -183,16 +203,15 @@ class DreamerCache(Cache):
         if num_frames <= self.capacity - self.context_length + 1:
             slots, written = positions % self.capacity, slice(None)
             self.slot_positions.index_copy_(0, slots, positions)
-            return TimePlan(
-                positions, self._mask(positions, self.slot_positions, dtype), slots, written, in_place=True
-            )
+            mask = self._mask(positions, self.slot_positions, dtype)
+            return TimePlan(positions, mask, slots, written, in_place=True, commits=num_commit_frames > 0)
         # What an earlier pass left uncommitted in the ring is not part of the past.
         past = self.slot_positions.masked_fill(self.slot_positions >= self.next_position, EMPTY_SLOT)
         mask = self._mask(positions, torch.cat([past, positions]), dtype)
         written = slice(max(0, num_commit_frames - self.capacity), num_commit_frames)
         slots = positions[written] % self.capacity
         self.slot_positions.index_copy_(0, slots, positions[written])
-        return TimePlan(positions, mask, slots, written)
+        return TimePlan(positions, mask, slots, written, commits=num_commit_frames > 0)
 
     def _mask(self, queries: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         visible = in_window(queries, keys, self.context_length)[None] & (keys >= self.row_starts[:, None])[:, None]

@@ -2,8 +2,8 @@
 
 Everything about `torch.compile` is here: `compile_pass` calls it, and `warm_up` makes the first calls, which compile.
 
-Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, S state components, a action width, H, W
-pixels.
+Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, S state components, a action width, G agent
+tokens, D hidden size, H, W pixels.
 """
 
 from __future__ import annotations
@@ -69,6 +69,33 @@ def dynamics_pass(
     return output.latents.float() if states is None else (output.latents.float(), output.states)
 
 
+def agent_pass(
+    model: nn.Module,
+    latents: torch.Tensor,
+    signal_level_ids: torch.Tensor,
+    step_size_ids: torch.Tensor,
+    actions: torch.Tensor,
+    action_mask: torch.Tensor,
+    cache: DreamerCache,
+    agent_tokens: torch.Tensor,
+    states: torch.Tensor | None = None,
+    state_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Commit frames with the tokens (B,T,G,D) of an agent, and return what it knows at the last one, (B,D)."""
+    output = model(
+        latents,
+        signal_level_ids,
+        step_size_ids,
+        actions,
+        action_mask,
+        past_key_values=cache,
+        states=states,
+        state_mask=state_mask,
+        agent_tokens=agent_tokens,
+    )
+    return output.agent_states[:, -1].mean(dim=1)
+
+
 def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:
     """Decode latents (B,T,N_z,d_z) with a tokenizer into frames (B,T,3,H,W) in [0, 1]; see `decode_cameras`."""
     return decode_cameras(model, latents, cache)
@@ -81,7 +108,7 @@ def compile_pass(function: FunctionType, model: nn.Module) -> Callable[..., torc
     share the code made for it, until its weights or settings change.
 
     Args:
-        function: `dynamics_pass` or `decoder_pass`.
+        function: `dynamics_pass`, `agent_pass` or `decoder_pass`.
         model: its first argument in every call.
     """
     passes, state = _compiled_passes.setdefault(model, {}), _state_of(model)
@@ -187,4 +214,4 @@ def warm_up(call: Callable[[], object], passes: Sequence[str], device: torch.dev
                     call()
 
 
-__all__ = ["compile_pass", "decoder_pass", "dynamics_pass", "warm_up"]
+__all__ = ["agent_pass", "compile_pass", "decoder_pass", "dynamics_pass", "warm_up"]

@@ -95,9 +95,14 @@ class DreamerConfigMixin:
             ) from error
         if found != cls.model_type:
             hint = f"give the folder or repository of a {cls.model_type}"
-            if found == "dreamer_world":
-                part = cls.model_type.removeprefix("dreamer_")
+            part = cls.model_type.removeprefix("dreamer_")
+            if cls.model_type == "dreamer_agent" and found == "dreamer_world":
+                hint = "an agent for a world is made with DreamerAgentModel.from_world_pretrained"
+            elif found == "dreamer_world":
                 hint = f"load it with DreamerWorldModel.from_pretrained and take its .{part}"
+            elif found == "dreamer_agent":
+                path = part if part == "world" else f"world.{part}"
+                hint = f"load it with DreamerAgentModel.from_pretrained and take its .{path}"
             raise ValueError(f"{pretrained_model_name_or_path} holds a {found}, not a {cls.model_type}: {hint}.")
         return values, kwargs
 

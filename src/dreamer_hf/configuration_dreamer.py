@@ -130,6 +130,11 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         image_size (`int` or `list[int]`, *optional*, defaults to 256): Side of a square frame in pixels, or `[height,
             width]`; a multiple of `patch_size`.
         patch_size (`int`, *optional*, defaults to 16): Side of a square patch in pixels.
+        draft_patch_size (`int`, *optional*): Side in pixels of a patch that the decoder draws; `patch_size` by
+            default. A smaller one gives a small draft of the frame, which is then enlarged linearly.
+        refiner_channels (`int`, *optional*, defaults to 0): Width of the convolutions that sharpen the enlarged draft;
+            0 for none (docs/decisions/0010).
+        refiner_layers (`int`, *optional*, defaults to 4): Number of these convolutions, at least 2.
         num_channels (`int`, *optional*, defaults to 3): Number of color channels.
         num_encoder_layers (`int`, *optional*, defaults to 16): Number of layers of the encoder, a multiple of
             `time_every`.
@@ -181,6 +186,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     num_attention_heads: int = 16
     image_size: int | list[int] | tuple[int, ...] = 256
     patch_size: int = 16
+    draft_patch_size: int | None = None
+    refiner_channels: int = 0
+    refiner_layers: int = 4
     num_channels: int = 3
     num_encoder_layers: int = 16
     num_decoder_layers: int = 16
@@ -225,6 +233,11 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         return rows * columns
 
     @property
+    def drawn_patch_size(self) -> int:
+        """Side in pixels of a patch that the decoder draws."""
+        return self.patch_size if self.draft_patch_size is None else self.draft_patch_size
+
+    @property
     def bottleneck_shape(self) -> tuple[int, int]:
         """Number of tokens of the bottleneck and of their channels: N_z d_z numbers per frame, as in the latents."""
         return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
@@ -243,7 +256,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         self._check_layers("num_encoder_layers")
         self._check_layers("num_decoder_layers")
         largest = {"patch_size": 2**12, "num_channels": 64, "num_latent_tokens": 2**16, "latent_dim": 2**16}
-        check_integers(self, largest | {"latent_group_size": 2**16})
+        check_integers(self, largest | {"latent_group_size": 2**16, "drawn_patch_size": self.patch_size})
+        check_integers(self, {"refiner_channels": 2**12}, smallest=0)
+        check_integers(self, {"refiner_layers": 64}, smallest=2)
         if len(self.frame_size) != 2:
             raise ValueError(f"expected image_size to be one side or [height, width], got {self.image_size}.")
         if any(side < self.patch_size or side % self.patch_size for side in self.frame_size):

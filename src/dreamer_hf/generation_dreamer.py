@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers.utils import ModelOutput
 
+from .cache_dreamer import DreamerCache
 from .camera_views import decode_cameras, encode_cameras
 from .frame_inputs import (
     FrameInput,
@@ -303,34 +304,54 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         settings = schedule, generator, context_noise, context_state_noise
         return DreamerRollout(self, DreamerLatentRollout(self.dynamics, context, *settings))
 
-    def _checked_frames(self, frames: FrameInput) -> torch.Tensor:
+    def checked_frames(self, frames: FrameInput) -> torch.Tensor:
         """Return context frames as a tensor, (B,C,3,H,W) or, with several cameras, (B,C,V,3,H,W)."""
         return checked_frames(frames, self.config.tokenizer_config, self.config.dynamics_config.camera_names)
 
+    def num_needed_frames(self, has_agent: bool = False) -> int:
+        """Return how many of the last context frames `make_context` encodes, because they can influence a rollout."""
+        return self._num_needed_latents(has_agent) + self.tokenizer.encoder.transformer.reach
+
+    def _num_needed_latents(self, has_agent: bool) -> int:
+        # A rollout needs what the next frame sees; an agent knows what the last frame sees.
+        dynamics = self.dynamics.transformer.reach + has_agent
+        return max(dynamics, self.tokenizer.decoder.transformer.reach, 1)
+
     @on_ordinary_tensors
     def make_context(
-        self, pixel_values_videos: FrameInput, actions=None, action_mask=None, states=None, state_mask=None
+        self,
+        pixel_values_videos: FrameInput,
+        actions=None,
+        action_mask=None,
+        states=None,
+        state_mask=None,
+        agent_tokens: torch.Tensor | None = None,
+        encoder_cache: DreamerCache | None = None,
     ) -> Context:
         """Encode context frames, for `start_rollout` and `reset`; see there.
 
         Frames so long ago that they cannot influence a rollout are left out, and the others are encoded in chunks: a
         long context costs no more than the windows of the time layers need.
+
+        Args:
+            pixel_values_videos, actions, action_mask, states, state_mask: as in `start_rollout`.
+            agent_tokens: (B,1,G,D), those of an agent that sees the rollout; None without one.
+            encoder_cache: a new encoder cache, which has seen the frames then, to encode those that follow.
         """
         actions, action_mask = context_actions(pixel_values_videos, actions, action_mask)
         states = context_states(pixel_values_videos, states, state_mask, self.config.dynamics_config)
-        frames, tokenizer = self._checked_frames(pixel_values_videos), self.tokenizer
+        frames, tokenizer = self.checked_frames(pixel_values_videos), self.tokenizer
         num_cameras = self.config.dynamics_config.num_cameras
-        num_needed = max(self.dynamics.transformer.reach, tokenizer.decoder.transformer.reach, 1)
-        last = frames[:, -(num_needed + tokenizer.encoder.transformer.reach) :]
-        cache = tokenizer.new_encoder_cache(len(last) * num_cameras)
+        has_agent = agent_tokens is not None
+        last = frames[:, -self.num_needed_frames(has_agent) :]
+        cache = tokenizer.new_encoder_cache(len(last) * num_cameras) if encoder_cache is None else encoder_cache
         chunks = [last[:, chunk] for chunk in cache.chunks(last.shape[1])]
         # Without a cache one chunk is encoded as `encode` does it, bit for bit.
-        cache = cache if len(chunks) > 1 else None
-        latents = torch.cat([encode_cameras(tokenizer, chunk, cache).latents for chunk in chunks], dim=1)[
-            :, -num_needed:
-        ]
+        cache = cache if len(chunks) > 1 or encoder_cache is not None else None
+        latents = torch.cat([encode_cameras(tokenizer, chunk, cache).latents for chunk in chunks], dim=1)
+        latents = latents[:, -self._num_needed_latents(has_agent) :]
         num_skipped = frames.shape[1] - latents.shape[1]
-        return make_context(latents, actions, action_mask, self.dynamics, num_skipped, *states)
+        return make_context(latents, actions, action_mask, self.dynamics, num_skipped, *states, agent_tokens)
 
     @on_ordinary_tensors
     def generate(
@@ -368,7 +389,7 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
         """
         schedule = self.rollout_schedule(num_inference_steps, context_signal_level)
         settings = schedule.num_inference_steps, schedule.context_signal_level, generator
-        config, frames = self.config.dynamics_config, self._checked_frames(pixel_values_videos)
+        config, frames = self.config.dynamics_config, self.checked_frames(pixel_values_videos)
         num_context = frames.shape[1]
         if is_start(pixel_values_videos):
             actions, action_mask = _append_actions(pixel_values_videos, actions, action_mask, config, self.device)

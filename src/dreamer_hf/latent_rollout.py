@@ -17,13 +17,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from transformers.utils import ModelOutput
 
+from .agent_rows import AgentRows
 from .cache_dreamer import DreamerCache, row_indices
-from .compile_rollout import compile_pass, dynamics_pass, warm_up
+from .compile_rollout import agent_pass, compile_pass, dynamics_pass, warm_up
 from .frame_inputs import action_limits, prepare_actions
-from .rollout_frames import Context, FrameNoise, Frames, checked_noise, make_context, noise_of_context, noise_or_draw
+from .rollout_frames import (
+    Context,
+    FrameNoise,
+    Frames,
+    checked_noise,
+    make_context,
+    noise_of_context,
+    noise_or_draw,
+)
 from .rollout_noise import (
     Generators,
     check_generator,
@@ -44,11 +54,14 @@ class DreamerRolloutOutput(ModelOutput):
         latents (`torch.FloatTensor` of shape `(B, N_z, d_z)`): its clean latents.
         state (`torch.FloatTensor` of shape `(B, S)`, *optional*): its state in the units of the data; None if the
             world has no state.
+        trust (`np.ndarray` of shape `(B,)`, *optional*): how far to believe it, in [0, 1]; only from a
+            `TrustedRollout`.
     """
 
     pixel_values: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
     state: torch.FloatTensor | None = None
+    trust: np.ndarray | None = None
 
 
 def on_ordinary_tensors(method: Callable) -> Callable:
@@ -70,7 +83,9 @@ class DreamerLatentRollout:
         context: the frames that `reset` returns to; None after a `join` of contexts of different lengths.
         frame_index: index of the frame that the next step generates; the first context frame has index 0.
         merge_commit: commit a frame together with the first denoising pass of the next one (equal to rounding).
-            Default: True; benchmarks switch it off.
+            Default: True; benchmarks switch it off, and it is False with an agent, which chooses the next action when
+            a frame has been committed.
+        agent: what the rollout holds of an agent in each row, if its context has agent tokens; otherwise None.
 
     Raises:
         ValueError: noise or generators that do not fit the context.
@@ -87,15 +102,15 @@ class DreamerLatentRollout:
         context_state_noise: torch.Tensor | None = None,
     ):
         self.dynamics, self.schedule, self.generator = dynamics, schedule, generator
-        self.merge_commit = True
+        self.merge_commit = context.agent_tokens is None
         self.context: Context | None = context
         self.frame_index = context.num_frames
         self._limits = action_limits(dynamics.config, dynamics.device)
-        self._dynamics_pass = dynamics_pass
+        self._dynamics_pass, self._agent_pass = dynamics_pass, agent_pass
         self._pending: Frames | None = None  # generated, but not yet part of the cache
         check_generator(generator, len(context.latents))
         with drawn_again_on_failure(generator, dynamics.device):
-            self._cache = self._primed_cache(context, (context_noise, context_state_noise), generator)
+            self._cache, self.agent = self._primed_cache(context, (context_noise, context_state_noise), generator)
 
     @property
     def batch_size(self) -> int:
@@ -153,6 +168,44 @@ class DreamerLatentRollout:
         state = None if frame.states is None else self.dynamics.denormalize_states(frame.states[:, 0])
         return DreamerRolloutOutput(latents=frame.latents[:, 0], state=state)
 
+    @on_ordinary_tensors
+    def observe(
+        self,
+        latents,
+        actions,
+        action_mask=None,
+        states=None,
+        state_mask=None,
+        commit_noise=None,
+        commit_state_noise=None,
+    ) -> None:
+        """Make a frame that is known, such as that of a real camera, the past of every row: nothing is generated.
+
+        Args:
+            latents: (B,N_z,d_z) clean latents of the frame.
+            actions, action_mask: (B,a) and (B,), those that led to it; as in `step`.
+            states, state_mask: (B,S) and (B,), its state in the units of the data, of a world that has one.
+            commit_noise, commit_state_noise: as in `step`.
+
+        Raises:
+            ValueError: a shape that does not fit, or values that are not finite.
+        """
+        latents = self._checked(latents)
+        rows = [None if part is None else torch.as_tensor(part)[:, None] for part in (actions, action_mask)]
+        of_state = [None if part is None else torch.as_tensor(part)[:, None] for part in (states, state_mask)]
+        tokens = None if self.agent is None else self.agent.tokens
+        frame = make_context(latents[:, None], *rows, self.dynamics, 0, *of_state, tokens)
+        noise = [self._checked(commit_noise), self._checked(commit_state_noise, is_state=True)]
+        noise = [None if part is None else part[:, None] for part in noise]
+        with self.undone_on_failure():
+            if self._pending is not None:
+                self._commit_pending()
+            drawn = noise_of_context(*noise, frame, self.dynamics.config, self.generator, self.dynamics.device)
+            self._pending = frame[:].to_noisy(drawn, self.schedule.context_signal_level)
+            if not self.merge_commit:
+                self._commit_pending()
+            self.frame_index += 1
+
     def reset(
         self,
         latents=None,
@@ -194,6 +247,9 @@ class DreamerLatentRollout:
         if rows is not None:
             rows = row_indices(rows, self.batch_size, self.dynamics.device, unique=True)
         context = self.context_of(rows) if context is None else context
+        if self.agent is not None and context.agent_tokens is None:  # the task stays the same
+            tokens = self.agent.tokens if rows is None else self.agent.tokens[rows]
+            context = replace(context, agent_tokens=tokens.expand(-1, len(context), -1, -1))
         if rows is None:
             check_generator(generator, len(context.latents))
             self._restart(context, context_noise, self.generator if generator is None else generator)
@@ -219,9 +275,11 @@ class DreamerLatentRollout:
         twin = self.clone()
         # Its first steps meet every kind of pass: without a pending frame first, then with one.
         twin._pending, twin.generator, twin._dynamics_pass = None, torch.Generator().manual_seed(0), compiled
+        if self.agent is not None:
+            twin._agent_pass = compile_pass(agent_pass, self.dynamics)
         names = ["denoising pass", "pass over two frames" if self.merge_commit else "commit pass"]
         warm_up(lambda: twin.step(None), names, self.dynamics.device)
-        self._dynamics_pass = compiled
+        self._dynamics_pass, self._agent_pass = compiled, twin._agent_pass
 
     @on_ordinary_tensors
     def clone(self, rows=None) -> DreamerLatentRollout:
@@ -235,7 +293,8 @@ class DreamerLatentRollout:
         twin._cache = self._cache.clone(rows)
         twin.context = None if self.context is None else self.context.select(rows)
         twin._pending = None if self._pending is None else self._pending.select(rows)
-        twin._dynamics_pass = dynamics_pass
+        twin.agent = None if self.agent is None else self.agent.select(rows)
+        twin._dynamics_pass, twin._agent_pass = dynamics_pass, agent_pass
         return twin
 
     @staticmethod
@@ -247,6 +306,8 @@ class DreamerLatentRollout:
         first = rollouts[0]
         if any(each.dynamics is not first.dynamics or each.schedule != first.schedule for each in rollouts):
             raise ValueError("rollouts can be joined only if they share one model and one schedule.")
+        if len({each.agent is None for each in rollouts}) > 1:
+            raise ValueError("rollouts can be joined only if all of them have agent tokens, or none has.")
         joined = copy.copy(first)
         joined.generator = join_generators(
             [each.generator for each in rollouts], [each.batch_size for each in rollouts]
@@ -260,7 +321,9 @@ class DreamerLatentRollout:
             rollouts = [each if each._pending is None else each._committed_copy() for each in rollouts]
         joined._cache = DreamerCache.join([each._cache for each in rollouts])
         joined._pending = None if rollouts[0]._pending is None else Frames.join([each._pending for each in rollouts])
-        joined._dynamics_pass = dynamics_pass
+        if first.agent is not None:
+            joined.agent = AgentRows.join([each.agent for each in rollouts])
+        joined._dynamics_pass, joined._agent_pass = dynamics_pass, agent_pass
         return joined
 
     @on_ordinary_tensors
@@ -272,26 +335,30 @@ class DreamerLatentRollout:
             raise ValueError(
                 f"expected a rollout of {self.batch_size} row(s), got one of {other.batch_size}: clone it instead."
             )
+        if (other.agent is None) != (self.agent is None):
+            raise ValueError("expected a rollout with agent tokens like this one: clone it instead.")
         self._cache.copy_(other._cache)
         self.context, self._pending, self.frame_index = other.context, other._pending, other.frame_index
+        self.agent = other.agent
         self.generator, self.schedule = copy_generator(other.generator), other.schedule
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
         """Bring the rollout back to where it was if the block, which may step it, fails."""
-        pending, frame_index = self._pending, self.frame_index
+        pending, frame_index, agent = self._pending, self.frame_index, self.agent
         with drawn_again_on_failure(self.generator, self.dynamics.device), self._cache.undone_on_failure():
             try:
                 yield
             except BaseException:
-                self._pending, self.frame_index = pending, frame_index
+                self._pending, self.frame_index, self.agent = pending, frame_index, agent
                 raise
 
     def _restart(self, context: Context, context_noise, generator: Generators) -> None:
         with drawn_again_on_failure(generator, self.dynamics.device):
-            cache = self._primed_cache(context, (context_noise, None), generator)
+            cache, agent = self._primed_cache(context, (context_noise, None), generator)
         if cache.batch_size != self.batch_size:
-            self._dynamics_pass = dynamics_pass  # compiled for another number of rows
+            self._dynamics_pass, self._agent_pass = dynamics_pass, agent_pass  # compiled for another number of rows
+        self.agent = agent
         self._cache = cache.in_place_of(self._cache)
         self.context, self.generator = context, generator
         self._pending, self.frame_index = None, context.num_frames
@@ -303,8 +370,9 @@ class DreamerLatentRollout:
         with self.undone_on_failure(), drawn_again_on_failure(source, self.dynamics.device):
             if self._pending is not None:
                 self._commit_pending()
-            cache = self._primed_cache(context, (context_noise, None), source, self._cache.next_position)
+            cache, agent = self._primed_cache(context, (context_noise, None), source, self._cache.next_position)
         self._cache.replace_rows(rows, cache)
+        self.agent = None if agent is None else self.agent.with_rows(rows, agent)
         if generator is not None:
             new = dict(zip(rows.tolist(), generator))
             self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
@@ -327,8 +395,8 @@ class DreamerLatentRollout:
 
     def _primed_cache(
         self, context: Context, noise: tuple, generator: Generators, end_position: torch.Tensor | None = None
-    ) -> DreamerCache:
-        """Return a new cache that holds the context at the context signal level.
+    ) -> tuple[DreamerCache, AgentRows | None]:
+        """Return a new cache that holds the context at the context signal level, and what an agent knows then.
 
         Args:
             noise: that of latents and states of the context; None for what is to be drawn.
@@ -337,22 +405,30 @@ class DreamerLatentRollout:
         dynamics = self.dynamics
         drawn = noise_of_context(*noise, context, dynamics.config, generator, dynamics.device)
         noisy = context.to_noisy(drawn[context.num_skipped :], self.schedule.context_signal_level)
-        noisy = noisy[-max(dynamics.transformer.reach, 1) :]
+        # An agent knows at the last frame what that frame sees, which is one frame more than the next one sees.
+        needed = dynamics.transformer.reach + (context.agent_tokens is not None)
+        noisy = noisy[-max(needed, 1) :]
         end_position = context.num_frames if end_position is None else end_position
         cache = dynamics.new_cache(len(context.latents), end_position - len(noisy))
         for chunk in cache.chunks(len(noisy)):
-            self._commit(noisy[chunk], cache, dynamics_pass)
-        return cache
+            agent = self._commit(noisy[chunk], cache, dynamics_pass, agent_pass)
+        return cache, agent
 
-    def _commit(self, frames: Frames, cache: DreamerCache, run: Callable) -> None:
+    def _commit(self, frames: Frames, cache: DreamerCache, run: Callable, run_agent: Callable) -> AgentRows | None:
         ids = torch.zeros_like(frames.action_mask, dtype=torch.int64)
         levels = ids + self.schedule.context_signal_level_id
         conditions = levels, ids, frames.actions, frames.action_mask
-        run(self.dynamics, frames.latents, *conditions, cache, len(frames), *_states(frames))
+        tokens = frames.agent_tokens
+        if tokens is None:
+            run(self.dynamics, frames.latents, *conditions, cache, len(frames), *_states(frames))
+            return None
+        states = run_agent(self.dynamics, frames.latents, *conditions, cache, tokens, *_states(frames))
+        return AgentRows(tokens[:, -1:], states)
 
     def _commit_pending(self) -> None:
         # Where commits are merged, one alone is rare (a row restarts), and not worth another minute of compiling.
-        self._commit(self._pending, self._cache, dynamics_pass if self.merge_commit else self._dynamics_pass)
+        run = dynamics_pass if self.merge_commit else self._dynamics_pass
+        self.agent = self._commit(self._pending, self._cache, run, self._agent_pass)
         self._pending = None
 
     def _denoise(self, frame: Frames, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -384,7 +460,7 @@ class DreamerLatentRollout:
             actions, action_mask: (B,1,a) and (B,1).
         """
         start, commit = (self._drawn(each) for each in noise)
-        frame = Frames(start, actions, action_mask)
+        frame = Frames(start, actions, action_mask, agent_tokens=None if self.agent is None else self.agent.tokens)
         if not self.dynamics.config.state_dim:
             return frame, FrameNoise(commit)
         start, commit_state = (self._drawn(each, is_state=True) for each in state_noise)

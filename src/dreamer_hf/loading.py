@@ -1,4 +1,4 @@
-"""Loading a world and its start frames, for playing, serving, the environments and evaluation."""
+"""Loading a world and its start frames, or an agent, for playing, serving, the environments and evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import TorchAoConfig
 
 from .adapters import load_adapter
+from .modeling_dreamer_agent import DreamerAgentModel
 from .modeling_dreamer_world import DreamerWorldModel
 from .options import WorldOptions
 from .start_frames import StartFrames, load_start_frames, read_start_frames
@@ -42,16 +43,24 @@ def load_world(
     """
     if int8 and adapter is not None:
         raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
-    path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
-    check_world(path_or_repo)
-    with _refused_in_one_sentence(path_or_repo):
-        verify_weights(path_or_repo)
-        dtype = dtype or ("float32" if place.type == "cpu" else "auto")
-        world = DreamerWorldModel.from_pretrained(path_or_repo, dtype=dtype, **quantization).eval().to(place)
+    world = _load(DreamerWorldModel, path_or_repo, device, dtype, **quantization)
     if adapter is not None:
         load_adapter(world, adapter)
     return world
+
+
+def load_agent(path_or_repo: str, device: str | None = None, dtype: str | None = None) -> DreamerAgentModel:
+    """Load an agent, with its world, in eval mode.
+
+    Args:
+        path_or_repo: folder or Hub repository of a `DreamerAgentModel`.
+        device, dtype: as in `load_world`.
+
+    Raises:
+        ValueError: there is no such agent or device, or it is incomplete or damaged.
+    """
+    return _load(DreamerAgentModel, path_or_repo, device, dtype)
 
 
 def check_world(path_or_repo: str) -> None:
@@ -64,21 +73,42 @@ def check_world(path_or_repo: str) -> None:
         ValueError: there is none, or it is something else than a world.
     """
     path_or_repo = resolve_model(path_or_repo)
-    with _refused_in_one_sentence(path_or_repo):
-        kind = read_config(path_or_repo).get("model_type")
-        if kind != "dreamer_world":
-            raise ValueError(f"it is a {kind}, and only a dreamer_world can be played.")
+    with _refused_in_one_sentence(DreamerWorldModel, path_or_repo):
+        _check_kind(DreamerWorldModel, path_or_repo)
+
+
+def _load(model: type, path_or_repo: str, device: str | None, dtype: str | None, **settings):
+    path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
+    with _refused_in_one_sentence(model, path_or_repo):
+        _check_kind(model, path_or_repo)
+        verify_weights(path_or_repo)
+        dtype = dtype or ("float32" if place.type == "cpu" else "auto")
+        return model.from_pretrained(path_or_repo, dtype=dtype, **settings).eval().to(place)
+
+
+def _check_kind(model: type, path_or_repo: str) -> None:
+    expected, kind = model.config_class.model_type, read_config(path_or_repo).get("model_type")
+    if kind != expected:
+        raise ValueError(f"it is a {kind}{_HINTS.get((expected, kind), '')}, and not a {expected}.")
 
 
 @contextmanager
-def _refused_in_one_sentence(path_or_repo: str) -> Iterator[None]:
+def _refused_in_one_sentence(model: type, path_or_repo: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, SafetensorError, *MALFORMED) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."
-        raise ValueError(f"cannot load a world from {str(path_or_repo)!r}: {reason}") from error
+        raise ValueError(f"cannot load {_NAMES[model]} from {str(path_or_repo)!r}: {reason}") from error
+
+
+_NAMES = {DreamerWorldModel: "a world", DreamerAgentModel: "an agent"}
+
+_HINTS = {
+    ("dreamer_world", "dreamer_agent"): " (play it with --agent, or save its .world alone)",
+    ("dreamer_agent", "dreamer_world"): " (train an agent in it with `dreamer train agent`)",
+}
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -124,4 +154,4 @@ def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, Sta
     return world, starts
 
 
-__all__ = ["check_world", "choose_device", "load_world", "load_world_and_starts"]
+__all__ = ["check_world", "choose_device", "load_agent", "load_world", "load_world_and_starts"]

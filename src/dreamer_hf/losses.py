@@ -98,6 +98,18 @@ class LossNormalizer:
             rms.load_state_dict(scale)
 
 
+class FixedLossScale(LossNormalizer):
+    """Weighted sum of unchanged loss terms, for terms that pass through zero or have one scale already."""
+
+    @property
+    def has_observed(self) -> bool:
+        """True: there is nothing to observe."""
+        return True
+
+    def observe(self, terms: dict[str, float]) -> None:
+        """Change nothing."""
+
+
 class ColorPyramid:
     """Squared error in whitened colors at every scale from the pixel up, which notices small objects as LPIPS does.
 

@@ -3,7 +3,7 @@
 Source: arXiv 2509.24527, section 3.2.
 
 Shapes: B batch, T frames, N_z latent tokens, d_z latent channels, P state tokens, S state components, R register
-tokens, A action tokens, a action width, D hidden size, K_max signal levels.
+tokens, A action tokens, a action width, G agent tokens, D hidden size, K_max signal levels.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_dreamer import DreamerCache
+from .cache_dreamer import DreamerCache, additive_mask
 from .configuration_dreamer import DreamerDynamicsConfig
 from .generation_dreamer import DreamerDynamicsRolloutMixin
 from .modeling_layers import DreamerPreTrainedModel, DreamerTransformer
@@ -30,6 +30,8 @@ class DreamerDynamicsOutput(ModelOutput):
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents.
         states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): prediction of the clean normalized states,
             float32; None if the model has no state.
+        agent_states (`torch.FloatTensor` of shape `(B, T, G, D)`, *optional*): output of the agent tokens; None if
+            there were none.
         past_key_values (`DreamerCache`, *optional*): the given cache, which now includes the committed frames.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*): of every layer; returned with
             `output_hidden_states=True`.
@@ -38,6 +40,7 @@ class DreamerDynamicsOutput(ModelOutput):
 
     latents: torch.FloatTensor | None = None
     states: torch.FloatTensor | None = None
+    agent_states: torch.FloatTensor | None = None
     past_key_values: DreamerCache | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
@@ -147,7 +150,8 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
 
     The tokens of a frame are [N_z latents | P state tokens, if the world has a state | R registers | 1 control token
     (step size, signal level) | A action tokens], and every one sees every other. Signal levels and step sizes are
-    indices on the grid of `scheduling_shortcut`. The model accepts any pair of valid indices.
+    indices on the grid of `scheduling_shortcut`. The model accepts any pair of valid indices. An agent's tokens (see
+    [`DreamerAgentModel`]) come after these; they see all of them, and none of them sees an agent token.
 
     The latents of several cameras stand next to each other, in the order of `config.camera_names`, and those of each
     camera share a learned embedding. A state is noised and denoised like the latents. Rollouts, `generate` and data
@@ -231,6 +235,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
         num_copied_frames: int | None = None,
         states: torch.FloatTensor | None = None,
         state_mask: torch.BoolTensor | None = None,
+        agent_tokens: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> DreamerDynamicsOutput:
         """Predict clean latents.
@@ -253,12 +258,16 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
                 levels of the latents. No frame has a state by default.
             state_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): False where a frame has no state. Every
                 frame has one by default, if `states` are given.
+            agent_tokens (`torch.FloatTensor` of shape `(B, T, G, D)`, *optional*): tokens of an agent, which see the
+                frame, the past frames and their own past, and change nothing of the prediction. A cache keeps them if
+                every pass that commits frames to it has them.
 
         Raises:
             ValueError: if a shape does not fit the config, or `num_copied_frames` does not divide T or comes with a
                 cache.
         """
         self._check_inputs(latents, signal_level_ids, step_size_ids, actions, action_mask, states, state_mask)
+        self._check_agent_tokens(agent_tokens, tuple(latents.shape[:2]))
         if num_copied_frames is not None and (
             past_key_values is not None or num_copied_frames < 1 or latents.shape[1] % num_copied_frames
         ):
@@ -267,7 +276,16 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
                 f"give {latents.shape[1]} frames in equal parts."
             )
         tokens = self._embed(latents, signal_level_ids, step_size_ids, actions, action_mask, states, state_mask)
-        hidden_states = self.transformer(tokens, None, past_key_values, num_commit_frames, num_copied_frames, **kwargs)
+        space_mask = output_tokens = None
+        if agent_tokens is not None:
+            space_mask = _hide_last_tokens(tokens, agent_tokens.shape[2])
+            tokens, output_tokens = torch.cat([tokens, agent_tokens.to(tokens.dtype)], dim=2), slice(None)
+        passed = past_key_values, num_commit_frames, num_copied_frames, output_tokens
+        hidden_states = self.transformer(tokens, space_mask, *passed, **kwargs)
+        agent_states = None
+        if agent_tokens is not None:
+            agent_states = hidden_states[:, :, -agent_tokens.shape[2] :]
+            hidden_states = hidden_states[:, :, : self.config.num_output_tokens]
         clean_states = None
         if self.state_coder is not None:
             hidden_states, state_tokens = hidden_states.tensor_split([self.config.num_latent_tokens], dim=2)
@@ -275,7 +293,7 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
             states = torch.zeros_like(predicted) if states is None else states
             clean_states = self._clean(predicted, states, signal_level_ids)
         clean = self._clean(self.latent_head(hidden_states), latents, signal_level_ids)
-        return DreamerDynamicsOutput(latents=clean, states=clean_states, past_key_values=past_key_values)
+        return DreamerDynamicsOutput(clean, clean_states, agent_states, past_key_values)
 
     def _clean(self, predicted: torch.Tensor, noisy: torch.Tensor, signal_level_ids: torch.Tensor) -> torch.Tensor:
         """Return the clean latents or states that the output of the last projection stands for."""
@@ -323,6 +341,22 @@ class DreamerDynamicsModel(DreamerDynamicsRolloutMixin, DreamerPreTrainedModel):
                 raise ValueError(
                     f"expected {name} of shape {expected[name]} for these latents, got {tuple(tensor.shape)}."
                 )
+
+    def _check_agent_tokens(self, agent_tokens: torch.Tensor | None, frames: tuple[int, int]) -> None:
+        if agent_tokens is None:
+            return
+        size = self.config.hidden_size
+        if agent_tokens.ndim != 4 or tuple(agent_tokens.shape[:2]) != frames or agent_tokens.shape[3] != size:
+            raise ValueError(
+                f"expected agent_tokens of shape ({frames[0]}, {frames[1]}, G, {size}), got "
+                f"{tuple(agent_tokens.shape)}."
+            )
+
+
+def _hide_last_tokens(tokens: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the mask (1,1,N+G,N+G) of a frame of the given N tokens and G = `count` more, which the N do not see."""
+    is_last = torch.arange(tokens.shape[2] + count, device=tokens.device) >= tokens.shape[2]
+    return additive_mask(is_last[:, None] | ~is_last[None, :], tokens.dtype)[None, None]
 
 
 __all__ = ["DreamerDynamicsModel", "DreamerDynamicsOutput"]

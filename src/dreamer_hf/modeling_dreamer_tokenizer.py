@@ -7,6 +7,7 @@ N_b d_b = N_z d_z; these are the latents, unless tokens are grouped (`latent_gro
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -129,21 +130,47 @@ class DreamerEncoder(nn.Module):
         return additive_mask(encoder_visibility(self.config, tokens.device), tokens.dtype)[None, None]
 
 
-class DreamerDecoder(nn.Module):
-    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
+class DreamerRefiner(nn.Module):
+    """Convolutions that sharpen a frame after a decoder has drawn it.
 
-    The transpose of `encoder_visibility` says which token sees which.
+    A patch is a linear map of one token, too narrow for a sharp edge at every place and angle of a large patch. What
+    makes an edge sharp is the same everywhere, so small convolutions learn it from few frames. A learned offset for
+    each place lets them know what always stands there. They start as the identity.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
         self.config = config
-        self.num_patches, self.patch_size = config.num_patches, config.patch_size
+        widths = [config.num_channels, *[config.refiner_channels] * (config.refiner_layers - 1), config.num_channels]
+        self.layers = nn.ModuleList([nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths)])
+        self.places = nn.Parameter(torch.empty(config.refiner_channels, *config.frame_size))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Map normalized pixels (F,C,H,W) to the same, sharper."""
+        hidden = self.layers[0](frames) + self.places
+        for layer in self.layers[1:]:
+            hidden = layer(nn.functional.silu(hidden))
+        return frames + hidden
+
+
+class DreamerDecoder(nn.Module):
+    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
+
+    The transpose of `encoder_visibility` says which token sees which. The patches may be a smaller draft of the frame,
+    and a `DreamerRefiner` may follow.
+    """
+
+    def __init__(self, config: DreamerTokenizerConfig):
+        super().__init__()
+        self.config = config
+        self.num_patches, self.patch_size = config.num_patches, config.drawn_patch_size
         self.grid_size, self.bottleneck_shape = config.grid_size, config.bottleneck_shape
         self.latent_embed = nn.Linear(self.bottleneck_shape[1], config.hidden_size)
         self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
         self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
-        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
+        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * self.patch_size**2)
+        self.frame_size = config.frame_size
+        self.refiner = DreamerRefiner(config) if config.refiner_channels else None
 
     def forward(
         self,
@@ -159,7 +186,12 @@ class DreamerDecoder(nn.Module):
         hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         patches = self.pixel_head(hidden_states).flatten(0, 1).transpose(1, 2)
         grid = patches.unflatten(2, self.grid_size)
-        return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
+        drawn = nn.functional.pixel_shuffle(grid, self.patch_size)
+        if drawn.shape[-2:] != self.frame_size:
+            drawn = nn.functional.interpolate(drawn, self.frame_size, mode="bilinear", align_corners=False)
+        if self.refiner is not None:
+            drawn = self.refiner(drawn)
+        return drawn.unflatten(0, (batch, frames))
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
         return additive_mask(encoder_visibility(self.config, tokens.device).T, tokens.dtype)[None, None]
@@ -205,6 +237,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             init.normal_(module.patch_queries)
             init.normal_(module.latent_embed.weight, std=2 * module.latent_embed.in_features**-0.5)
             init.zeros_(module.pixel_head.weight)
+        elif isinstance(module, DreamerRefiner):
+            init.zeros_(module.places)
+            init.zeros_(module.layers[-1].weight)
         elif isinstance(module, DreamerTokenizerModel):
             init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
             init.copy_(module.image_std, torch.tensor(self.config.image_std)[:, None, None])
@@ -213,9 +248,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         """Return the projection of patches into tokens."""
         return self.encoder.patch_embed
 
-    def new_encoder_cache(self, batch_size: int = 1) -> DreamerCache:
-        """Return an empty cache of `batch_size` rows for `encode`."""
-        return self.encoder.transformer.new_cache(batch_size, self.device)
+    def new_encoder_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
+        """Return an empty cache of `batch_size` rows for `encode`, whose first frame is at `start_position`."""
+        return self.encoder.transformer.new_cache(batch_size, self.device, start_position)
 
     def new_decoder_cache(self, batch_size: int = 1, start_position: int | torch.Tensor = 0) -> DreamerCache:
         """Return an empty cache of `batch_size` rows for `decode`, whose first frame is at `start_position`."""

@@ -24,6 +24,9 @@ from .modeling_layers import DreamerPreTrainedModel
 from .rollout_noise import draw_noise
 from .scheduling_shortcut import add_noise
 
+ENV_NAME = "env.py"
+"""What LeRobot looks for in a repository to make an environment of it."""
+
 
 @dataclass
 class DreamerWorldOutput(ModelOutput):
@@ -134,11 +137,28 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
         Of a Hub repository those are kept that were downloaded: saving does not use the network.
         """
         super()._complete_folder(folder)
+        self.copy_companions(folder, self.name_or_path)
+
+    def copy_companions(self, folder: Path, source_path: str) -> None:
+        """Copy the start frames and the video processor of a saved model into a folder that lacks them.
+
+        Args:
+            folder: where to.
+            source_path: folder or Hub repository of the model; of the latter, only files that were downloaded.
+        """
         for name in (START_FRAMES_NAME, VIDEO_PROCESSOR_NAME):
-            source = _find_file(self.name_or_path, name)
+            source = _find_file(source_path, name)
             is_usable = source is not None and (name != START_FRAMES_NAME or self._fits(source))
             if is_usable and not (folder / name).exists():
                 shutil.copyfile(source, folder / name)
+
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        # A world on the Hub is also an environment of LeRobot. Next to weights, this file comes without `hub_env`.
+        ours = Path(__file__).with_name("hub_env.py")
+        source = ours if ours.is_file() else _find_file(self.name_or_path, ENV_NAME)
+        if source is not None:
+            shutil.copyfile(source, Path(working_dir, ENV_NAME))
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _fits(self, start_frames: Path) -> bool:
         """Return whether frames and actions of a file have the sizes of this world, whose actions may have changed."""

@@ -204,6 +204,21 @@ class DreamerAttention(nn.Module):
         query, key, value = (self._to_sequences(states) for states in (query, key, value))
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx, time_plan)
+        return self._attend(query, key, value, attention_mask, hidden_states.shape[:2], **kwargs)
+
+    def keys_and_values(self, hidden_states: torch.Tensor, position_embeddings: tuple) -> torch.Tensor:
+        """Return keys and values (B,T,N,2,H_kv,h) of tokens (B,T,N,D), for `attend_with` (space layers)."""
+        return torch.stack(self._project(hidden_states, position_embeddings, None)[1:], dim=3)
+
+    def attend_with(self, hidden_states: torch.Tensor, position_embeddings: tuple, others: torch.Tensor):
+        """Attend from tokens (B,T,M,D) of a frame to each other and to other tokens of the frame, of which only the
+        keys and values (B,T,N,2,H_kv,h) are needed; returns (B,T,M,D)."""
+        query, *own = self._project(hidden_states, position_embeddings, None)
+        keys_and_values = (torch.cat(parts, dim=2) for parts in zip(others.unbind(3), own))
+        sequences = (self._to_sequences(states) for states in (query, *keys_and_values))
+        return self._attend(*sequences, None, hidden_states.shape[:2])[0]
+
+    def _attend(self, query, key, value, attention_mask, batch_and_frames: torch.Size, **kwargs):
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -211,7 +226,7 @@ class DreamerAttention(nn.Module):
         output, weights = attention(
             self, query, key, value, attention_mask, scaling=self.scaling, softcap=softcap, **kwargs
         )
-        return self.o_proj(self._from_sequences(output, *hidden_states.shape[:2])), weights
+        return self.o_proj(self._from_sequences(output, *batch_and_frames)), weights
 
     def _project(self, hidden_states, tables, output_tokens):
         """Map (B,T,N,D) to queries (B,T,M,H,h), keys and values (B,T,N,H_kv,h), with QK-norm and positions applied."""
@@ -310,9 +325,10 @@ class DreamerTransformer(nn.Module):
         past_key_values: DreamerCache | None = None,
         num_commit_frames: int | None = None,
         num_copied_frames: int | None = None,
+        output_tokens: slice | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """Map (B,T,N,D) to (B,T,M,D) for the M output tokens.
+        """Map (B,T,N,D) to (B,T,M,D) for the M output tokens, those of the constructor by default.
 
         With a cache, the T frames follow those that it holds; it keeps the first `num_commit_frames` of them (all by
         default) and forgets the rest. Without one, the first `num_copied_frames` frames can be a context of which the
@@ -321,19 +337,30 @@ class DreamerTransformer(nn.Module):
         frames, tokens = hidden_states.shape[1:3]
         commit = frames if num_commit_frames is None else num_commit_frames
         plan = self._time_plan(hidden_states, past_key_values, commit, num_copied_frames)
-        space_tables = self._rotary_tables(torch.arange(tokens, device=hidden_states.device), hidden_states.dtype)
-        time_tables = self._rotary_tables(plan.positions, hidden_states.dtype)
-        space = {"position_embeddings": tuple(table[:, None] for table in space_tables), "attention_mask": space_mask}
-        time = {"position_embeddings": tuple(table[:, None, None] for table in time_tables)}
-        time |= {"attention_mask": plan.mask, "past_key_values": past_key_values, "time_plan": plan}
+        space, time = self.layer_inputs(hidden_states, tokens, plan, space_mask)
+        time["past_key_values"] = past_key_values
         last_space_layer = len(self.layers) - 2
+        output_tokens = self.output_tokens if output_tokens is None else output_tokens
         for index, layer in enumerate(self.layers):
             inputs = time if layer.self_attn.is_temporal else space
-            output_tokens = self.output_tokens if index == last_space_layer else None
-            hidden_states = layer(hidden_states, **inputs, output_tokens=output_tokens, **kwargs)
+            read = output_tokens if index == last_space_layer else None
+            hidden_states = layer(hidden_states, **inputs, output_tokens=read, **kwargs)
         if past_key_values is not None:
             past_key_values.advance(commit)
         return hidden_states
+
+    def layer_inputs(
+        self, hidden_states: torch.Tensor, num_tokens: int, plan: TimePlan | None = None, space_mask=None
+    ) -> tuple[dict, dict]:
+        """Return what every space layer and every time layer is given next to hidden states (B,T,...): positions and
+        masks; time layers also the plan, by default that of a sequence without a cache."""
+        dtype, device = hidden_states.dtype, hidden_states.device
+        plan = self._time_plan(hidden_states, None, hidden_states.shape[1], None) if plan is None else plan
+        space_tables = self._rotary_tables(torch.arange(num_tokens, device=device), dtype)
+        time_tables = self._rotary_tables(plan.positions, dtype)
+        space = {"position_embeddings": tuple(table[:, None] for table in space_tables), "attention_mask": space_mask}
+        time = {"position_embeddings": tuple(table[:, None, None] for table in time_tables)}
+        return space, time | {"attention_mask": plan.mask, "time_plan": plan}
 
     def _time_plan(
         self, hidden_states: torch.Tensor, cache: DreamerCache | None, commit: int, num_copied_frames: int | None

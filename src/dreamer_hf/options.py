@@ -83,12 +83,16 @@ ENGINES = ("auto", "torch", "onnx")
 """What can compute dreams; see `engines`."""
 
 
+DEFAULT_WORLD = "pusht-tiny"
+"""Name of the world that commands use unless another one is named."""
+
+
 @dataclass
 class WorldSource:
     """Which world, and where its dreams begin."""
 
     model: str = option(
-        "pusht-tiny", help="World: the name of one that ships with the package, a folder, or a Hub repository."
+        DEFAULT_WORLD, help="World: the name of one that ships with the package, a folder, or a Hub repository."
     )
     adapter: str | None = option(None, help="Folder or Hub repository of an adapter for the world.")
     start: str | None = option(
@@ -120,4 +124,4 @@ class WorldOptions(WorldSource):
     )
 
 
-__all__ = ["Flag", "WorldOptions", "flags_of", "option"]
+__all__ = ["DEFAULT_WORLD", "Flag", "WorldOptions", "flags_of", "option"]

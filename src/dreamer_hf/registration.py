@@ -8,30 +8,32 @@ import sys
 from importlib.abc import MetaPathFinder
 
 _AUTO = "transformers.models.auto."
-_CLASSES = ("Tokenizer", "Dynamics", "World")
+
+
+def _configs() -> tuple:
+    from .configuration_dreamer import DreamerDynamicsConfig, DreamerTokenizerConfig, DreamerWorldConfig
+    from .configuration_dreamer_agent import DreamerAgentConfig
+
+    return DreamerTokenizerConfig, DreamerDynamicsConfig, DreamerWorldConfig, DreamerAgentConfig
 
 
 def _register_configs(auto) -> None:
-    from . import configuration_dreamer
-
-    for name in _CLASSES:
-        config = getattr(configuration_dreamer, f"Dreamer{name}Config")
+    for config in _configs():
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_models(auto) -> None:
+    from .modeling_dreamer_agent import DreamerAgentModel
     from .modeling_dreamer_world import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
 
-    for model in (DreamerTokenizerModel, DreamerDynamicsModel, DreamerWorldModel):
+    for model in (DreamerTokenizerModel, DreamerDynamicsModel, DreamerWorldModel, DreamerAgentModel):
         auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 
 def _register_video_processor(auto) -> None:
-    from . import configuration_dreamer
     from .video_processing_dreamer import DreamerVideoProcessor
 
-    for name in _CLASSES:
-        config = getattr(configuration_dreamer, f"Dreamer{name}Config")
+    for config in _configs():
         auto.AutoVideoProcessor.register(config, DreamerVideoProcessor, exist_ok=True)
 
 

@@ -1,4 +1,5 @@
-"""Export of the code of a model next to its weights, with which transformers loads it without `dreamer_hf`."""
+"""Export of code next to the weights of a model: transformers then loads it without `dreamer_hf`, and LeRobot makes an
+environment of a world."""
 
 import json
 import shutil
@@ -8,13 +9,20 @@ from transformers import AutoConfig, AutoModel
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import CONFIG_NAME, VIDEO_PROCESSOR_NAME
 
-from . import modeling_dreamer_dynamics, modeling_dreamer_tokenizer, modeling_dreamer_world, video_processing_dreamer
+from . import (
+    modeling_dreamer_agent,
+    modeling_dreamer_dynamics,
+    modeling_dreamer_tokenizer,
+    modeling_dreamer_world,
+    video_processing_dreamer,
+)
 from .data.files import replacing
 
 _MODELS = {
-    "dreamer_tokenizer": (modeling_dreamer_tokenizer, "DreamerTokenizer"),
-    "dreamer_dynamics": (modeling_dreamer_dynamics, "DreamerDynamics"),
-    "dreamer_world": (modeling_dreamer_world, "DreamerWorld"),
+    "dreamer_tokenizer": (modeling_dreamer_tokenizer, "configuration_dreamer", "DreamerTokenizer"),
+    "dreamer_dynamics": (modeling_dreamer_dynamics, "configuration_dreamer", "DreamerDynamics"),
+    "dreamer_world": (modeling_dreamer_world, "configuration_dreamer", "DreamerWorld"),
+    "dreamer_agent": (modeling_dreamer_agent, "configuration_dreamer_agent", "DreamerAgent"),
 }
 
 
@@ -23,7 +31,7 @@ def export_code(folder: str | Path) -> list[str]:
 
     `AutoModel.from_pretrained(folder, trust_remote_code=True)` then works with transformers alone. If `dreamer_hf` is
     installed, its classes are used all the same. Nothing is registered: a later `save_pretrained` of the same classes
-    writes no code.
+    writes no code. A world also gets an `env.py`, with which LeRobot makes an environment of it.
 
     Args:
         folder: folder of a saved model, with or without a video processor.
@@ -38,9 +46,9 @@ def export_code(folder: str | Path) -> list[str]:
     model_type = _read(folder / CONFIG_NAME).get("model_type") if (folder / CONFIG_NAME).is_file() else None
     if model_type not in _MODELS:
         raise FileNotFoundError(f"{folder} holds no saved model of dreamer_hf: give the folder of save_pretrained.")
-    module, name = _MODELS[model_type]
+    module, configuration, name = _MODELS[model_type]
     references = {
-        AutoConfig.__name__: f"configuration_dreamer.{name}Config",
+        AutoConfig.__name__: f"{configuration}.{name}Config",
         AutoModel.__name__: f"{_file_name(module)}.{name}Model",
     }
     files = [module.__file__, *get_relative_import_files(module.__file__)]
@@ -51,7 +59,11 @@ def export_code(folder: str | Path) -> list[str]:
         _name_code(folder / VIDEO_PROCESSOR_NAME, {"AutoVideoProcessor": reference})
     for file in files:
         shutil.copyfile(file, folder / Path(file).name)
-    return sorted(Path(file).name for file in files)
+    names = [Path(file).name for file in files]
+    if model_type == "dreamer_world":
+        names.append(modeling_dreamer_world.ENV_NAME)
+        shutil.copyfile(Path(__file__).with_name("hub_env.py"), folder / names[-1])
+    return sorted(names)
 
 
 def _file_name(module) -> str:

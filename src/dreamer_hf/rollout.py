@@ -88,6 +88,19 @@ class DreamerRollout:
         return output
 
     @on_ordinary_tensors
+    def observe(self, latents, actions, action_mask=None, states=None, state_mask=None) -> DreamerRolloutOutput:
+        """Make a frame that is known the past of every row; arguments as in [`DreamerLatentRollout.observe`].
+
+        Returns:
+            [`DreamerRolloutOutput`] with the frame as the decoder shows it.
+        """
+        latents = torch.as_tensor(latents, dtype=torch.float32, device=self.world.device)
+        with self.latent_rollout.undone_on_failure(), self._decoder_cache.undone_on_failure():
+            self.latent_rollout.observe(latents, actions, action_mask, states, state_mask)
+            frames = self._decoder_pass(self.world.tokenizer, latents[:, None], self._decoder_cache)
+        return DreamerRolloutOutput(pixel_values=frames[:, 0], latents=latents)
+
+    @on_ordinary_tensors
     def reset(
         self,
         pixel_values_videos: FrameInput | None = None,
@@ -124,16 +137,24 @@ class DreamerRollout:
             context = self.latent_rollout.context_of(indices)
         else:
             context = self.world.make_context(pixel_values_videos, actions, action_mask, states, state_mask)
+        return self.restart(context, indices, context_noise, generator).latents
+
+    @on_ordinary_tensors
+    def restart(self, context: Context, rows=None, context_noise=None, generator: Generators = None) -> Context:
+        """Start again from a context made by `make_context`; see `reset`. Returns the context."""
+        indices = None
+        if rows is not None:
+            indices = row_indices(rows, self.batch_size, self.world.device, unique=True)
         end_position = None if rows is None else self._decoder_cache.next_position
         decoder_cache = self._primed_decoder_cache(context, end_position)
         self.latent_rollout.restart(context, indices, context_noise, generator)
         if rows is not None:
             self._decoder_cache.replace_rows(camera_rows(indices, self._num_cameras), decoder_cache)
-            return context.latents
+            return context
         if decoder_cache.batch_size != self._decoder_cache.batch_size:
             self._decoder_pass = decoder_pass  # compiled for another number of rows
         self._decoder_cache = decoder_cache.in_place_of(self._decoder_cache)
-        return context.latents
+        return context
 
     @on_ordinary_tensors
     def compile(self) -> None:

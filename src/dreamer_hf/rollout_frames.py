@@ -1,6 +1,7 @@
 """The frames that a rollout holds: latents, states and actions of T frames of every row.
 
-Shapes: B rows, C context frames, T frames, N_z latent tokens, d_z latent channels, S state components, a action width.
+Shapes: B rows, C context frames, T frames, N_z latent tokens, d_z latent channels, S state components, a action width,
+G agent tokens, D hidden size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .frame_inputs import action_limits, prepare_actions, prepare_states
 from .rollout_noise import Generators, draw_noise
 from .scheduling_shortcut import add_noise, euler_step
 
-TENSORS = ("latents", "actions", "action_mask", "states", "state_mask")
+TENSORS = ("latents", "actions", "action_mask", "states", "state_mask", "agent_tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Frames:
         action_mask: (B,T) bool, False where a frame has no action.
         states: (B,T,S) float32, normalized; None for a world without a state.
         state_mask: (B,T) bool, False where a frame has no state; None for a world without one.
+        agent_tokens: (B,T,G,D), those of an agent that sees the frames; None without one.
     """
 
     latents: torch.Tensor
@@ -51,6 +53,7 @@ class Frames:
     action_mask: torch.Tensor
     states: torch.Tensor | None = None
     state_mask: torch.Tensor | None = None
+    agent_tokens: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Return T."""
@@ -115,7 +118,14 @@ class Context(Frames):
 
 
 def make_context(
-    latents: torch.Tensor, actions, action_mask, dynamics, num_skipped: int = 0, states=None, state_mask=None
+    latents: torch.Tensor,
+    actions,
+    action_mask,
+    dynamics,
+    num_skipped: int = 0,
+    states=None,
+    state_mask=None,
+    agent_tokens: torch.Tensor | None = None,
 ) -> Context:
     """Return a context for a dynamics model.
 
@@ -125,6 +135,7 @@ def make_context(
         dynamics: the `DreamerDynamicsModel`.
         num_skipped: C - T.
         states, state_mask: (B,C,S) raw and (B,C) of all context frames; see `prepare_states`.
+        agent_tokens: (B,1,G,D), those of an agent, the same for every frame; None without one.
 
     Raises:
         ValueError: a shape that does not fit, no row or no frame, or actions or states that are not finite.
@@ -142,7 +153,10 @@ def make_context(
     states, state_mask = prepare_states(states, state_mask, shape, config, device)
     if states is not None:
         conditions += [dynamics.normalize_states(states), state_mask]
-    return Context(latents, *(part[:, num_skipped:] for part in conditions), num_skipped=num_skipped)
+    if agent_tokens is not None:
+        agent_tokens = agent_tokens.expand(-1, latents.shape[1], -1, -1)
+    conditions = [part[:, num_skipped:] for part in conditions]
+    return Context(latents, *conditions, agent_tokens=agent_tokens, num_skipped=num_skipped)
 
 
 def noise_of_context(noise, state_noise, context: Context, config, generator: Generators, device) -> FrameNoise:

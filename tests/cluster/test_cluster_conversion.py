@@ -8,8 +8,8 @@ import time
 
 import psutil
 import pytest
-from computed_source import ComputedSource
 
+from computed_source import ComputedSource
 from dreamer_hf.cluster.connection import connected
 from dreamer_hf.cluster.converting import RayWorkers
 from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions

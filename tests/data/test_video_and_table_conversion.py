@@ -412,6 +412,6 @@ def test_several_image_columns_are_cameras(tmp_path):
             np.testing.assert_array_equal(shown[:, 1], 255 - frames_of(episode, 6 + episode))
 
 
-def test_several_columns_that_are_no_cameras_are_refused():
+def test_unknown_cameras_are_refused():
     with pytest.raises(ValueError, match="no such column as 'hand'; --image_column can be: camera, wrist"):
         TableSource(camera_table(), TableColumns("camera,hand", "act", "ep"))

@@ -31,6 +31,12 @@ REFUSED = {
     "wide patches": (tokenizer_config, {"image_size": [16, 20]}, "multiple of patch_size=8"),
     "no patches": (tokenizer_config, {"patch_size": 0}, "patch_size to be an int from 1"),
     "a billion pixels": (tokenizer_config, {"image_size": 8 * 10**8}, "choose a larger patch_size"),
+    "a draft larger than the frame": (
+        tokenizer_config,
+        {"draft_patch_size": 9},
+        "drawn_patch_size to be an int from 1",
+    ),
+    "one convolution": (tokenizer_config, {"refiner_layers": 1}, "refiner_layers to be an int from 2"),
     "three sides": (tokenizer_config, {"image_size": [16, 16, 3]}, r"or \[height, width\]"),
     "no sides": (tokenizer_config, {"image_size": []}, r"or \[height, width\]"),
     "latent groups": (tokenizer_config, {"latent_group_size": 2}, "choose a divisor"),

@@ -9,10 +9,10 @@ from transformers import AutoModel
 
 from dreamer_hf import DreamerTokenizerConfig, DreamerTokenizerModel, DreamerVideoProcessor, DreamerWorldModel
 from dreamer_hf.remote_code import export_code
-from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
+from tiny import rand, randn, tiny_agent, tiny_dynamics, tiny_tokenizer, tiny_world
 from without_package import run_without_the_package
 
-MODELS = {"tokenizer": tiny_tokenizer, "dynamics": tiny_dynamics, "world": tiny_world}
+MODELS = {"tokenizer": tiny_tokenizer, "dynamics": tiny_dynamics, "world": tiny_world, "agent": tiny_agent}
 
 # Loads each folder, saves the model again, and uses what is loaded from there.
 USE = """
@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 folder = Path(sys.argv[1])
 models = {}
-for name in ("tokenizer", "dynamics", "world"):
+for name in ("tokenizer", "dynamics", "world", "agent"):
     AutoModel.from_pretrained(folder / name, trust_remote_code=True).save_pretrained(folder / "again" / name)
     models[name] = AutoModel.from_pretrained(folder / "again" / name, trust_remote_code=True)
 inputs = load_file(folder / "inputs.safetensors")
@@ -32,7 +32,11 @@ latents = models["tokenizer"].encode(frames).latents
 generated = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
 rollout = models["world"].start_rollout(frames, generator=torch.Generator().manual_seed(0))
 video = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1).contiguous()
-save_file({"latents": latents, "generated": generated, "video": video}, folder / "used.safetensors")
+agent = models["agent"]
+dream = agent.imagine(latents, actions[:, :4], horizon=3, generator=torch.Generator().manual_seed(0))
+acted = agent.start(frames, actions[:, :4], generator=torch.Generator().manual_seed(0)).act()
+results = {"imagined": dream.agent_states, "acted": acted}
+save_file({"latents": latents, "generated": generated, "video": video} | results, folder / "used.safetensors")
 processor = AutoVideoProcessor.from_pretrained(folder / "world", trust_remote_code=True)
 assert processor(np.zeros((2, 40, 40, 3), np.uint8), return_tensors="pt").pixel_values_videos.shape == (1, 2, 3, 16,
 16)
@@ -65,7 +69,11 @@ def test_folders_with_code_need_no_package(tmp_path):
         generated = models["dynamics"].generate(latents, actions, generator=torch.Generator().manual_seed(0)).latents
         rollout = models["world"].start_rollout(frames, generator=torch.Generator().manual_seed(0))
         video = torch.stack([rollout.step(action).pixel_values for action in actions[:, 4:].unbind(1)], dim=1)
-    for name, expected in {"latents": latents, "generated": generated, "video": video}.items():
+        agent, seeded = models["agent"], torch.Generator().manual_seed(0)
+        imagined = agent.imagine(latents, actions[:, :4], horizon=3, generator=seeded).agent_states
+        acted = agent.start(frames, actions[:, :4], generator=torch.Generator().manual_seed(0)).act()
+    results = {"latents": latents, "generated": generated, "video": video, "imagined": imagined, "acted": acted}
+    for name, expected in results.items():
         torch.testing.assert_close(used[name], expected, atol=1e-5, rtol=1e-5)
 
 

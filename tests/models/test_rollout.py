@@ -264,7 +264,7 @@ def test_positions_far_out_are_as_exact_as_the_first():
     near, far = (
         dynamics.start_rollout(latents, generator=seeded(), context_noise=randn(1, 2, 3, 5)) for _ in range(2)
     )
-    far._cache = far._primed_cache(far.context, (randn(1, 2, 3, 5), None), None, end_position=10_000_002)
+    far._cache, _ = far._primed_cache(far.context, (randn(1, 2, 3, 5), None), None, end_position=10_000_002)
     torch.testing.assert_close(dream(near, actions), dream(far, actions), atol=1e-4, rtol=1e-4)
 
 

@@ -127,10 +127,10 @@ COMMANDS = {
         "dreamer serve --model me/my-world --port 8000",
     ),
     "record": Entry(
-        "Record scripted play in the PushT simulator as a LeRobotDataset.",
+        "Record scripted play in the PushT simulator, as shards or as a LeRobotDataset.",
         "pusht.pusht_options:RecordOptions",
         "cli.commands:record",
-        "dreamer record --repo_id me/pusht-play --root data/pusht-play --episodes 160",
+        "dreamer record --output_dir data/pusht-play --episodes 400",
     ),
     "convert": Family(
         "Convert datasets to shards, or published checkpoints to models.",
@@ -171,13 +171,19 @@ COMMANDS = {
         },
     ),
     "export": Family(
-        "Export a world to run without PyTorch.",
+        "Export a world to run without PyTorch, or an agent for LeRobot.",
         {
             "onnx": Entry(
                 "Export a world as ONNX graphs, which dream without PyTorch.",
                 "onnx.export_options:OnnxExportOptions",
                 "onnx.export_options:export",
                 "dreamer export onnx --model me/my-world --output_dir my-world-onnx --dtype float16",
+            ),
+            "lerobot-policy": Entry(
+                "Export an agent as a policy that LeRobot runs: lerobot-eval --policy.path=FOLDER.",
+                "policy_export:PolicyExportOptions",
+                "policy_export:export_lerobot_policy",
+                "dreamer export lerobot-policy --agent me/my-agent --output_dir my-policy --task 1",
             ),
             "web": Entry(
                 "Export a world as a web page that plays it in the browser, without a server of ours.",
@@ -193,15 +199,31 @@ COMMANDS = {
         "data.inspect_dataset:inspect_shards",
         "dreamer inspect data/pusht --preview sheet.png",
     ),
+    "label": Entry(
+        "Compute rewards for the episodes of a folder of shards, for agents to learn from.",
+        "data.command_options:LabelOptions",
+        "labeling:label_shards",
+        "dreamer label --data_dir data/pusht --reward pusht:reach:128,128 pusht:reach:384,384",
+    ),
     "train": Family(
-        "Train a tokenizer, or a dynamics model on its latents.",
+        "Train a tokenizer, a dynamics model on its latents, or both; or an agent that acts in the world.",
         {
+            "world": Passed(
+                "Train a tokenizer and a dynamics model, one after the other, in a given time.",
+                "training.world_run:main",
+            ),
             "tokenizer": Passed("Train a tokenizer on a folder of shards.", "training.runs:main", ("tokenizer",)),
             "dynamics": Passed(
                 "Train a dynamics model on the latents of a tokenizer, and save a world.",
                 "training.runs:main",
                 ("dynamics",),
             ),
+            "agent": Passed(
+                "Give a world an agent, which learns from labeled episodes to act and to predict rewards.",
+                "training.runs:main",
+                ("agent",),
+            ),
+            "dreams": Passed("Improve an agent in the dreams of its world.", "training.runs:main", ("dreams",)),
         },
     ),
     "encode-latents": Entry(
@@ -216,6 +238,18 @@ COMMANDS = {
         "evaluation.evaluation_options:EvaluationOptions",
         "cli.commands:evaluate",
         "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
+    ),
+    "trust": Entry(
+        "Fit, on held-out episodes, how far the frames of a world's dreams can be believed.",
+        "evaluation.trust_options:TrustOptions",
+        "evaluation.trust_calibration:calibrate_trust",
+        "dreamer trust --model outputs/world --data_dir data/pusht --save",
+    ),
+    "rank": Entry(
+        "Rank policies in a world's dreams, and next to a real environment.",
+        "ranking.ranking_options:RankOptions",
+        "ranking.rank:rank",
+        "dreamer rank --world outputs/world --policies me/act player:push --output_dir outputs/ranking",
     ),
 }
 

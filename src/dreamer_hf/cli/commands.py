@@ -13,9 +13,9 @@ def play(options) -> None:
 
 def record(options) -> str:
     """Record PushT."""
-    from ..pusht.record import record_pusht
+    from ..pusht.record import record as record_play
 
-    return f"recorded {record_pusht(**vars(options))}"
+    return f"recorded {record_play(options)}"
 
 
 def convert(options):

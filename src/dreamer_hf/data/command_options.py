@@ -85,13 +85,20 @@ class LeRobotOptions(ConverterOptions):
         help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to "
         "observation.state if there is one.",
     )
+    reward_key: str | None = option(
+        None, help="Take rewards from this feature, such as next.reward, for agents. Defaults to no rewards."
+    )
+    terminal_key: str | None = option(
+        None, help="Feature that says that an action ended its episode for good, not only the recording."
+    )
     episodes: str | None = option(None, help="Convert only these episodes, like 0:100 or 3,8,10:20. Defaults to all.")
 
     def open_source(self) -> "EpisodeSource":
         from .sources.lerobot_source import LeRobotSelection
 
         chosen = self.image_key, self.action_key, self.episodes, self.revision, self.state_key, self.tile_cameras
-        return LeRobotSelection(self.repo_id, self.local_dir, *chosen).open()
+        rewards = self.reward_key, self.terminal_key
+        return LeRobotSelection(self.repo_id, self.local_dir, *chosen, *rewards).open()
 
 
 @dataclass(kw_only=True)
@@ -110,6 +117,9 @@ class RldsOptions(ConverterOptions):
         help="Take the state from this feature, or join several: a,b; `none` for no state. Defaults to "
         "observation/state if there is one.",
     )
+    reward_key: str | None = option(
+        None, help="Take rewards from this feature, usually reward, for agents. Defaults to no rewards."
+    )
     fps: float | None = option(None, help="Frame rate of the dataset, which does not specify it.")
     episodes: str | None = option(None, help="Convert only these episodes of the split, like 0:100. Defaults to all.")
     skip_corrupt: bool = option(False, help="Leave out damaged records and log their number.")
@@ -118,7 +128,7 @@ class RldsOptions(ConverterOptions):
         from .sources.rlds_source import RldsSource
 
         chosen = self.image_key, self.action_key, self.fps, self.episodes, self.skip_corrupt
-        return RldsSource(self.rlds_dir, self.split, *chosen, self.state_key, self.tile_cameras)
+        return RldsSource(self.rlds_dir, self.split, *chosen, self.state_key, self.tile_cameras, self.reward_key)
 
 
 @dataclass(kw_only=True)
@@ -186,4 +196,31 @@ class InspectOptions:
     write_index: bool = option(False, help="Write the index, with which large folders open without delay.")
 
 
-__all__ = ["ConverterOptions", "InspectOptions", "LeRobotOptions", "RldsOptions", "TableOptions", "VideoOptions"]
+@dataclass(kw_only=True)
+class LabelOptions:
+    """Options of `label_shards`."""
+
+    data_dir: str = option(help="Folder of shards of frames.")
+    reward: tuple[str, ...] = option(
+        help="Reward functions, one for each task: pusht:coverage, pusht:reach:X,Y, pusht:push:right (left, up, "
+        "down), or a function of your own, package.module:function.",
+        metavar="NAME",
+    )
+    to: tuple[float, ...] = option(
+        (), help="With --reward pusht:reach, the spot: x and y in 0 to 512; several spots make several tasks."
+    )
+    task_names: tuple[str, ...] = option(
+        (), metavar="NAME", help="Name of each task. Defaults to the names of the reward functions."
+    )
+    name: str = option("rewards", help="Write the labels to labels/NAME.npz in the folder.")
+
+
+__all__ = [
+    "ConverterOptions",
+    "InspectOptions",
+    "LabelOptions",
+    "LeRobotOptions",
+    "RldsOptions",
+    "TableOptions",
+    "VideoOptions",
+]

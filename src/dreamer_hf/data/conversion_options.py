@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from .episodes import RecordedRewards
 from .frame_transform import FrameTransform
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -118,6 +119,17 @@ class ConversionOptions:
             return None
         with np.errstate(over="ignore"):  # What does not fit becomes infinite, which the writer refuses.
             return states[::step].astype(np.float32)
+
+    def prepare_rewards(self, recorded: RecordedRewards | None, step: int) -> RecordedRewards | None:
+        """Return the rewards of the kept frames: what the actions up to the next kept frame earned together."""
+        if recorded is None or not len(recorded.rewards):
+            return recorded
+        starts = np.arange(0, len(recorded.rewards), step)
+        rewards = np.add.reduceat(recorded.rewards.astype(np.float64), starts, axis=0)
+        terminals = recorded.terminals
+        if terminals is not None:
+            terminals = np.logical_or.reduceat(terminals.astype(bool), starts)
+        return RecordedRewards(rewards.astype(np.float32), terminals)
 
     def arguments(self, action_dim: int) -> dict:
         """Return all options as they are stored in the metadata."""

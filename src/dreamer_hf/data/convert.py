@@ -199,6 +199,8 @@ def _metadata(
         state_units=None if state is None else state.units,
         state_stats=statistics["state"].to_dict(),
         state_key=None if state is None else state.key,
+        reward_names=None if source.rewards is None else source.rewards.task_names,
+        reward_key=None if source.rewards is None else source.rewards.key,
     )
 
 

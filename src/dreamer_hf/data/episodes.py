@@ -31,8 +31,40 @@ class StateInfo:
     units: list[str] | None = None
 
 
+@dataclass(frozen=True)
+class RewardInfo:
+    """The rewards of a source.
+
+    Attributes:
+        key: where the source has them.
+        task_names: the Q tasks of its episodes.
+        terminal_key: where it says that an episode ended for good; None if it does not.
+    """
+
+    key: str
+    task_names: list[str]
+    terminal_key: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordedRewards:
+    """The rewards of one episode of F frames, each stored next to the action that earned it.
+
+    Attributes:
+        rewards: float (F, Q) for Q tasks; NaN for the tasks that the episode is not about.
+        terminals: bool (F,), whether the action ended the episode for good; None if the source does not say.
+    """
+
+    rewards: np.ndarray
+    terminals: np.ndarray | None = None
+
+
 def no_states() -> None:
     """The states of an episode that has none."""
+
+
+def no_rewards() -> None:
+    """The rewards of an episode that has none."""
 
 
 @dataclass
@@ -44,7 +76,7 @@ class Episode:
     `actions()`, called after that, returns the actions of *all* frames of the source, (source frames, action_dim) in
     the numeric type of the source, or None if the episode has no actions. `states()` likewise returns the states,
     (source frames,
-    state_dim): that of a frame is what was measured when it was taken.
+    state_dim): that of a frame is what was measured when it was taken. `rewards()` returns the rewards of all frames.
 
     If the source leaves out damaged episodes, `frames` may end in `DamagedEpisode`.
     """
@@ -53,6 +85,7 @@ class Episode:
     frames: Iterator[np.ndarray | list[np.ndarray]]
     actions: Callable[[], np.ndarray | None]
     states: Callable[[], np.ndarray | None] = no_states
+    rewards: Callable[[], RecordedRewards | None] = no_rewards
 
 
 class EpisodeSource(Protocol):
@@ -69,6 +102,8 @@ class EpisodeSource(Protocol):
     """Names of several cameras; None for one."""
     state: StateInfo | None
     """None if no episode has a state."""
+    rewards: RewardInfo | None
+    """None if no rewards are read."""
     description: dict
     """Where the data came from (repository, revision, folder): stored as `source` in the metadata."""
     numbers: Sequence[int] | None

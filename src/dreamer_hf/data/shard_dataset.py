@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from .chunk_encoding import has_checksums, read_rows
+from .episodes import RecordedRewards
 from .files import first_line, json_checksum
+from .labels import Labels
 from .shards import (
     ACTIONS,
     CAMERA_NAMES,
@@ -23,10 +25,13 @@ from .shards import (
     LATENTS,
     LENGTHS,
     MAX_FRAME_BYTES,
+    REWARDS,
     SOURCE_EPISODES,
     STATES,
+    TERMINALS,
     UNREADABLE,
     ShardFolder,
+    ShardIndex,
     ShardMetadata,
     camera_arrays,
     damaged_shard,
@@ -98,6 +103,11 @@ class ShardDataset(EpisodeWindows):
         return self._folder.repo_id
 
     @property
+    def index(self) -> ShardIndex:
+        """Where each episode lies, over all splits."""
+        return self._index
+
+    @property
     def source_episodes(self) -> np.ndarray:
         """(num_episodes,) number of each episode in its source; -1 if the shards do not say."""
         return self._index.source_episodes[self.episode_ids]
@@ -162,6 +172,57 @@ class ShardDataset(EpisodeWindows):
         other = super().with_window(window_size, stride)
         other._handles = OrderedDict()
         return other
+
+    def recorded_labels(self) -> Labels | None:
+        """Return the rewards that were converted with the episodes, of all splits; None if there are none.
+
+        What an action earned belongs to the frame that it led to. The frame after the last action was not recorded:
+        the last frame takes its place, so that a success at the end is not lost.
+
+        Raises:
+            ValueError: a shard is damaged.
+        """
+        names, rewards, terminals = self.metadata.reward_names, [], []
+        if names is None:
+            return None
+        for shard in range(self.metadata.num_shards):
+            for recorded in self.recorded_rewards(shard):
+                rewards.append(_of_frames(recorded.rewards, np.nan))
+                if recorded.terminals is not None:
+                    ended = _of_frames(recorded.terminals, False)
+                    ended[-1:] |= recorded.terminals[-2:].any()
+                    terminals.append(ended)
+        successes = [np.zeros(part.shape, bool) for part in rewards]
+        return Labels(tuple(names), rewards, successes, terminals if len(terminals) == len(rewards) else None)
+
+    def recorded_rewards(self, shard: int) -> list[RecordedRewards]:
+        """Return the rewards of the episodes of one shard as they are stored, next to the actions.
+
+        Raises:
+            ValueError: the shard is damaged.
+        """
+        first, last = np.searchsorted(self._index.shards, [shard, shard + 1])
+        lengths, path = self._index.lengths[first:last], self._folder.shard(shard)
+        with open_shard(path) as file:
+            stored, num_tasks = stored_array(file, REWARDS, path), len(self.metadata.reward_names)
+            if stored.ndim != 3 or stored.dtype != np.float32 or stored.shape[2] != num_tasks:
+                raise damaged_shard(path, f"'{REWARDS}' has shape {stored.shape} and type {stored.dtype}")
+            ends = stored_array(file, TERMINALS, path) if TERMINALS in file else None
+            if len(stored) != len(lengths) or (ends is not None and ends.shape != stored.shape[:2]):
+                raise damaged_shard(path, "its rewards are those of other episodes")
+            checked = has_checksums(stored)
+            try:
+                rewards = [
+                    read_rows(stored, row, 0, int(length)) if checked else stored[row, : int(length)]
+                    for row, length in enumerate(lengths)
+                ]
+                terminals = None if ends is None else ends[:].astype(bool)
+            except (*UNREADABLE, ValueError, MemoryError) as error:
+                raise damaged_shard(path, first_line(error)) from error
+        return [
+            RecordedRewards(part, None if terminals is None else terminals[row, : len(part)])
+            for row, part in enumerate(rewards)
+        ]
 
     def write_index(self) -> None:
         """Write the index into the folder, so that folders of other writers open quickly from then on."""
@@ -329,6 +390,14 @@ def _item_shape(file: h5py.File, key: str, path: Path) -> tuple[int, ...]:
     if array.ndim != rank or not is_right or math.prod(array.shape[2:]) * array.dtype.itemsize > MAX_FRAME_BYTES:
         raise damaged_shard(path, f"'{key}' has shape {array.shape} and type {array.dtype}")
     return array.shape[2:]
+
+
+def _of_frames(values: np.ndarray, first: float) -> np.ndarray:
+    """Return values (T,...) of actions as those of the frames that the actions led to; the last takes that of the last
+    action, and the first has a given value."""
+    shifted = np.concatenate([np.full_like(values[:1], first), values[:-1]])
+    shifted[1:][-1:] = values[1:][-1:]
+    return shifted
 
 
 def _cameras(names: list[str] | None) -> str:

@@ -45,6 +45,8 @@ class Conversion:
             arguments["camera_names"] = source.camera_names
         if source.state is not None:
             arguments["state_key"] = source.state.key
+        if source.rewards is not None:
+            arguments["reward_key"] = source.rewards.key
         return arguments | {"episodes": "stream" if source.numbers is None else format_ranges(source.numbers)}
 
     @property
@@ -97,6 +99,7 @@ def write_episodes(conversion: Conversion, shard: int, episodes: Iterator[Episod
     options, width, state = conversion.options, conversion.source.action_dim, conversion.source.state
     layout = {"compression": options.compression, "conversion_id": json_checksum(conversion.arguments)}
     layout |= {"state_dim": 0 if state is None else state.dim, "camera_names": conversion.source.camera_names}
+    layout["num_tasks"] = 0 if conversion.source.rewards is None else len(conversion.source.rewards.task_names)
     with prepare_shard(conversion.folder.place(shard_name(shard)), width, **layout) as writer:
         for position, episode in enumerate(episodes):
             try:
@@ -133,7 +136,8 @@ def _write_episode(writer: ShardWriter, episode: Episode, conversion: Conversion
     if explains and actions is not None:
         _explain_actions(actions, conversion)
     states = options.prepare_states(episode.states(), conversion.step)
-    writer.end_episode(options.prepare_actions(actions, conversion.step), states)
+    rewards = options.prepare_rewards(episode.rewards(), conversion.step)
+    writer.end_episode(options.prepare_actions(actions, conversion.step), states, rewards)
 
 
 def _explain_stretching(frame: np.ndarray, conversion: Conversion) -> None:

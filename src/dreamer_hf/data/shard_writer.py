@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from . import chunk_encoding
 from .action_data import ActionStatistics
+from .episodes import RecordedRewards
 from .files import preparing, publish
 from .frame_array import ChunkWriter, FrameArray
 from .shards import (
@@ -23,8 +24,10 @@ from .shards import (
     LABELED,
     LATENTS,
     LENGTHS,
+    REWARDS,
     SOURCE_EPISODES,
     STATES,
+    TERMINALS,
     camera_arrays,
 )
 
@@ -111,6 +114,7 @@ class ShardWriter:
         conversion_id: what connects the shard to the metadata of its folder, see `CONVERSION_ID`; None: nothing.
         state_dim: width of the stored states; 0: none are stored.
         camera_names: those of several cameras, each of which has its own array; None: one camera.
+        num_tasks: number of tasks for which rewards are stored; 0: none are.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class ShardWriter:
         conversion_id: str | None = None,
         state_dim: int = 0,
         camera_names: Sequence[str] | None = None,
+        num_tasks: int = 0,
     ):
         assert kind in (IMAGES, LATENTS)
         if compression not in FILTERS:
@@ -139,6 +144,8 @@ class ShardWriter:
         self._cameras = [FrameArray(name, self._chunks) for name in names]
         self._actions: list[np.ndarray | None] = []
         self._states: list[np.ndarray | None] = []
+        self._num_tasks = num_tasks
+        self._rewards: list[RecordedRewards] = []
         self._source_episodes: list[int] = []
 
     def begin_episode(self, source_episode: int) -> None:
@@ -169,12 +176,17 @@ class ShardWriter:
         """
         return self._cameras[camera].new_frame(shape, dtype, self._source_episodes[-1])
 
-    def end_episode(self, actions: np.ndarray | None, states: np.ndarray | None = None) -> None:
-        """End the row; `actions` is (frames, action_dim) float32, or None for an episode without actions, and `states`
-        is (frames, state_dim) float32, or None for one without states.
+    def end_episode(
+        self,
+        actions: np.ndarray | None,
+        states: np.ndarray | None = None,
+        rewards: RecordedRewards | None = None,
+    ) -> None:
+        """End the row; `actions` is (frames, action_dim) float32, or None for an episode without actions, `states` is
+        (frames, state_dim) float32, or None for one without states, and likewise `rewards`.
 
         Raises:
-            ValueError: wrong number or width of actions or states, or values that are not finite.
+            ValueError: wrong number or width of actions, states or rewards, or values that are not finite.
         """
         for frames in self._cameras:
             frames.end_episode()
@@ -189,8 +201,22 @@ class ShardWriter:
         if states is not None:
             self._check_vectors("state", states, self._state_dim)
             self.state_statistics = self.state_statistics.merge(ActionStatistics.of(states))
+        if self._num_tasks:
+            self._rewards.append(self._checked_rewards(rewards))
         self._actions.append(actions)
         self._states.append(states)
+
+    def _checked_rewards(self, rewards: RecordedRewards | None) -> RecordedRewards:
+        """Return rewards that fit the frames; NaN if there are none."""
+        wanted = (self._lengths[-1], self._num_tasks)
+        if rewards is None:
+            return RecordedRewards(np.full(wanted, np.nan, np.float32))
+        if rewards.rewards.shape != wanted or np.isinf(rewards.rewards).any():
+            raise ValueError(
+                f"episode {self._source_episodes[-1]} has rewards of shape {rewards.rewards.shape}, or infinite ones, "
+                f"but its frames require {wanted}: repair it, or leave it out with --episodes."
+            )
+        return rewards
 
     def _check_vectors(self, kind: str, vectors: np.ndarray, width: int) -> None:
         episode, wanted = self._source_episodes[-1], (self._lengths[-1], width)
@@ -222,6 +248,13 @@ class ShardWriter:
             self._write_vectors(STATES, self._states, self._state_dim, longest)
             labeled = np.array([states is not None for states in self._states], np.uint8)
             file.create_dataset(HAS_STATE, data=labeled, **self._small_filters())
+        if self._num_tasks:
+            self._write_vectors(REWARDS, [each.rewards for each in self._rewards], self._num_tasks, longest)
+            if any(each.terminals is not None for each in self._rewards):
+                terminals = np.zeros((len(self._lengths), longest), bool)
+                for row, each in enumerate(self._rewards):
+                    terminals[row, : self._lengths[row]] = False if each.terminals is None else each.terminals
+                file.create_dataset(TERMINALS, data=terminals, **self._small_filters())
         file.attrs.update(
             num_episodes=len(self._lengths),
             max_length=longest,

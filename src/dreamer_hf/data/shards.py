@@ -6,7 +6,10 @@
                       actions (episodes, max_len, action_dim) float32
                       images_NAME, for each camera after the first, if there are several (attribute camera_names)
                       states (episodes, max_len, state_dim) float32 and has_state (episodes,), if there is a state
+                      rewards (episodes, max_len, tasks) float32 and perhaps terminals (episodes, max_len) bool, if
+                      there are rewards: each is stored next to the action that earned it
                       episode_lengths (episodes,) int32; attributes num_episodes, max_length
+    labels/NAME.npz   rewards that were computed later, see `labels`
 
 Folders without an index, or with the sparse metadata of other writers, can be read too. Nothing in a folder is
 trusted: values are checked when they are read, and a shard cannot refer to other files.
@@ -38,6 +41,7 @@ INDEX_NAME = "index.npz"
 IMAGES, LATENTS, ACTIONS, LENGTHS = "images", "latents", "actions", "episode_lengths"
 SOURCE_EPISODES, LABELED = "source_episodes", "labelled"
 STATES, HAS_STATE = "states", "has_state"
+REWARDS, TERMINALS = "rewards", "terminals"
 CAMERA_NAMES = "camera_names"
 """Attribute of a shard of several cameras."""
 STATISTICS = ("mean", "std", "min", "max")
@@ -103,6 +107,9 @@ class ShardMetadata:
     state_key: str | None = None
     camera_names: list[str] | None = None
     """Of several cameras; None for one."""
+    reward_names: list[str] | None = None
+    """The tasks for which the shards hold rewards; None if they hold none."""
+    reward_key: str | None = None
     extra: dict = field(default_factory=dict)
     """Keys of other writers, kept unchanged."""
 
@@ -247,6 +254,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "state_stats": (_or_none(_are_statistics), "finite lists of mean, std, min and max"),
     "state_key": (_or_none(_is_text), "text"),
     "camera_names": (_or_none(_are_cameras), "two or more different names"),
+    "reward_names": (_or_none(lambda names: _is_list_of(_is_text)(names) and len(names) > 0), "a list of names"),
+    "reward_key": (_or_none(_is_text), "text"),
 }
 """Keys of `metadata.json`: which values are possible, and how to call them."""
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .labels import Labels
+
 SPLITS = ("train", "validation", "all")
 
 
@@ -71,7 +73,10 @@ class EpisodeWindows(Dataset, ABC):
         actions: (T, A) float32, raw, in the dataset's units, aligned: entry i belongs to frame i by `action_offset`;
         action_mask: (T,) bool, False where a frame has no action (its entry is 0);
         states: (T, S) float32, in the dataset's units: entry i is the state in frame i; only if there is a state;
-        state_mask: (T,) bool, False where a frame has no state (its entry is 0).
+        state_mask: (T,) bool, False where a frame has no state (its entry is 0);
+        rewards: (T, Q) float32, what arriving at each frame was worth for each of Q tasks; only with labels;
+        reward_mask: (T, Q) bool, False where that is unknown, and in the first frame of an episode (its entry is 0);
+        continues: (T,) float32, 0 where the episode ended at a frame for good, otherwise 1; only if the labels say.
 
     Args:
         name: the dataset in error messages.
@@ -90,6 +95,8 @@ class EpisodeWindows(Dataset, ABC):
 
     camera_names: list[str] | None = None
     """Names of the cameras, if there are several."""
+    labels: Labels | None = None
+    """Rewards of the episodes; see `with_labels`."""
 
     @abstractmethod
     def _read_frames(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
@@ -129,6 +136,21 @@ class EpisodeWindows(Dataset, ABC):
         other._set_spec(replace(self.spec, window_size=window_size, stride=stride))
         return other
 
+    def with_labels(self, labels: Labels) -> "EpisodeWindows":
+        """Return the same windows with rewards.
+
+        Raises:
+            ValueError: the labels are not those of these episodes.
+        """
+        if [len(rewards) for rewards in labels.rewards] != self._all_lengths.tolist():
+            raise ValueError(
+                f"the labels have other episodes than {self._name}, or of other lengths: make them again with dreamer "
+                "label."
+            )
+        other = self.with_window(self.window_size, self.stride)
+        other.labels = labels
+        return other
+
     def __len__(self) -> int:
         return int(self._first_window[-1])
 
@@ -163,6 +185,19 @@ class EpisodeWindows(Dataset, ABC):
             stored = self._read_states(episode, start, start + size)
             states = self._padded("state", stored, size, self.state_dim, episode, start)
             item["states"], item["state_mask"] = states
+        return item | self._rewards(episode, start, start + size)
+
+    def _rewards(self, episode: int, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """Return the rewards of a window; nothing without labels."""
+        if self.labels is None:
+            return {}
+        rewards = torch.from_numpy(self.labels.rewards[episode][start:stop])
+        mask = ~torch.isnan(rewards)
+        if start == 0:  # Nothing led to the first frame.
+            mask[0] = False
+        item = {"rewards": rewards.where(mask, torch.zeros(())), "reward_mask": mask}
+        if self.labels.terminals is not None:
+            item["continues"] = 1 - torch.from_numpy(self.labels.terminals[episode][start:stop]).float()
         return item
 
     def _padded(

@@ -10,7 +10,7 @@ from ..onnx import OnnxRollout, OnnxStarts, OnnxWorld
 from ..seeded_noise import SeededNoise
 from ..start_sizes import StartSizes
 from ..threads import ThreadChoice, choose_threads_for
-from .world_engine import as_numpy
+from .world_engine import as_numpy, other_noise
 
 DEFAULT_FPS = 10.0
 """Frame rate of worlds that do not know it, as in `DreamerDynamicsConfig`."""
@@ -73,6 +73,16 @@ class OnnxEngine:
     def stack(self, latents: Sequence[np.ndarray]) -> np.ndarray:
         """See `WorldEngine`."""
         return np.stack(latents)
+
+    def twin(self, rollout: OnnxRollout) -> OnnxRollout:
+        """See `WorldEngine`."""
+        twin = rollout.clone()
+        twin.generator = other_noise(twin.generator, twin.batch_size)
+        return twin
+
+    def encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        """See `WorldEngine`."""
+        return self.world.encode(frames[:, None])[:, 0]
 
     def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
         """See `WorldEngine`."""

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 from ..action_space import ActionSpace
-from ..camera_views import tile_cameras
+from ..camera_views import encode_cameras, tile_cameras
 from ..frame_inputs import action_limits
+from ..latent_rollout import DreamerLatentRollout
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..rollout import DreamerRollout
 from ..seeded_noise import SeededNoise
 from ..start_frames import StartFrames
 from ..state_space import StateSpace
 from ..threads import ThreadChoice, choose_threads
+from .world_engine import as_numpy, other_noise
 
 
 class TorchEngine:
@@ -70,6 +72,17 @@ class TorchEngine:
     def stack(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
         """See `WorldEngine`."""
         return torch.stack(list(latents))
+
+    def twin(self, rollout: DreamerRollout) -> DreamerLatentRollout:
+        """See `WorldEngine`. Its frames are not decoded."""
+        twin = rollout.latent_rollout.clone()
+        twin.generator = other_noise(twin.generator, twin.batch_size)
+        return twin
+
+    @torch.no_grad()
+    def encode_frames(self, frames: torch.Tensor) -> np.ndarray:
+        """See `WorldEngine`."""
+        return as_numpy(encode_cameras(self.world.tokenizer, frames[:, None]).latents[:, 0])
 
     def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
         """See `WorldEngine`. On a GPU nothing is measured."""

@@ -6,15 +6,19 @@ d_z latent channels.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..action_space import ActionSpace
-from ..seeded_noise import SeededNoise
+from ..seeded_noise import MAX_SEED, SeededNoise
 from ..state_space import StateSpace
 from ..threads import ThreadChoice
+
+OTHER_NOISE = 0x5DEECE66D1234567
+"""Differs in half of its bits from the seeds that people and programs choose."""
 
 
 class WorldEngine(Protocol):
@@ -81,6 +85,12 @@ class WorldEngine(Protocol):
     def stack(self, latents: Sequence):
         """Return latents (N_z, d_z) of R rows as one batch (R, N_z, d_z)."""
 
+    def twin(self, rollout):
+        """Return a copy of a rollout whose rows draw other noise; its `step` gives `latents` and perhaps frames."""
+
+    def encode_frames(self, frames) -> np.ndarray:
+        """Return the latents, float32 (R, N_z, d_z), of frames (R, 3, H, W) in [0, 1], each encoded by itself."""
+
     def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
         """Set the number of CPU threads that suits some repeated work, or the given one; None if there is no
         choice."""
@@ -92,6 +102,18 @@ def as_numpy(values) -> np.ndarray:
         return np.asarray(values)
     values = values.detach()
     return (values.float() if values.is_floating_point() else values).cpu().numpy()
+
+
+def other_noise(generator, num_rows: int) -> list[SeededNoise]:
+    """Return one source of noise for each row that is independent of that of a rollout.
+
+    A row with a `SeededNoise` gets one that its seed determines; others get random seeds.
+    """
+    sources = generator if isinstance(generator, Sequence) else [generator] * num_rows
+    return [
+        SeededNoise((each.seed ^ OTHER_NOISE) if isinstance(each, SeededNoise) else secrets.randbelow(MAX_SEED))
+        for each in sources
+    ]
 
 
 def is_start(starts) -> bool:
@@ -113,4 +135,4 @@ def clip_actions(actions, num_rows: int, limits: np.ndarray) -> np.ndarray:
     return actions.clip(limits[0], limits[1])
 
 
-__all__ = ["WorldEngine", "as_numpy", "clip_actions", "is_start"]
+__all__ = ["WorldEngine", "as_numpy", "clip_actions", "is_start", "other_noise"]

@@ -43,7 +43,7 @@ def select_starts(starts, fractions: Sequence[float], options: dict, engine: Wor
 
 
 def _given(options: dict, num_rows: int, engine: WorldEngine):
-    frames = _given_frames(options["frames"], num_rows, engine)
+    frames = _frames_of_all_rows(options["frames"], num_rows, engine)
     shape, width = frames.shape[:2], engine.space.size
     actions, mask = options.get("actions"), options.get("action_mask")
     if mask is None:
@@ -54,11 +54,11 @@ def _given(options: dict, num_rows: int, engine: WorldEngine):
         np.moveaxis(frames, -1, -3).copy(),
         _for_rows(np.asarray(actions, np.float32), num_rows, 2, "actions").copy(),
         _for_rows(np.asarray(mask, bool), num_rows, 1, "action_mask").copy(),
-        *_given_states(options, num_rows, shape[1], engine),
+        *_states_of_all_rows(options, num_rows, shape[1], engine),
     )
 
 
-def _given_frames(frames, num_rows: int, engine: WorldEngine) -> np.ndarray:
+def _frames_of_all_rows(frames, num_rows: int, engine: WorldEngine) -> np.ndarray:
     frames, cameras = np.asarray(frames), engine.camera_names
     one_row = "(C, H, W, 3)" if cameras is None else f"(C, {len(cameras)}, H, W, 3)"
     ndim = one_row.count(",") + 1
@@ -70,7 +70,7 @@ def _given_frames(frames, num_rows: int, engine: WorldEngine) -> np.ndarray:
     return _for_rows(frames, num_rows, ndim, "frames")
 
 
-def _given_states(
+def _states_of_all_rows(
     options: dict, num_rows: int, num_frames: int, engine: WorldEngine
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     states, mask = options.get("states"), options.get("state_mask")

@@ -35,11 +35,13 @@ class OnnxRolloutOutput:
         pixel_values: float32 (B,3,H,W), the frame in [0, 1]; (B,V,3,H,W) for V cameras.
         latents: float32 (B,N_z,d_z), its clean latents.
         state: float32 (B,S), its state in the units of the data; None if the world has no state.
+        trust: float32 (B,) in [0, 1], how far to believe it; only from a `TrustedRollout`.
     """
 
     pixel_values: np.ndarray
     latents: np.ndarray
     state: np.ndarray | None = None
+    trust: np.ndarray | None = None
 
 
 class OnnxRollout:
@@ -109,22 +111,15 @@ class OnnxRollout:
             ValueError: a shape that does not fit, or actions that are not finite.
         """
         actions, action_mask = self.world.prepare_actions(actions, action_mask, (self.batch_size,))
-        shape, state_shape = self.world.latent_shape, (len(self.world.state_space),)
-        given = [_checked_noise(noise, (self.batch_size, *shape)) for noise in (start_noise, commit_noise)]
-        given_states = [
-            _checked_noise(noise, (self.batch_size, *state_shape)) for noise in (start_state_noise, commit_state_noise)
+        noise = [_checked_noise(each, self._noise_shape()) for each in (start_noise, commit_noise)]
+        state_noise = [
+            _checked_noise(each, self._noise_shape(is_state=True)) for each in (start_state_noise, commit_state_noise)
         ]
         with self._undone_on_failure():
-            start, commit = _drawn(given, self.generator, shape)
-            frame = LatentFrames(start[:, None], actions[:, None], action_mask[:, None])
-            commit_states = None
-            if self.world.has_state:
-                states, commit_states = _drawn(given_states, self.generator, state_shape)
-                frame = replace(frame, states=states[:, None], state_mask=np.ones_like(frame.action_mask))
-                commit_states = commit_states[:, None]
+            frame, commit_noise = self._start_frame(noise, state_noise, actions[:, None], action_mask[:, None])
             frame = self._denoise(frame)
             pixels = self.world.decode(frame.latents, self._decoder_ring)
-        self._pending = frame.to_noisy(commit[:, None], commit_states, self.schedule.context_signal_level)
+        self._pending = frame.to_noisy(*commit_noise, self.schedule.context_signal_level)
         self.frame_index += 1
         state = None if frame.states is None else self.world.denormalize_states(frame.states[:, 0])
         return OnnxRolloutOutput(pixels[:, 0], frame.latents[:, 0], state)
@@ -284,6 +279,33 @@ class OnnxRollout:
         latent_noise = of(noise, world.latent_shape)
         return latent_noise, of(state_noise, (len(world.state_space),)) if world.has_state else None
 
+    def _start_frame(
+        self, noise: list, state_noise: list, actions: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[LatentFrames, tuple[np.ndarray, np.ndarray | None]]:
+        """Return the frame (T = 1) of noise that a step starts from, and the noise to commit it with.
+
+        Args:
+            noise, state_noise: those that are given, of the start and of the commit; None for what is to be drawn.
+            actions, action_mask: (B,1,a) and (B,1).
+        """
+        start, commit = self._drawn(noise)
+        frame = LatentFrames(start, actions, action_mask)
+        if not self.world.has_state:
+            return frame, (commit, None)
+        states, commit_states = self._drawn(state_noise, is_state=True)
+        return replace(frame, states=states, state_mask=np.ones_like(action_mask)), (commit, commit_states)
+
+    def _drawn(self, given: Sequence[np.ndarray | None], is_state: bool = False) -> list[np.ndarray]:
+        """Return noise of one frame, (B,1,N_z,d_z) or (B,1,S), the given one or, for None, a new one."""
+        missing = sum(noise is None for noise in given)
+        shape = self._noise_shape(is_state)[1:]
+        drawn = iter(draw_normals(self.generator, shape, missing) if missing else ())
+        return [(next(drawn) if noise is None else noise)[:, None] for noise in given]
+
+    def _noise_shape(self, is_state: bool = False) -> tuple[int, ...]:
+        world = self.world
+        return (self.batch_size, *((len(world.state_space),) if is_state else world.latent_shape))
+
     def _commit(self, ring: Ring, frames: LatentFrames) -> None:
         """Make frames part of the past of a ring; their prediction is not needed."""
         if ring.keys:
@@ -361,13 +383,6 @@ def _drawn_again_on_failure(generator: Sequence[SeededNoise]) -> Iterator[None]:
 def _pair(predictions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     """Return clean latents and clean states, None for a world without a state."""
     return predictions[0], predictions[1] if len(predictions) > 1 else None
-
-
-def _drawn(given: Sequence[np.ndarray | None], generator: Sequence[SeededNoise], shape: tuple) -> list[np.ndarray]:
-    """Return the noise (B, *shape) that is given, and draw what is None."""
-    missing = sum(noise is None for noise in given)
-    drawn = iter(draw_normals(generator, shape, missing) if missing else ())
-    return [next(drawn) if noise is None else noise for noise in given]
 
 
 def _checked_noise(noise, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -164,16 +164,48 @@ def decoder_graph(tokenizer) -> tuple[GraphBuilder, TransformerGraph]:
     queries = graph.expand_rows(_array(decoder.patch_queries), latents, "patch_queries")
     transformer = _tokenizer_transformer(graph, decoder.transformer, config, lambda visible: visible.T)
     hidden = transformer.add(graph.op("Concat", queries, embedded, axis=2))
-    # From normalized pixels to [0, 1] within the projection.
-    patch, (rows, columns) = config.patch_size, config.grid_size
-    std, mean = (np.repeat(_array(each).ravel(), patch**2) for each in (tokenizer.image_std, tokenizer.image_mean))
-    weight, bias = _weight(decoder.pixel_head).T * std, _array(decoder.pixel_head.bias) * std + mean
+    patch, (rows, columns) = config.drawn_patch_size, config.grid_size
+    std, mean = (_array(each) for each in (tokenizer.image_std, tokenizer.image_mean))
+    weight, bias = _weight(decoder.pixel_head).T, _array(decoder.pixel_head.bias)
+    if decoder.refiner is None:  # From normalized pixels to [0, 1] within the projection.
+        each_std, each_mean = (np.repeat(each.ravel(), patch**2) for each in (std, mean))
+        weight, bias = weight * each_std, bias * each_std + each_mean
     patches = graph.matmul(hidden, weight, "pixel_head", bias)
     patches = graph.reshape(patches, (0, 0, rows, columns, config.num_channels, patch, patch))
+    drawn = config.num_channels, rows * patch, columns * patch
+    frames = graph.reshape(graph.transpose(patches, 0, 1, 4, 2, 5, 3, 6), (0, 0, *drawn))
     shape = config.num_channels, *config.frame_size
-    frames = graph.reshape(graph.transpose(patches, 0, 1, 4, 2, 5, 3, 6), (0, 0, *shape))
+    if drawn != shape:
+        enlarge_rows, enlarge_columns = (_enlarging(*sizes) for sizes in zip(drawn[1:], shape[1:]))
+        frames = graph.op(
+            "MatMul", graph.op("MatMul", graph.weight(enlarge_rows), frames), graph.weight(enlarge_columns.T)
+        )
+    if decoder.refiner is not None:
+        frames = _refined(graph, decoder.refiner, frames, hidden, shape)
+        frames = graph.op("Add", graph.op("Mul", frames, graph.weight(std)), graph.weight(mean))
     graph.output(graph.op("Clip", frames, graph.weight(0.0), graph.weight(1.0)), "frames", (*FRAMES, *shape))
     return graph, transformer
+
+
+def _enlarging(small: int, large: int) -> np.ndarray:
+    """Return the matrix (large, small) that enlarges a line of pixels as `torch.nn.functional.interpolate` does."""
+    lines = torch.eye(small)[:, None]
+    return torch.nn.functional.interpolate(lines, large, mode="linear", align_corners=False)[:, 0].T.numpy()
+
+
+def _refined(graph: GraphBuilder, refiner, frames: str, like: str, shape: tuple[int, ...]) -> str:
+    """Add the nodes of a `DreamerRefiner` for frames (B,T,C,H,W), with B and T those of another value."""
+    hidden = flat = graph.reshape(frames, (-1, *shape))
+    for index, layer in enumerate(refiner.layers):
+        weights = (_weight(layer), f"refiner_{index}"), (_array(layer.bias), f"refiner_{index}_bias")
+        hidden = graph.op("Conv", hidden, *(graph.weight(*each) for each in weights), pads=[1, 1, 1, 1])
+        if index == 0:
+            hidden = graph.op("Add", hidden, graph.weight(_array(refiner.places), "refiner_places"))
+        if index < len(refiner.layers) - 1:
+            hidden = graph.op("Mul", hidden, graph.op("Sigmoid", hidden))
+    size = graph.op("Shape", like, start=0, end=2)
+    size = graph.op("Concat", size, graph.weight(np.array(shape, np.int64)), axis=0)
+    return graph.op("Reshape", graph.op("Add", flat, hidden), size)
 
 
 def encoder_graph(tokenizer) -> tuple[GraphBuilder, TransformerGraph]:

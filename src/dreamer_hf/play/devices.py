@@ -38,6 +38,7 @@ class Command(Enum):
     STEP = auto()  # one frame, then pause
     RESET = auto()  # continue with the next start frames
     REWIND = auto()  # ten frames back
+    HAND_OVER = auto()  # the agent or the player acts, in turns
     QUIT = auto()
     UNPLUGGED = auto()  # the joystick was unplugged
     PLUGGED = auto()  # the joystick is plugged in again
@@ -48,6 +49,7 @@ JOYSTICK_COMMANDS = {
     1: Command.REWIND,  # B
     2: Command.RESET,  # X
     3: Command.STEP,  # Y
+    6: Command.HAND_OVER,  # back
     7: Command.PAUSE,  # start
 }
 LEFT_BUMPER, RIGHT_BUMPER = 4, 5

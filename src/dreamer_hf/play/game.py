@@ -1,9 +1,15 @@
 """Playing in a window, at the world's own frame rate."""
 
+from typing import TYPE_CHECKING
+
 from ..pacing import PacingClock
 from .devices import Command, InputDevice, pygame
+from .gauges import gauge_values
 from .session import PlaySession
 from .window import PlayWindow, View
+
+if TYPE_CHECKING:
+    from .agent_player import AgentActions
 
 PAUSED_WAIT_MS = 20
 PAUSED = "Paused: space continues, enter dreams one frame"
@@ -20,6 +26,7 @@ class Game:
         window: shows it.
         device: gets the events that the window does not use; None for a script.
         steps: frames after which the game ends; None: when the player quits.
+        agent: the source of the session's actions, if an agent takes turns with the player.
     """
 
     def __init__(
@@ -28,8 +35,10 @@ class Game:
         window: PlayWindow,
         device: InputDevice | None = None,
         steps: int | None = None,
+        agent: "AgentActions | None" = None,
     ):
         self.session = session
+        self.agent = agent
         self.window = window
         self.device = device
         self.steps_left = steps
@@ -79,6 +88,9 @@ class Game:
             self.banner = None if self.banner == ENDED else self.banner
         elif command is Command.REWIND:
             self.session.rewind()
+        elif command is Command.HAND_OVER:
+            if self.agent is not None:
+                self.agent.hand_over()
         elif not self.unplugged:
             self._pause_or_step(command)
 
@@ -110,7 +122,12 @@ class Game:
             frames = (session.side_by_side.frame, dream.frame)
             status += f"    {session.side_by_side.status()}"
         labels = self.device.labels if self.device else ()
-        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), dream.state)
+        actor = None
+        if self.agent is not None:
+            status += f"    reward {self.agent.reward:.2f}"
+            actor = self.agent.actor
+        gauges = gauge_values(dream)
+        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), gauges, actor)
 
 
 __all__ = ["ENDED", "PAUSED", "PLUGGED", "UNPLUGGED", "Game"]

@@ -11,13 +11,16 @@ from tqdm import tqdm
 from ..dreams import Dream, Dreams
 from ..engines.opening import open_world
 from ..pacing import PacingClock
+from ..trust import load_trust
 from .action_sources import ActionSource, DeviceActions, load_script
 from .controls import make_control
+from .gauges import gauges_of
 from .play_options import PlayOptions
 from .recorders import DatasetRecorder, VideoRecorder
 from .session import PlaySession, Recorder
 
 if TYPE_CHECKING:
+    from ..modeling_dreamer_agent import DreamerAgentModel
     from ..pusht.compare import RealPushT
 
 
@@ -31,6 +34,7 @@ class PlaySetup:
         dream: the dream to play, compiled if that was asked for; `prepare` begins it.
         simulator: what the dream is compared with, or None.
         recorders: of the session.
+        agent: who plays, or None.
     """
 
     options: PlayOptions
@@ -38,6 +42,7 @@ class PlaySetup:
     simulator: "RealPushT | None"
     recorders: list[Recorder]
     dream: Dream | None = None
+    agent: "DreamerAgentModel | None" = None
 
     @classmethod
     def load(cls, options: PlayOptions) -> "PlaySetup":
@@ -46,16 +51,21 @@ class PlaySetup:
         Raises:
             ValueError, OSError: it does not exist, or does not fit together.
         """
-        if options.compare:
+        agent = None
+        if options.agent is not None:
+            agent, starts, simulator = _load_agent(options)
+            world = agent.world
+        elif options.compare:
             world, starts, simulator = _load_with_simulator(options)
         else:
             (world, starts, note), simulator = open_world(options.model, options), None
             print(note)
-        dreams = Dreams(world, starts, options.num_inference_steps)
+        trust = load_trust(options.model) if options.trust else None
+        dreams = Dreams(world, starts, options.num_inference_steps, trust)
         size = dreams.space.size
         if any(index not in range(size) for index in options.invert):
             raise ValueError(f"--invert {options.invert} names no action dimension: use numbers from 0 to {size - 1}.")
-        return cls(options, dreams, simulator, _recorders(options, dreams, simulator))
+        return cls(options, dreams, simulator, _recorders(options, dreams, simulator), agent=agent)
 
     def prepare(self) -> None:
         """Begin the dream, choose the number of CPU threads, and compile the dream if that was asked for.
@@ -81,10 +91,21 @@ class PlaySetup:
 
     @contextmanager
     def session(self, source: ActionSource) -> Iterator[PlaySession]:
-        """Yield a session; its recordings are finished, and their paths printed, however it ends."""
+        """Yield a session; its recordings are finished, and their paths printed, however it ends.
+
+        With an agent, the source only acts when the agent has handed over to it.
+        """
+        side_by_side = self.simulator
+        if self.agent is not None:
+            from .agent_player import AgentActions, AgentInSimulator
+
+            task = int(self.options.task) if self.options.task.isdigit() else self.options.task
+            settings = task, self.options.deterministic, self.options.seed
+            source = AgentActions(self.agent, self.dream, source, *settings)
+            side_by_side = side_by_side and AgentInSimulator(side_by_side, source)
         try:
             with PlaySession(
-                self.dreams, source, self.recorders, self.options.seed, self.simulator, self.dream
+                self.dreams, source, self.recorders, self.options.seed, side_by_side, self.dream
             ) as session:
                 yield session
         finally:
@@ -104,9 +125,28 @@ def _load_with_simulator(options: PlayOptions) -> tuple:
     from ..pusht.compare import RealPushT
 
     world = load_world(options.model, options.device, options.adapter, options.int8)
-    relative = None if options.actions == "auto" else options.actions == "relative"
-    simulator = RealPushT(world.config, relative, options.seed)
+    simulator = RealPushT(world.config, _are_relative(options), options.seed)
     return world, simulator.starts, simulator
+
+
+def _load_agent(options: PlayOptions) -> tuple:
+    """Return an agent, the start frames of its dreams, and with `--compare` the simulator, which gives the frames."""
+    from ..loading import load_agent
+    from ..start_frames import load_start_frames, read_start_frames
+
+    agent = load_agent(options.agent, options.device)
+    if options.compare:
+        from ..pusht.compare import RealPushT
+
+        simulator = RealPushT(agent.world.config, _are_relative(options), options.seed)
+        return agent, simulator.starts, simulator
+    if options.start:
+        return agent, read_start_frames(options.start, agent.world.config, options.image_key, options.action_key), None
+    return agent, load_start_frames(options.agent), None
+
+
+def _are_relative(options: PlayOptions) -> bool | None:
+    return None if options.actions == "auto" else options.actions == "relative"
 
 
 def play_headless(setup: PlaySetup) -> None:
@@ -122,9 +162,11 @@ def play_headless(setup: PlaySetup) -> None:
     setup.prepare()
     with setup.session(source) as session:
         frames, seconds = run_headless(session, options.steps, poll)
+        if setup.agent is not None:
+            print(f"The agent expects a reward of {session.source.reward:.2f} for the last frame.")
     rate = frames / max(seconds, 1e-9)
     print(f"{frames} frames in {seconds:.2f} s: {rate:.1f} frames/s (the world's own rate is {setup.dreams.fps:g})")
-    if setup.simulator is not None:
+    if setup.simulator is not None and setup.agent is None:  # an agent acts differently in the two
         print(setup.simulator.summary())
 
 
@@ -149,7 +191,7 @@ def play_in_window(setup: PlaySetup) -> None:
     """Play in a window on the display that is open already."""
     from .devices import open_device
     from .game import Game
-    from .window import PlayWindow
+    from .window import HELP, HELP_WITH_AGENT, PlayWindow
 
     options, dreams = setup.options, setup.dreams
     scripted = options.script is not None or options.input == "script"
@@ -159,14 +201,16 @@ def play_in_window(setup: PlaySetup) -> None:
         dreams.frame_size,
         dreams.space,
         options.scale,
-        title=f"Dream of {options.model}",
+        title=f"Dream of {options.agent or options.model}",
         captions=("dream",) if setup.simulator is None else ("simulator", "dream"),
-        state_space=dreams.state_space,
+        state_space=gauges_of(dreams),
+        help_lines=HELP if setup.agent is None else HELP_WITH_AGENT,
     )
     device = None if scripted else open_device(options.input, dreams.space, lambda: window.image)
     try:
         with setup.session(source or setup.device_actions(device)) as session:
-            Game(session, window, device, options.steps).run()
+            agent = None if setup.agent is None else session.source
+            Game(session, window, device, options.steps, agent).run()
     finally:
         window.close()
 
@@ -192,5 +236,5 @@ def _recorders(options: PlayOptions, dreams: Dreams, simulator: "RealPushT | Non
     if options.record_dataset:
         engine = dreams.engine
         about = dreams.space, dreams.fps, engine.action_offset, dreams.state_space, engine.camera_names
-        recorders.append(DatasetRecorder(options.record_dataset, *about))
+        recorders.append(DatasetRecorder(options.record_dataset, *about, has_trust=dreams.trust is not None))
     return recorders

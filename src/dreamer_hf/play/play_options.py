@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..options import WorldOptions, option
+from ..options import DEFAULT_WORLD, WorldOptions, option
 
 CONTROLS = ("auto", "direct", "target")
 PATTERNS = ("circle", "sweep")
@@ -14,6 +14,15 @@ ACTION_FORMS = ("auto", "absolute", "relative")
 class PlayOptions(WorldOptions):
     """What can be chosen when playing a world."""
 
+    agent: str | None = option(
+        None,
+        group="agent",
+        help="Agent that plays in its world: a folder or Hub repository. Tab hands over between it and you.",
+    )
+    task: str = option("0", group="agent", help="What the agent is to do: number or name of a task.")
+    deterministic: bool = option(
+        False, group="agent", help="The agent takes the most likely action instead of drawing one."
+    )
     compare: bool = option(
         False,
         group="comparison",
@@ -59,6 +68,12 @@ class PlayOptions(WorldOptions):
         False, group="run", help="Compile the model first: takes minutes, and at least doubles the frame rate."
     )
     steps: int | None = option(None, group="run", help="Number of frames to play. Defaults to playing until you quit.")
+    trust: bool = option(
+        False,
+        group="run",
+        help="Show, and record with --record_dataset, how far each frame can be believed. Costs a second dream and an "
+        "encoder pass, and needs the trust.json that dreamer trust saves with the world.",
+    )
     seed: int = option(0, group="run", help="Seed of the noise, and of the simulator with --compare.")
     scale: int | None = option(
         None, group="run", help="Screen pixels per dreamed pixel. Defaults to an image of about 576 pixels."
@@ -70,6 +85,10 @@ class PlayOptions(WorldOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"expected a positive int for --{name}, got {value}.")
+        if self.agent is None and (self.task != "0" or self.deterministic):
+            raise ValueError("--task and --deterministic are for an agent: add --agent, or leave them out.")
+        if self.agent is not None:
+            self._check_agent()
         if self.script and self.input not in (None, "script"):
             raise ValueError(f"--script and --input {self.input} cannot be combined: choose one.")
         if self.compare and self.start:
@@ -78,5 +97,13 @@ class PlayOptions(WorldOptions):
             raise ValueError("--actions is for the simulator: add --compare, or leave out --actions.")
         if self.headless and self.input == "mouse":
             raise ValueError("a mouse needs a window to point at: leave out --headless or choose another --input.")
-        if self.headless and self.steps is None and self.script in (None, *PATTERNS):
+        if self.headless and self.steps is None and (self.agent is not None or self.script in (None, *PATTERNS)):
             raise ValueError("--headless would never end: add --steps N, or a --script file, which ends by itself.")
+
+    def _check_agent(self) -> None:
+        if self.model != DEFAULT_WORLD:
+            raise ValueError("an agent brings its world: leave out --model, or leave out --agent.")
+        if self.adapter or self.int8:
+            raise ValueError("an agent is played as it was trained: leave out --adapter and --int8.")
+        if self.engine == "onnx":
+            raise ValueError("agents run on PyTorch: leave out --engine onnx.")

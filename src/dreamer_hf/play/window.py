@@ -22,6 +22,10 @@ MAX_BARS_BELOW = 4
 """More bars than these are next to the image."""
 DESKTOP_MARGIN = 64
 """Pixels of the desktop that a new window leaves free, for its title and the desktop's own bars."""
+HELP_WITH_AGENT = (
+    "space pause    enter one step    tab you or the agent    ",
+    "R next start    backspace back    esc quit",
+)
 HELP = ("space pause    enter one step    R next start    ", "backspace ten frames back    esc quit")
 NO_DISPLAY = "there is no display to open a window on: play with --headless, or log in with a screen."
 KEY_COMMANDS = {
@@ -31,6 +35,7 @@ KEY_COMMANDS = {
     pygame.K_r: Command.RESET,
     pygame.K_BACKSPACE: Command.REWIND,
     pygame.K_ESCAPE: Command.QUIT,
+    pygame.K_TAB: Command.HAND_OVER,
 }
 
 
@@ -46,6 +51,7 @@ class View:
         banner: one line that stands out: why the dream waits.
         recording: whether to show that a recording runs.
         state: float32 (S,), the state of the dream, for a window with gauges of it.
+        actor: who acts, where an agent and a person take turns.
     """
 
     frames: Sequence[np.ndarray]
@@ -55,6 +61,7 @@ class View:
     banner: str | None = None
     recording: bool = False
     state: np.ndarray | None = None
+    actor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -256,7 +263,14 @@ class PlayWindow:
             right -= 56
             pygame.draw.circle(self.surface, ALERT, (right + 8, top + 8), 6)
             self._write("REC", (right + 20, top), ALERT)
-        self._write(shorten(view.status, self._font, right - MARGIN), (MARGIN, top), TEXT)
+        left = MARGIN
+        if view.actor is not None:
+            rendered = self._font.render(view.actor, True, BACKGROUND)
+            place = rendered.get_rect(topleft=(left + 8, top))
+            pygame.draw.rect(self.surface, AMBER, place.inflate(16, 6), border_radius=4)
+            self.surface.blit(rendered, place)
+            left = place.right + 22
+        self._write(shorten(view.status, self._font, right - left), (left, top), TEXT)
 
     def _draw_bars(self, view: View) -> None:
         layout = self._layout
@@ -331,4 +345,4 @@ def shorten(text: str, font: "pygame.font.Font", width: int) -> str:
     return short
 
 
-__all__ = ["PlayWindow", "View", "open_display"]
+__all__ = ["HELP", "HELP_WITH_AGENT", "PlayWindow", "View", "open_display"]

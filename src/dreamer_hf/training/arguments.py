@@ -99,6 +99,8 @@ class OptimizerArguments(Section):
             "learning_rate",
             "muon_learning_rate",
             "latent_learning_rate_ratio",
+            "head_learning_rate_ratio",
+            "token_learning_rate_ratio",
             "max_grad_norm",
             "gradient_accumulation_steps",
         ),
@@ -115,6 +117,8 @@ class OptimizerArguments(Section):
     latent_learning_rate_ratio: float = option(
         1.0, "factor on the learning rate of the projections into and out of the latents"
     )
+    head_learning_rate_ratio: float = option(1.0, "factor on the learning rate of an agent's heads")
+    token_learning_rate_ratio: float = option(1.0, "factor on the learning rate of an agent's tokens")
     lr_warmup_steps: int = option(100, "number of steps of linear warm-up")
     min_learning_rate_ratio: float = option(0.1, "factor on the peak learning rate at the end of the cosine schedule")
     weight_decay: float = option(0.01, "decoupled weight decay of matrices (norms, biases and embeddings have none)")
@@ -142,7 +146,11 @@ class RunArguments(Section):
     }
 
     output_dir: str | None = option(None, "folder for metrics, checkpoints and the final model (required)")
-    preset: str | None = option(None, "name of a preset, such as pusht-tiny, which sets options of model and training")
+    preset: str | None = option(
+        None,
+        "name of a preset, which sets options of model and training; `auto` chooses them for the data, the minutes "
+        "and this machine",
+    )
     config: str | None = option(None, "YAML file of options; it overrides the preset, and flags override both")
     pretrained: str | None = option(
         None, "start from the weights of this model, or of this part of a world (folder or Hub repository)"
@@ -308,7 +316,8 @@ def model_section(config_class: type[DreamerTransformerConfig], *measured: str) 
     for known in dataclasses.fields(config_class):
         if known.name in inherited:
             continue
-        kind = float | None if known.type == float | int | None else known.type | None
+        one_number = {float | int | None: float, float | int: float, int | list[int]: int}
+        kind = one_number.get(known.type, known.type) | None
         if kind in SIMPLE_TYPES:
             text = helps.get(known.name, f"see {config_class.__name__}")
             options.append((known.name, kind, option(None, text)))

@@ -63,17 +63,17 @@ class DynamicsObjective:
     """
 
     loss_weights = DYNAMICS_LOSS_WEIGHTS
+    normalizes_losses = True
     autocast = nullcontext
 
     def __init__(self, arguments: DynamicsArguments, process: int, num_processes: int, device: torch.device):
         self.arguments, self.options, self.device = arguments, arguments.objective, device
-        offset = 1 if arguments.model.action_offset is None else arguments.model.action_offset
-        self.train_data, self.test_data = open_splits(arguments, offset)
+        self.train_data, self.test_data = self._open_data()
         self.tokenizer = load_tokenizer(self.options.tokenizer, self.train_data).to(device)
         self.identity = {"tokenizer fingerprint": self.tokenizer.fingerprint()}
         self.model = self._new_model()
-        if self.model.config.state_dim:
-            self.loss_weights = DYNAMICS_LOSS_WEIGHTS | {"state": self.options.state_weight}
+        if self.dynamics.config.state_dim:
+            self.loss_weights = self.loss_weights | {"state": self.options.state_weight}
         parameters = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
         self.trained_share = sum(size for size, trained in parameters if trained) / sum(size for size, _ in parameters)
         source = self.train_data
@@ -88,7 +88,17 @@ class DynamicsObjective:
             self.test_data, arguments.run.eval_windows, arguments.data.per_device_batch_size
         )
 
-    def _new_model(self) -> DreamerDynamicsModel:
+    def _open_data(self) -> tuple[ShardDataset, ShardDataset]:
+        """Open the training and the held-out episodes."""
+        offset = self.arguments.model.action_offset
+        return open_splits(self.arguments, 1 if offset is None else offset)
+
+    @property
+    def dynamics(self) -> DreamerDynamicsModel:
+        """The dynamics model: what is trained, or a part of it."""
+        return self.model
+
+    def _new_model(self) -> nn.Module:
         data, latents = self.train_data, self.tokenizer.config
         if data.action_dim == 0:
             raise ValueError(
@@ -135,7 +145,7 @@ class DynamicsObjective:
         states = state_mask = state_noise = None
         if of_state:
             state_noise, is_shown = of_state
-            states, state_mask = batch_states(self.model, batch)
+            states, state_mask = batch_states(self.dynamics, batch)
             states, state_mask = (torch.cat([part] * (1 + copies), dim=1) for part in (states, state_mask))
             state_mask = state_mask & is_shown
         if self.options.own_context_fraction > 0:
@@ -149,7 +159,7 @@ class DynamicsObjective:
             latents,
             noise,
             conditions,
-            is_context=is_context if copies else None,
+            is_context=self._has_no_loss(batch, is_context) if copies or "is_relevant" in batch else None,
             ramp_weight=self.options.ramp_weight,
             sync_across_ranks=isinstance(model, FSDPModule) and fraction > 0,
             states=states,
@@ -157,6 +167,13 @@ class DynamicsObjective:
         )
         terms = {"shortcut": result.loss} | ({} if states is None else {"state": result.state_loss})
         return terms, {"flow_loss": result.flow_loss, "bootstrap_loss": result.bootstrap_loss}
+
+    def _has_no_loss(self, batch: Batch, is_context: torch.Tensor) -> torch.Tensor:
+        """Return which frames (B,T) have no loss, copies included: the context, and windows chosen for a task.
+
+        A world that learned mostly from what succeeds would expect success (section 3.3).
+        """
+        return is_context | batch["is_relevant"][:, None] if "is_relevant" in batch else is_context
 
     def _bootstrap_fraction(self, step: int) -> float:
         return self.options.bootstrap_fraction if step >= self.options.bootstrap_start_step else 0.0
@@ -188,8 +205,8 @@ class DynamicsObjective:
     @property
     def _context_level_id(self) -> int:
         """Index of the signal level that rollouts of the model give to the frames before."""
-        level = self.model.generation_config.context_signal_level
-        return signal_level_id(level, self.model.config.num_signal_levels)
+        level = self.dynamics.generation_config.context_signal_level
+        return signal_level_id(level, self.dynamics.config.num_signal_levels)
 
     def _latents(self, batch: Batch) -> torch.Tensor:
         """Return the clean latents (B,T,N,C) of a batch, stored or encoded now."""
@@ -204,7 +221,7 @@ class DynamicsObjective:
         Returns:
             Signal levels (T,), step sizes (T,), whether frames are only context (T,), and noise (T,N,C).
         """
-        levels, copies = self.model.config.num_signal_levels, self.options.context_copies
+        levels, copies = self.dynamics.config.num_signal_levels, self.options.context_copies
         num_drawn = shape[0] - length if copies else shape[0]
         drawn = sample_training_row(num_drawn, levels, is_bootstrap, generator, generator.device)
         if copies:
@@ -220,16 +237,16 @@ class DynamicsObjective:
         The first frames may not: those of the context, if the `length` frames of the window are copied. Nothing is
         drawn for a world without a state.
         """
-        if not self.model.config.state_dim:
+        if not self.dynamics.config.state_dim:
             return ()
-        noise = torch.randn(num_frames, self.model.config.state_dim, generator=generator)
+        noise = torch.randn(num_frames, self.dynamics.config.state_dim, generator=generator)
         is_dropped = torch.rand((), generator=generator) < self.options.state_dropout
         num_hidden = int(torch.randint(1, length + 1, (), generator=generator)) if is_dropped else 0
         return noise, torch.arange(num_frames) >= num_hidden
 
     def flops(self, num_rows: int, num_frames: int, step: int) -> float:
         """See `Objective`; frozen weights need no gradients, so that half of their backward pass is saved."""
-        config, options = self.model.config, self.options
+        config, options = self.dynamics.config, self.options
         one_pass = dynamics_flops(config, num_frames * (1 + options.context_copies))
         passes = 1 + BACKWARD * (1 + self.trained_share) / 2 + 2 * self._bootstrap_fraction(step)
         context = options.own_context_fraction * dynamics_flops(config, 2 * num_frames)
@@ -285,6 +302,16 @@ def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
             or did not make the data's latents.
     """
     tokenizer = load_model(path, TOKENIZER).eval().requires_grad_(False)
+    check_tokenizer(tokenizer, path, data)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: DreamerTokenizerModel, path: str, data: ShardDataset) -> None:
+    """Check that data are frames that a tokenizer takes, or latents that it made.
+
+    Raises:
+        ValueError: they are not.
+    """
     if data.image_size is None:
         if data.metadata.tokenizer_fingerprint != tokenizer.fingerprint():
             raise ValueError(
@@ -297,4 +324,3 @@ def load_tokenizer(path: str, data: ShardDataset) -> DreamerTokenizerModel:
             f"the tokenizer {path} takes frames of {ours} pixels (height x width) but the data has {theirs}: convert "
             "the data at that size, or train a tokenizer on this data."
         )
-    return tokenizer

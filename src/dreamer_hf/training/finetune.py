@@ -9,7 +9,10 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..adapters import ACTION_KEYS, add_lora, replace_action_encoder
 from ..configuration_dreamer import DreamerWorldConfig
+from ..configuration_dreamer_agent import DreamerAgentConfig
+from ..modeling_dreamer_agent import DreamerAgentModel
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
+from ..modeling_dreamer_world import DreamerWorldModel
 from ..weight_files import read_config, verify_weights
 from ..worlds import resolve_model
 from .arguments import DynamicsArguments
@@ -32,18 +35,44 @@ def load_model(path: str, model_type: Literal["dreamer_tokenizer", "dreamer_dyna
         OSError: its weights are damaged, or not those that were saved.
         ValueError: the path holds another kind of model, or weights are missing.
     """
-    name, path = model_type.removeprefix("dreamer_"), resolve_model(path)
+    name = model_type.removeprefix("dreamer_")
+    model = _load(path, (model_type, DreamerWorldConfig.model_type), name)
+    return model if model.config.model_type == model_type else getattr(model, name)
+
+
+def load_world(path: str) -> DreamerWorldModel:
+    """Load a saved world, or that of a saved agent, in float32.
+
+    Args:
+        path: folder, Hub repository or name of a shipped world.
+
+    Raises:
+        FileNotFoundError: there is no model at the path.
+        OSError: its weights are damaged, or not those that were saved.
+        ValueError: the path holds another kind of model, or weights are missing.
+    """
+    model = _load(path, (DreamerWorldConfig.model_type, DreamerAgentConfig.model_type), "world")
+    return getattr(model, "world", model)
+
+
+def load_agent(path: str) -> DreamerAgentModel:
+    """Load a saved agent in float32; arguments and errors as in `load_world`."""
+    return _load(path, (DreamerAgentConfig.model_type,), "agent")
+
+
+def _load(path: str, model_types: tuple[str, ...], name: str) -> PreTrainedModel:
+    path = resolve_model(path)
     try:
         found = read_config(path).get("model_type")
     except OSError as error:
         raise FileNotFoundError(
             f"there is no {name} at {path}: give the folder of a trained one, or a Hub repository."
         ) from error
-    if found not in (model_type, DreamerWorldConfig.model_type):
-        raise ValueError(f"{path} holds a {found}, not a {name}: give the folder of a trained {name}.")
+    if found not in model_types:
+        article = "an" if name[0] in "aeiou" else "a"
+        raise ValueError(f"{path} holds a {found}, not {article} {name}: give the folder of a trained {name}.")
     verify_weights(path)
-    model = AutoModel.from_pretrained(path, dtype=torch.float32)
-    return model if found == model_type else getattr(model, name)
+    return AutoModel.from_pretrained(path, dtype=torch.float32)
 
 
 def load_for_finetuning(path: str, model_type: str, wanted: dict) -> PreTrainedModel:

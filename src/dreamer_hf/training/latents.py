@@ -46,7 +46,7 @@ class LatentDataset(EpisodeWindows):
 
     def __init__(self, frames: EpisodeWindows, tokenizer: DreamerTokenizerModel, progress: bool = True):
         super().__init__(frames._name, frames._all_lengths, frames.action_dim, frames.spec, frames.state_dim)
-        self.camera_names = frames.camera_names
+        self.camera_names, self.labels = frames.camera_names, frames.labels
         self._latents, self._actions, self._states = {}, {}, {}
         bar = tqdm(self.episode_ids, "encoding episodes", unit="episode", disable=not progress, dynamic_ncols=True)
         for position, episode in enumerate(map(int, bar)):
@@ -175,9 +175,13 @@ def encode_shard(
     tokenizer: DreamerTokenizerModel, data: ShardDataset, folder: OutputFolder, shard: int
 ) -> Iterator[int]:
     """Encode the episodes of one shard, which then appears in a folder; yield the number of frames of each."""
-    name, options = shard_name(shard), {"kind": LATENTS, "state_dim": data.state_dim}
-    with prepare_shard(folder.place(name), data.action_dim, **options) as writer:
-        for position in np.flatnonzero(data.episode_shards == shard):
+    name, task_names, recorded = shard_name(shard), data.metadata.reward_names or (), {}
+    positions = np.flatnonzero(data.episode_shards == shard)
+    if task_names:
+        recorded = dict(zip(positions.tolist(), data.recorded_rewards(shard), strict=True))
+    layout = {"kind": LATENTS, "state_dim": data.state_dim, "num_tasks": len(task_names)}
+    with prepare_shard(folder.place(name), data.action_dim, **layout) as writer:
+        for position in positions:
             item = data.episode(int(position))
             writer.begin_episode(int(data.source_episodes[position]))
             for frame in encode_episode(item["pixel_values_videos"], tokenizer).numpy():
@@ -185,7 +189,8 @@ def encode_shard(
             # An episode without any action or state stays without.
             actions = item["actions"].numpy() if item["action_mask"].any() else None
             has_state = data.state_dim and item["state_mask"].any()
-            writer.end_episode(actions, item["states"].numpy() if has_state else None)
+            states = item["states"].numpy() if has_state else None
+            writer.end_episode(actions, states, recorded.get(int(position)))
             yield len(item["actions"])
     folder.publish(name)
 

@@ -24,6 +24,7 @@ ADAPTER = "adapter"
 TITLES = {
     "tokenizer": "A Dreamer 4 tokenizer",
     "world": "A Dreamer 4 world",
+    "agent": "A Dreamer 4 agent",
     ADAPTER: "An adapter of a Dreamer 4 world",
 }
 MEASURES = {
@@ -33,6 +34,10 @@ MEASURES = {
     "mean_image_psnr": "PSNR of the mean image, dB",
     "repeat_psnr": "PSNR of repeating the last real frame, dB",
     "flow_loss": "flow loss",
+    "policy_nll": "negative log-likelihood of held-out actions, nats (distance in frames)",
+    "policy_floor": "that of the histogram of all actions, nats",
+    "reward_error": "mean absolute error of predicted rewards",
+    "reward_correlation": "correlation of predicted and real rewards",
     "action_shuffle_ratio": "error when dreamed with another window's actions, as a multiple of that with its own",
 }
 
@@ -63,7 +68,8 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
     """Write `README.md` for the tokenizer or world that was saved in `folder`. It names no path of this machine."""
     config = AutoConfig.from_pretrained(folder)
     kind = config.model_type.removeprefix("dreamer_")
-    tokenizer, dynamics = (config.tokenizer_config, config.dynamics_config) if kind == "world" else (config, None)
+    world = getattr(config, "world_config", config)
+    tokenizer, dynamics = (config, None) if kind == "tokenizer" else (world.tokenizer_config, world.dynamics_config)
     _write(
         folder,
         facts,
@@ -75,6 +81,7 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
         non_ema=NON_EMA,
         sizes=markdown_table(("", ""), _sizes(config)),
         actions=dynamics and _actions(dynamics),
+        tasks=_tasks(config) if kind == "agent" else None,
     )
 
 
@@ -153,14 +160,22 @@ def _sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
         model = AutoModel.from_config(config)
     if config.model_type == "dreamer_tokenizer":
         return [("parameters", f"{model.num_parameters():,}"), *_tokenizer_sizes(config)]
-    dynamics = config.dynamics_config
+    world, dynamics = getattr(model, "world", model), config.dynamics_config
+    of_agent = model.num_parameters() - world.num_parameters()
     return [
-        ("parameters of the tokenizer", f"{model.tokenizer.num_parameters():,}"),
-        ("parameters of the dynamics model", f"{model.dynamics.num_parameters():,}"),
-        *_tokenizer_sizes(config.tokenizer_config),
+        *([("parameters of the agent's tokens and heads", f"{of_agent:,}")] if of_agent else []),
+        ("parameters of the tokenizer", f"{world.tokenizer.num_parameters():,}"),
+        ("parameters of the dynamics model", f"{world.dynamics.num_parameters():,}"),
+        *_tokenizer_sizes(world.config.tokenizer_config),
         ("frames per second", f"{dynamics.fps:g}"),
         ("context of the dynamics model", f"{dynamics.context_length} frames"),
     ]
+
+
+def _tasks(config: PreTrainedConfig) -> str:
+    """Return the numbers and names of an agent's tasks."""
+    names = config.task_names or [f"task {number}" for number in range(config.num_tasks)]
+    return markdown_table(("number", "task"), [(str(number), name) for number, name in enumerate(names)])
 
 
 def _tokenizer_sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:

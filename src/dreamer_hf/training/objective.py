@@ -38,7 +38,8 @@ class Objective(Protocol):
 
     Attributes:
         model: the model to train, a `PreTrainedModel`.
-        loss_weights: weight of every loss term; each term is also divided by its running RMS.
+        loss_weights: weight of every loss term.
+        normalizes_losses: whether each term is also divided by its running RMS.
         stream: source of its batches.
         train_data, test_data: the episodes to train on, and the held-out ones.
         identity: what must be the same in a resumed run in addition to its data, by its name in messages.
@@ -47,6 +48,7 @@ class Objective(Protocol):
 
     model: nn.Module
     loss_weights: dict[str, float]
+    normalizes_losses: bool
     stream: BatchStream
     train_data: ShardDataset
     test_data: ShardDataset

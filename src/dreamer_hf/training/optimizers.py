@@ -11,6 +11,8 @@ from ..modeling_layers import DreamerLayer
 from .arguments import OptimizerArguments
 
 ADAM_BETAS = (0.9, 0.99)
+AGENT_HEADS = ("policy_head", "prior_head", "reward_head", "value_head", "continue_head")
+"""The heads of a `DreamerAgentModel`."""
 
 
 def build_optimizers(model: nn.Module, arguments: OptimizerArguments) -> list[torch.optim.Optimizer]:
@@ -54,9 +56,12 @@ def is_latent_projection(name: str) -> bool:
 
 
 def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: OptimizerArguments) -> torch.optim.AdamW:
+    ratios = {"other": 1.0, "latents": arguments.latent_learning_rate_ratio}
+    ratios["heads"] = arguments.head_learning_rate_ratio
+    ratios["tokens"] = arguments.token_learning_rate_ratio
     groups = []
-    for into_latents, ratio in ((False, 1.0), (True, arguments.latent_learning_rate_ratio)):
-        chosen = [p for name, p in parameters if is_latent_projection(name) == into_latents]
+    for part, ratio in ratios.items():
+        chosen = [p for name, p in parameters if _part_of(name) == part]
         groups.append({"params": [p for p in chosen if p.ndim >= 2], "lr_ratio": ratio})
         groups.append({"params": [p for p in chosen if p.ndim < 2], "lr_ratio": ratio, "weight_decay": 0.0})
     return torch.optim.AdamW(
@@ -66,6 +71,14 @@ def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: OptimizerArgum
         weight_decay=arguments.weight_decay,
         fused=True,
     )
+
+
+def _part_of(name: str) -> str:
+    """Return which of the learning rates a parameter has."""
+    module = name.removeprefix("agent.").split(".")[0]
+    if module in AGENT_HEADS:
+        return "heads"
+    return "tokens" if module == "agent_tokens" else "latents" if is_latent_projection(name) else "other"
 
 
 def learning_rate_factor(step: int, progress: float, warmup_steps: int, final_ratio: float) -> float:

@@ -16,6 +16,7 @@ from .arguments import TrainingArguments
 from .finetune import has_adapter
 from .model_card import NON_EMA, CardFacts, write_adapter_card, write_model_card
 from .objective import Evaluation, Objective
+from .trained_agent import agent_weights
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,16 @@ def _facts(folder: Path, run: FinishedRun) -> CardFacts:
 def _add_unaveraged(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     model = AutoModel.from_pretrained(folder)
     # The folder of a world also holds the frozen tokenizer; only its dynamics model was trained.
-    getattr(model, "dynamics", model).load_state_dict(weights)
+    getattr(model, "dynamics", model).load_state_dict(agent_weights(weights))
     model.save_pretrained(folder, variant=NON_EMA)
 
 
 def _save_preview(folder: Path, run: FinishedRun) -> str | None:
     """Write the video of the evaluation, or its first image if there is no video; return the name of the file."""
     evaluation = run.evaluation
-    if evaluation.video:  # of a dynamics model
-        save_gif(folder / "preview.gif", evaluation.video, run.objective.model.config.fps)
+    if evaluation.video:  # of a dynamics model or an agent
+        config = run.objective.model.config
+        save_gif(folder / "preview.gif", evaluation.video, getattr(config, "dynamics_config", config).fps)
         return "preview.gif"
     if evaluation.images:
         save_image(folder / "preview.png", next(iter(evaluation.images.values())))

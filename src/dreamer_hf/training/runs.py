@@ -10,11 +10,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 
-from .argument_parsing import parse_arguments
+from .agent_arguments import AgentArguments, DreamsArguments
+from .agent_objective import AgentObjective
+from .argument_parsing import AUTO, parse_arguments
 from .arguments import DynamicsArguments, TokenizerArguments, TrainingArguments
+from .auto_facts import describe_auto_preset
 from .batches import readable_worker_errors
 from .checkpoints import claim_output_dir
 from .dynamics_objective import DynamicsObjective
+from .imagination_objective import ImaginationObjective
 from .objective import Objective
 from .publish import open_repository, upload
 from .tokenizer_objective import TokenizerObjective
@@ -27,6 +31,12 @@ KINDS = {
         DynamicsObjective,
         "Train a dynamics model on the latents of a tokenizer, and save a world that joins the two.",
     ),
+    "agent": (
+        AgentArguments,
+        AgentObjective,
+        "Give a world an agent, which learns to act and to predict rewards from labeled episodes.",
+    ),
+    "dreams": (DreamsArguments, ImaginationObjective, "Improve an agent in the dreams of its world."),
 }
 
 
@@ -34,7 +44,7 @@ def main(kind: str, argv: list[str] | None = None, prog: str | None = None) -> N
     """Train a model as the command line says.
 
     Args:
-        kind: "tokenizer" or "dynamics".
+        kind: "tokenizer", "dynamics", "agent" or "dreams".
         argv: the options; `sys.argv[1:]` if not given.
         prog: the command's name in `--help`.
 
@@ -64,6 +74,8 @@ def run_training(
             if arguments.run.push_to_hub:
                 open_repository(arguments.run.hub_model_id)
         (checkpoint,) = broadcast_object_list([checkpoint])
+        if arguments.run.preset == AUTO and checkpoint is None:
+            accelerator.print(describe_auto_preset(arguments))
         if arguments.run.resume_from_checkpoint and checkpoint is None:
             accelerator.print(f"no checkpoint in {arguments.run.output_dir} yet: starting a new run")
         set_seed(arguments.run.seed)  # for the initial weights; every later draw has its own generator
@@ -104,6 +116,8 @@ def _check_sharding(accelerator: Accelerator, arguments: TrainingArguments) -> N
     """Refuse what needs whole parameters if every process holds only a part of each."""
     if not accelerator.is_fsdp2:
         raise ValueError("only version 2 of FSDP is supported: set fsdp_version: 2 in the Accelerate config.")
+    if arguments.kind in ("agent", "dreams"):
+        raise ValueError("agents need whole weights, which FSDP cuts up: train them with DDP.")
     if arguments.optimizer.optimizer == "muon":
         raise ValueError("--optimizer muon needs whole matrices, which FSDP cuts up: choose adamw, or DDP.")
     if arguments.adaptation_values().get("lora_rank"):

@@ -39,6 +39,8 @@ class TokenizerObjective:
         ValueError, FileNotFoundError: data that is missing, damaged, or does not fit the options.
     """
 
+    normalizes_losses = True
+
     def __init__(self, arguments: TokenizerArguments, process: int, num_processes: int, device: torch.device):
         self.device = device
         self.identity = {}

@@ -18,7 +18,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, schedule
 from tqdm import tqdm
 
-from ..losses import LossNormalizer
+from ..losses import FixedLossScale, LossNormalizer
 from ..media import save_image
 from ..threads import choose_threads
 from .argument_parsing import ARGUMENTS_FILE
@@ -64,7 +64,8 @@ class Trainer:
         self.accelerator, self.arguments, self.objective = accelerator, arguments, objective
         self.output_dir = Path(arguments.run.output_dir)
         self.log = MetricsLog(self.output_dir / "metrics.jsonl")
-        self.normalizer = LossNormalizer(objective.loss_weights)
+        scale = LossNormalizer if objective.normalizes_losses else FixedLossScale
+        self.normalizer = scale(objective.loss_weights)
         self.step, self.seconds = 0, 0.0
         self._is_interrupted = False
         objective.autocast = accelerator.autocast

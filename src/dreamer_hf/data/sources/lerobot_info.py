@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ..files import check_not_lfs_pointer, first_line
 
-INFO_PATH = "meta/info.json"
+INFO_PATH, TASKS_PATH = "meta/info.json", "meta/tasks.parquet"
 MAX_ACTION_DIM = 1 << 16
 AGAIN = "download the dataset again"
 
@@ -40,6 +43,27 @@ def read_info(root: Path, repo_id: str) -> dict:
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is damaged ({first_line(error)}): {AGAIN}.") from error
     return info
+
+
+def read_tasks(root: Path) -> list[str]:
+    """Return the texts of a dataset's tasks in the order of their `task_index`; nothing if it does not list them.
+
+    Raises:
+        ValueError: the list is damaged.
+    """
+    path = Path(root) / TASKS_PATH
+    if not path.is_file():
+        return []
+    check_not_lfs_pointer(path)
+    try:
+        columns = pq.read_table(path).to_pydict()
+        numbers, (texts,) = columns.pop("task_index"), columns.values()
+        found = dict(zip(map(int, numbers), map(str, texts), strict=True))
+        if sorted(found) != list(range(len(found))) or len(set(found.values())) < len(found):
+            raise ValueError("its tasks are not numbered from 0, or occur twice")
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({first_line(error)}): {AGAIN}.") from error
+    return [found[number] for number in range(len(found))]
 
 
 def migration_advice(version: str, root: Path, repo_id: str) -> str:

@@ -11,7 +11,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..episodes import Episode, StateInfo, camera_names, choose_state_key, format_ranges, no_states, parse_ranges
+from ..episodes import (
+    Episode,
+    RecordedRewards,
+    RewardInfo,
+    StateInfo,
+    camera_names,
+    choose_state_key,
+    format_ranges,
+    no_states,
+    parse_ranges,
+)
 from ..files import check_not_lfs_pointer
 from ..frame_transform import as_rgb, side_by_side
 from ..hub import download_dataset, looks_like_a_path
@@ -26,6 +36,7 @@ from .lerobot_info import (
     lerobot_home,
     local_root,
     read_info,
+    read_tasks,
 )
 from .parquet_rows import frame_indices, is_number, matrix, read_parquet, rows_of
 
@@ -33,6 +44,7 @@ logger = logging.getLogger(__name__)
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ROWS_PER_BATCH, IMAGES_PER_BATCH = 4096, 32
 STATE_KEY = "observation.state"
+TASK_KEY = "task_index"
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class LeRobotSelection:
         state_key: the feature that holds the state, or several separated by commas, which are joined; "none" for no
             state; default: `observation.state` if there is one.
         tile_cameras: whether several cameras are joined to one frame, side by side. Defaults to False.
+        reward_key: the feature that holds the rewards, such as `next.reward`; default: none are read.
+        terminal_key: the feature that says that an action ended the episode for good; default: none is read.
     """
 
     repo_id: str
@@ -59,6 +73,8 @@ class LeRobotSelection:
     revision: str | None = None
     state_key: str | None = None
     tile_cameras: bool = False
+    reward_key: str | None = None
+    terminal_key: str | None = None
 
     def open(self) -> "LeRobotSource":
         """Find the dataset on this machine, or download the files that the selection needs from the Hub.
@@ -83,7 +99,7 @@ class LeRobotSelection:
 
     def _source(self, root: Path, revision: str | None) -> "LeRobotSource":
         chosen = self.image_key, self.action_key, self.episodes, revision, self.state_key, self.tile_cameras
-        return LeRobotSource(root, self.repo_id, *chosen)
+        return LeRobotSource(root, self.repo_id, *chosen, self.reward_key, self.terminal_key)
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,8 @@ class LeRobotSource:
     Args:
         root: the dataset's folder.
         repo_id: its name, for the record.
-        image_key, action_key, episodes, revision, state_key, tile_cameras: see `LeRobotSelection`.
+        image_key, action_key, episodes, revision, state_key, tile_cameras, reward_key, terminal_key: see
+            `LeRobotSelection`.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, an older format, or an unknown feature (the message names
@@ -150,6 +167,8 @@ class LeRobotSource:
     revision: str | None = None
     state_key: str | None = None
     tile_cameras: bool = False
+    reward_key: str | None = None
+    terminal_key: str | None = None
     info: dict = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,9 +193,11 @@ class LeRobotSource:
         for path, group in _runs(numbers, self.data_path):
             actions = self._vectors(path, group, self._actions)
             states = {} if self._states is None else self._vectors(path, group, self._states)
+            rewards = {} if self.rewards is None else self._rewards(path, group)
             for number in group:
                 state = no_states if self._states is None else partial(states.get, number)
-                yield Episode(number, islice(images, len(kept[number])), partial(actions.get, number), state)
+                frames = islice(images, len(kept[number]))
+                yield Episode(number, frames, partial(actions.get, number), state, partial(rewards.get, number))
 
     def check(self) -> None:
         """See `EpisodeSource.check`."""
@@ -246,6 +267,39 @@ class LeRobotSource:
             keys = state_key.split(",")
             self._states = VectorFeatures("state", keys, [features[key] for key in keys])
             self.state = StateInfo(state_key, self._states.dim, *self._states.describe())
+        self.rewards = self._choose_rewards(vectors)
+
+    def _choose_rewards(self, vectors: list[str]) -> RewardInfo | None:
+        """Return where rewards are, and the tasks that `task_index` counts."""
+        features = self.info["features"]
+        if self.terminal_key is not None and self.reward_key is None:
+            raise ValueError("--terminal_key says where rewards end: give --reward_key as well.")
+        for flag, key in (("reward_key", self.reward_key), ("terminal_key", self.terminal_key)):
+            if key is not None and (key not in vectors or math.prod(features[key]["shape"]) != 1):
+                single = [name for name in vectors if math.prod(features[name]["shape"]) == 1]
+                raise ValueError(
+                    f"{self.repo_id} has no feature {key!r} of one number per frame; --{flag} can be: "
+                    f"{_listed(single)}."
+                )
+        if self.reward_key is None:
+            return None
+        self._has_tasks = TASK_KEY in features and len(names := read_tasks(self.root)) > 1
+        return RewardInfo(self.reward_key, names if self._has_tasks else [self.reward_key], self.terminal_key)
+
+    def _rewards(self, path: Path, numbers: Sequence[int]) -> dict[int, RecordedRewards]:
+        """Return the rewards of some episodes of one file, in the columns of their tasks."""
+        keys = [self.reward_key, *([TASK_KEY] if self._has_tasks else [])]
+        keys += [self.terminal_key] if self.terminal_key else []
+        features = [self.info["features"][key] for key in keys]
+        found, num_tasks = {}, len(self.rewards.task_names)
+        for number, values in self._vectors(path, numbers, VectorFeatures("reward", keys, features)).items():
+            rewards = np.full((len(values), num_tasks), np.nan, np.float32)
+            tasks = values[:, 1].astype(np.int64) if self._has_tasks else np.zeros(len(values), np.int64)
+            if tasks.min(initial=0) < 0 or tasks.max(initial=0) >= num_tasks:
+                raise ValueError(f"{path}: episode {number} has a {TASK_KEY} that meta/tasks does not list: {AGAIN}.")
+            rewards[np.arange(len(values)), tasks] = values[:, 0]
+            found[number] = RecordedRewards(rewards, values[:, -1].astype(bool) if self.terminal_key else None)
+        return found
 
     def _check_depth(self, camera: str) -> None:
         feature = self.info["features"][camera]

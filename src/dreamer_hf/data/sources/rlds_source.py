@@ -14,12 +14,23 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ..episodes import DamagedEpisode, Episode, StateInfo, camera_names, choose_state_key, no_states, parse_ranges
+from ..episodes import (
+    DamagedEpisode,
+    Episode,
+    RecordedRewards,
+    RewardInfo,
+    StateInfo,
+    camera_names,
+    choose_state_key,
+    no_rewards,
+    no_states,
+    parse_ranges,
+)
 from ..files import check_not_lfs_pointer, first_line
 from ..frame_transform import UnreadableImage, as_rgb, side_by_side
 
 logger = logging.getLogger(__name__)
-STATE_KEY = "observation/state"
+STATE_KEY, TERMINAL_KEY = "observation/state", "is_terminal"
 
 
 class CorruptRecord(ValueError):
@@ -51,6 +62,8 @@ class RldsSource:
         state_key: path of the state within a step; several, separated by commas, are joined; "none" for no state;
             default: `observation/state` if there is one.
         tile_cameras: whether several images are joined to one frame, side by side. Defaults to False.
+        reward_key: path of the reward within a step; default: none are read. Where `is_terminal` is True, the episode
+            ended for good.
 
     Raises:
         FileNotFoundError, ValueError: no dataset there, no such split or feature (the message names those that exist).
@@ -65,6 +78,7 @@ class RldsSource:
     skip_corrupt: bool = False
     state_key: str | None = None
     tile_cameras: bool = False
+    reward_key: str | None = None
 
     def __post_init__(self) -> None:
         self.rlds_dir = _find_dataset(Path(self.rlds_dir))
@@ -89,11 +103,12 @@ class RldsSource:
         """See `EpisodeSource.read`. A record is read whole, as it is stored; its images are decoded one by one."""
         parser, skipped = _StepParser(_builder(self.rlds_dir).info.features, self._image_keys), []
         for number, read_record in self._records(numbers):
-            vectors: tuple[list, list] = [], []  # actions and states
+            vectors: tuple[list, ...] = [], [], [], []  # actions, states, rewards, terminals
             images = self._kept_images(partial(parser.steps, read_record, number), number, frame_step, vectors)
-            actions, states = (partial(np.array, part) for part in vectors)
+            actions, states = (partial(np.array, part) for part in vectors[:2])
             states = no_states if self.state is None else states
-            yield Episode(number, self._refusing(images, skipped), actions, states)
+            rewards = no_rewards if self.rewards is None else partial(_recorded, *vectors[2:])
+            yield Episode(number, self._refusing(images, skipped), actions, states, rewards)
         if skipped:
             logger.warning(f"skipped {len(skipped)} corrupt records of episodes {numbers[0]} to {numbers[-1]}")
 
@@ -120,6 +135,16 @@ class RldsSource:
         state_key = choose_state_key(self.state_key, STATE_KEY, vectors)
         self._state_keys = [] if state_key is None else state_key.split(",")
         self.state = StateInfo(state_key, *_describe(self._state_keys, specs)) if state_key else None
+        self._reward_keys = [self.reward_key] if self.reward_key else []
+        if self.reward_key and (self.reward_key not in vectors or np.prod(specs[self.reward_key].shape) != 1):
+            single = [name for name in vectors if np.prod(specs[name].shape) == 1]
+            raise ValueError(
+                f"steps have no single number {self.reward_key!r}; --reward_key can be: {', '.join(single)}."
+            )
+        self._terminal_keys = [TERMINAL_KEY] if self.reward_key and TERMINAL_KEY in specs else []
+        self.rewards = None
+        if self.reward_key:
+            self.rewards = RewardInfo(self.reward_key, [self.reward_key], *self._terminal_keys)
 
     def _records(self, numbers: Sequence[int]):
         """Yield the number of each episode and a function that reads its record; files are opened once, in order."""
@@ -132,8 +157,9 @@ class RldsSource:
                 yield from zip(wanted, read_file(part.path, positions), strict=True)
             start += part.count
 
-    def _kept_images(self, parse, number: int, frame_step: int, vectors: tuple[list, list]) -> Iterator[np.ndarray]:
-        """Yield the images of the kept steps and append actions and states of all to `vectors`; or `CorruptRecord`."""
+    def _kept_images(self, parse, number: int, frame_step: int, vectors: tuple[list, ...]) -> Iterator[np.ndarray]:
+        """Yield the images of the kept steps, and append actions, states, rewards and ends of all to `vectors`; or
+        `CorruptRecord`."""
         steps = parse()
         for position in range(len(steps)):
             where = f"episode {number}, step {position}"
@@ -141,7 +167,8 @@ class RldsSource:
                 step = _flatten(steps[position])
             except Exception as error:  # tfds raises errors of many kinds.
                 raise CorruptRecord(f"{where} cannot be decoded ({first_line(error)}).") from error
-            for part, keys in zip(vectors, (self._action_keys, self._state_keys), strict=True):
+            chosen = self._action_keys, self._state_keys, self._reward_keys, self._terminal_keys
+            for part, keys in zip(vectors, chosen, strict=True):
                 part.append(np.concatenate([np.ravel(step[key]) for key in keys] or [np.zeros(0)]))
             if position % frame_step:
                 continue
@@ -161,6 +188,15 @@ class RldsSource:
             logger.warning(f"skipping: {error}")
             skipped.append(str(error))
             raise DamagedEpisode(str(error)) from error
+
+
+def _recorded(rewards: list, terminals: list) -> RecordedRewards:
+    """Return the rewards of an episode next to the actions that earned them. `is_terminal` is about the step that an
+    action leads to."""
+    rewards, terminals = np.array(rewards, np.float32), np.array(terminals)
+    if not terminals.size:
+        return RecordedRewards(rewards)
+    return RecordedRewards(rewards, np.append(terminals[1:, 0], terminals[-1:, 0]).astype(bool))
 
 
 class _StepParser:

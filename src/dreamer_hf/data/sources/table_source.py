@@ -148,7 +148,7 @@ class TableSource:
         top_level = list(dict.fromkeys(name.partition("/")[0] for name in columns.all))
         self._dataset = _without_decoding(dataset.select_columns(top_level), features, columns.images)
         self.camera_names = camera_names(columns.images)
-        self._first_rows, self.action_dim, self.state = None, 0, None
+        self._first_rows, self.action_dim, self.state, self.rewards = None, 0, None, None
         self.numbers, self.lengths = self._find_episodes(episodes)
         self._actions = self._measured("action", columns.actions)
         self.action_dim, self.action_names, self.action_units = self._actions.width, self._actions.names, None

@@ -40,6 +40,7 @@ class VideoSource:
     action_key: str | None = None
     action_units: list[str] | None = None
     state: None = None
+    rewards: None = None
     camera_names: None = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,6 @@
-// The canvas of the dream: the picture of one camera, or those of several next to each other, with their names.
+// The canvas of the dream: the image of one camera, or those of several next to each other, with their names.
 //
-// Frames come with the cameras in one row. Where the page is so narrow that two rows or more make the views much larger,
-// they are drawn in rows.
+// Frames come with the cameras in one row. Where several rows make the views much larger, they are drawn in rows.
 
 const MIN_GAIN = 1.2; // in size, for which the views leave their row
 const VIEWS_PER_GAP = 64; // a gap between views is this part of a view's width
@@ -86,7 +85,10 @@ export class Screen {
       return Math.min(clientWidth / width, clientHeight / height);
     };
     let best = this.numCameras;
-    for (let columns = best - 1; columns > 0; columns--) if (scale(columns) > MIN_GAIN * scale(best)) best = columns;
+    for (let rows = 2; rows <= this.numCameras; rows++) {
+      const columns = Math.ceil(this.numCameras / rows); // rows of about the same length
+      if (scale(columns) > MIN_GAIN * scale(best)) best = columns;
+    }
     return best;
   }
 

@@ -1,0 +1,43 @@
+"""What a rollout holds of an agent in each of its rows.
+
+Shapes: B rows, R of them, G agent tokens, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class AgentRows:
+    """An agent's tokens and what they became, in every row of a rollout.
+
+    Attributes:
+        tokens: (B,1,G,D), the agent tokens of the next frames, which say what the task is.
+        states: (B,D), what the agent knows at the last committed frame, h.
+    """
+
+    tokens: torch.Tensor
+    states: torch.Tensor
+
+    def select(self, rows: torch.Tensor) -> AgentRows:
+        """Return some rows."""
+        return AgentRows(self.tokens[rows], self.states[rows])
+
+    def with_rows(self, rows: torch.Tensor, new: AgentRows) -> AgentRows:
+        """Return the same with R rows replaced by those of `new`."""
+        return AgentRows(
+            self.tokens.index_copy(0, rows, new.tokens.to(self.tokens.dtype)),
+            self.states.index_copy(0, rows, new.states.to(self.states.dtype)),
+        )
+
+    @staticmethod
+    def join(parts: Sequence[AgentRows]) -> AgentRows:
+        """Return the rows of several batches as one batch."""
+        return AgentRows(torch.cat([part.tokens for part in parts]), torch.cat([part.states for part in parts]))
+
+
+__all__ = ["AgentRows"]
