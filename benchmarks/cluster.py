@@ -26,7 +26,6 @@ import psutil
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
-from benchmark_tools import print_table
 from dreamer_hf.cli import run_script
 from dreamer_hf.cluster.connection import connected
 from dreamer_hf.cluster.converting import prepare_conversion
@@ -42,6 +41,7 @@ from dreamer_hf.data.shard_task import Conversion
 from dreamer_hf.serve.serve_options import ServeOptions
 from dreamer_hf.serve.server import limited_server, listen
 
+EPISODES_PER_SHARD = 100
 FPS = 20
 FRAME_BYTES = 8_000
 """Of the frames that the proxy passes on: a JPEG of 256 pixels has about this size."""
@@ -113,21 +113,21 @@ def measure_scaling(folder: Path, num_episodes: int) -> None:
         frames = pool.status.frames
         per_second[workers] = frames / seconds
         rows.append([str(workers), str(frames), f"{seconds:.1f}", f"{per_second[workers]:.0f}", f"{wall:.1f}"])
-    print_table(["workers", "frames", "processor seconds", "frames per processor second", "seconds"], rows)
+    show(["workers", "frames", "processor seconds", "frames per processor second", "seconds"], rows)
     print(f"\nEfficiency of two workers by processor time: {per_second[2] / per_second[1]:.2f}")
 
 
 def measure_memory(folder: Path, num_episodes: int) -> None:
     """Convert many small episodes, and look at the memory of this process in between."""
-    conversion = _conversion(folder / "out", ComputedSource(num_episodes, length=1, size=8), 10)
+    conversion = _conversion(folder / "out", ComputedSource(num_episodes, length=1, size=8), EPISODES_PER_SHARD)
     process, rows, shown = psutil.Process(), [], 0
     with WorkerPool(Stage(prepare_conversion, (conversion,))) as pool:
         for done, _ in enumerate(pool.run(enumerate(conversion.plan())), start=1):
-            episodes = done * 10
-            if episodes == 10 or episodes * 10 // num_episodes > shown:
+            episodes = done * EPISODES_PER_SHARD
+            if done == 1 or episodes * 10 // num_episodes > shown:
                 shown = episodes * 10 // num_episodes
                 rows.append([str(episodes), f"{process.memory_info().rss / 2**20:.1f}"])
-    print_table(["episodes", "memory of the driver, MiB"], rows)
+    show(["episodes", "memory of the driver, MiB"], rows)
 
 
 def measure_proxy(num_players: int, seconds: float) -> None:
@@ -156,7 +156,7 @@ def measure_proxy(num_players: int, seconds: float) -> None:
         ["bytes of a frame", str(FRAME_BYTES)],
         ["processor time of the proxy for each frame", f"{1e3 * used / frames:.3f} ms"],
     ]
-    print_table(["a proxy in front of an engine", "measured"], rows)
+    show(["a proxy in front of an engine", "measured"], rows)
 
 
 class OneEngine(Fleet):
@@ -220,6 +220,13 @@ def run_players(pipe, port: int, num_players: int) -> None:
             task.cancel()
 
     asyncio.run(run())
+
+
+def show(header: list[str], rows: list[list[str]]) -> None:
+    """Print a table. Only this process imports what that takes, and not the ones that it starts."""
+    from benchmark_tools import print_table
+
+    print_table(header, rows)
 
 
 def processor_seconds() -> float:

@@ -49,13 +49,13 @@ class TestCluster:
     def __init__(self):
         self._folder = tempfile.mkdtemp(prefix="ray")  # short: sockets lie in it
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self._folder}
-        self._cluster = Cluster(initialize_head=True, head_node_args=self._options(**head))
+        self._cluster = Cluster(initialize_head=True, head_node_args=self.node_options(**head))
         self.address = self._cluster.address
         self.nodes = []
 
     def add_node(self, **options):
         """Add a node of one core."""
-        self.nodes.append(self._cluster.add_node(**self._options(**{"num_cpus": 1} | options)))
+        self.nodes.append(self._cluster.add_node(**self.node_options(**{"num_cpus": 1} | options)))
         return self.nodes[-1]
 
     def kill_node(self, node) -> None:
@@ -68,7 +68,7 @@ class TestCluster:
         self._cluster.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _options(self, **options) -> dict:
+    def node_options(self, **options) -> dict:
         """Return the options of a small node whose agents have fixed ports.
 
         A node gives up if its agents, which are Python processes, do not write down their ports within 15 seconds, and

@@ -78,12 +78,18 @@ def test_an_output_folder_that_nodes_do_not_share(cluster, tmp_path):
     """A node in a separate mount namespace sees an empty disk where this process sees the folder."""
     folder = tmp_path / "out"
     folder.mkdir()
-    join = f"mount -t tmpfs none {tmp_path} && exec {Path(sys.executable).with_name('ray')} start --block --num-cpus 1"
-    join += f" --address {cluster.address} --object-store-memory {80 << 20}"
-    node = subprocess.Popen(["unshare", "-m", "sh", "-c", join], stdout=subprocess.DEVNULL)
+    options = cluster.node_options()
+    variables = os.environ | options.pop("env_vars")
+    options["dashboard_agent_grpc_port"] = options.pop("metrics_agent_port")
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+    ray_start = (
+        f"{Path(sys.executable).with_name('ray')} start --address {cluster.address} --block --num-cpus 1 {flags}"
+    )
+    join = ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none {tmp_path} && exec {ray_start}"]
+    node = subprocess.Popen(join, stdout=subprocess.DEVNULL, env=variables)
     try:
         with connected(cluster.address):
-            wait_until(nodes_with_cores, "the node")
+            wait_until(nodes_with_cores, "the node", 600)
             with pytest.raises(ValueError, match=rf"does not share {folder} with this machine"):
                 convert(ComputedSource(4), folder, ConversionOptions(), workers=RayWorkers())
         assert [path.name for path in folder.iterdir()] == ["conversion.json"]

@@ -248,7 +248,7 @@ COMMANDS = {
     "rank": Entry(
         "Rank policies in a world's dreams, and next to a real environment.",
         "ranking.ranking_options:RankOptions",
-        "ranking.rank:rank",
+        "cli.commands:rank",
         "dreamer rank --world outputs/world --policies me/act player:push --output_dir outputs/ranking",
     ),
 }

@@ -61,3 +61,14 @@ def evaluate(options) -> str:
     from ..evaluation.evaluate import evaluate
 
     return evaluate(options)
+
+
+def rank(options) -> str:
+    """Rank policies, on a cluster if asked to."""
+    if options.ray is not None:
+        from ..cluster.cluster_ranking import rank_on_cluster
+
+        return rank_on_cluster(options)
+    from ..ranking.rank import rank
+
+    return rank(options)

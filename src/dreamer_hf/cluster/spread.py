@@ -1,6 +1,6 @@
 """Calling a function for many units on the nodes of a cluster: how `dreamer rank` and programs use one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -10,7 +10,12 @@ from .worker import Stage, Work
 from .worker_pool import WorkerPool
 
 
-def spread(
+def spread(function: Callable[[Any], Any], units: Sequence, address: str, **options) -> list:
+    """Return `[function(unit) for unit in units]`, computed on a cluster; see `spread_in_order`."""
+    return list(spread_in_order(function, units, address, **options))
+
+
+def spread_in_order(
     function: Callable[[Any], Any],
     units: Sequence,
     address: str,
@@ -19,8 +24,8 @@ def spread(
     uses_gpu: bool = False,
     max_workers: int | None = None,
     description: str = "working",
-) -> list:
-    """Return `[function(unit) for unit in units]`, computed on a cluster.
+) -> Iterator:
+    """Yield `function(unit)` for every unit, computed on a cluster, in the order of the units.
 
     Units whose node dies are done again on another one.
 
@@ -37,9 +42,8 @@ def spread(
         ValueError, OSError: what the function raises, with the name of the node; or there is no such cluster, or it
             cannot do the work.
     """
-    results: list = [None] * len(units)
     stage = Stage(prepare_call, (function,), tuple(needs), uses_gpu)
-    most = min(max_workers or len(units), len(units))
+    most, early, expected = min(max_workers or len(units), len(units)), {}, 0
     with connected(address), WorkerPool(stage, most) as pool, tqdm(total=len(units), desc=description) as bar:
 
         def show(status) -> None:
@@ -47,8 +51,10 @@ def spread(
             bar.update(status.episodes - bar.n)
 
         for (position, _), result in pool.run(enumerate(units), show):
-            results[position] = result
-    return results
+            early[position] = result
+            while expected in early:
+                yield early.pop(expected)
+                expected += 1
 
 
 def prepare_call(function: Callable[[Any], Any]) -> Work:
@@ -62,4 +68,4 @@ def prepare_call(function: Callable[[Any], Any]) -> Work:
     return work
 
 
-__all__ = ["prepare_call", "spread"]
+__all__ = ["prepare_call", "spread", "spread_in_order"]

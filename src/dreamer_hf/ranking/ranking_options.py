@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..options import ENGINES, option
+from ..options import ENGINES, option, ray_option
 
 SUMMARIES = ("gain", "last", "mean", "best", "success")
 ACTION_FORMS = ("auto", "absolute", "world")
@@ -67,6 +67,7 @@ class RankOptions:
         "played again for another world.",
     )
     output_dir: str = option(help="New or empty folder for the results.")
+    ray: str | None = ray_option()
 
     def __post_init__(self):
         for name in ("episodes", "steps", "batch_size"):
