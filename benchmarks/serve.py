@@ -6,6 +6,7 @@ address. Each client sends an input for every frame that it receives, as the pag
 python benchmarks/serve.py                                 32 clients for 60 seconds
 python benchmarks/serve.py --hostile --clients 64          the same with 64 clients, among clients that attack
 python benchmarks/serve.py --model pusht-tiny --engine torch onnx    a real world, on PyTorch and on ONNX Runtime
+python benchmarks/serve.py --model pusht-tiny --engine onnx --clients 1 4 16    for several numbers of players
 python benchmarks/serve.py --clients 4 --seconds 3         a short test
 """
 
@@ -54,6 +55,7 @@ class Client:
         latencies: seconds from an input to the first frame that shows its effect.
         errors: messages of the server, and the error that ended the connection.
         lost: whether the connection ended early.
+        fps: frame rate of the world.
     """
 
     frames: int = 0
@@ -61,11 +63,14 @@ class Client:
     latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     lost: bool = False
+    fps: float = FPS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=32, help="Clients at the same time (default: %(default)s).")
+    parser.add_argument(
+        "--clients", type=int, nargs="+", default=[32], help="Clients at the same time; several numbers in turn."
+    )
     parser.add_argument("--seconds", type=float, default=60, help="Seconds of play (default: %(default)s).")
     parser.add_argument("--hostile", action="store_true", help="Add clients that flood, stall and vanish.")
     parser.add_argument(
@@ -73,21 +78,22 @@ def main() -> None:
     )
     parser.add_argument("--model", help="World to serve (default: a tiny one with random weights).")
     args = parser.parse_args()
-    if args.clients < 1 or not 0 < args.seconds <= 3600:
+    if min(args.clients) < 1 or not 0 < args.seconds <= 3600:
         raise ValueError("expected positive numbers for --clients and --seconds, and at most an hour.")
     print(f"{describe_machine(torch.device('cpu'))}\n")
     with tempfile.TemporaryDirectory() as folder:
         if args.model is None:
             save_world(Path(folder))
         for engine in args.engine:
-            print(f"engine: {engine}")
-            serve_and_measure(args.model or folder, engine, args)
+            for number in args.clients:
+                print(f"engine: {engine}; clients: {number}")
+                serve_and_measure(args.model or folder, engine, number, args)
 
 
-def serve_and_measure(model: str, engine: str, args: argparse.Namespace) -> None:
-    """Run one server with its clients and print the table."""
+def serve_and_measure(model: str, engine: str, number: int, args: argparse.Namespace) -> None:
+    """Run one server with a number of clients and print the table."""
     command = [sys.executable, "-m", "dreamer_hf.serve", "--model", model, "--port", "0", "--device", "cpu"]
-    places = args.clients + args.hostile * NUM_ATTACKING_PLAYERS
+    places = number + args.hostile * NUM_ATTACKING_PLAYERS
     server = subprocess.Popen(
         [*command, "--engine", engine, "--max_sessions", str(places)],
         stdout=subprocess.PIPE,
@@ -95,7 +101,7 @@ def serve_and_measure(model: str, engine: str, args: argparse.Namespace) -> None
         text=True,
     )
     try:
-        asyncio.run(measure(read_address(server), args.clients, args.seconds, args.hostile))
+        asyncio.run(measure(read_address(server), number, args.seconds, args.hostile))
     finally:
         server.terminate()
         log, _ = server.communicate(timeout=60)
@@ -173,6 +179,7 @@ async def play(address: str, client: Client, playing: asyncio.Event, over: async
                 if isinstance(data, str):
                     message = json.loads(data)
                     client.errors += [message["error"]] if message["type"] == "error" else []
+                    client.fps = message.get("fps", client.fps)
                     continue
                 now = time.monotonic()
                 header = json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
@@ -283,7 +290,8 @@ def report(clients: list[Client], seconds: float, before: float, after: float, c
         ["sessions lost", str(sum(client.lost for client in clients))],
         ["sessions that remain after all clients have left", str(remaining)],
         ["frames per client: least, median, most", f"{frames[0]}, {statistics.median(frames):g}, {frames[-1]}"],
-        [f"frames/s per client ({FPS} expected)", ", ".join(rates)],
+        [f"frames/s per client ({clients[0].fps:g} expected)", ", ".join(rates)],
+        ["frames/s of all clients together", f"{sum(frames) / seconds:.1f}"],
         ["frames missed by a client: most", str(max(client.missed for client in clients))],
         ["frames that slow readers missed", f"{counted['dreamer_frames_skipped_total']:g}"],
         ["one step of the whole batch, mean", f"{1000 * counted['dreamer_step_seconds_sum'] / steps:.1f} ms"],
@@ -293,7 +301,7 @@ def report(clients: list[Client], seconds: float, before: float, after: float, c
         ],
         ["memory of the server at the start, at the end", f"{before:.0f} MiB, {after:.0f} MiB"],
     ]
-    print_table(["served world, tiny", "measured"], rows)
+    print_table(["served world", "measured"], rows)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@
     accelerate launch examples/train_dynamics.py --tokenizer outputs/tokenizer --data_dir data/pusht-latents ...
 """
 
-from dreamer_hf.cli import run_script
-from dreamer_hf.training.latents import main
+from dreamer_hf.cli import main
 
 if __name__ == "__main__":
-    run_script(main)
+    main("encode-latents")

@@ -85,19 +85,21 @@ def linear(x, module):
 def cell_of_patch(n, config):
     """Return the token of the bottleneck that stands for patch n, with spatial latents."""
     columns = config.frame_size[1] // config.patch_size
-    side = math.isqrt(config.num_patches // (config.num_latent_tokens * config.latent_group_size))
+    cells = config.num_latent_tokens * config.latent_group_size - config.num_whole_frame_tokens
+    side = math.isqrt(config.num_patches // cells)
     row, column = divmod(n, columns)
     return row // side * (columns // side) + column // side
 
 
 def is_visible(query, key, config, in_decoder):
     """Return whether one token of [patches | bottleneck] sees another."""
-    count = config.num_patches
+    count, tokens = config.num_patches, config.num_latent_tokens * config.latent_group_size
     if query == key or (query < count and key < count):
         return True
     if (query < count) != in_decoder and (query < count) != (key < count):
         return False  # the encoder's patches see no latent, the decoder's latents no patch
-    if not config.spatial_latents:
+    seeing = key if in_decoder else query  # the token that may see everything, or in the decoder be seen by everything
+    if not config.spatial_latents or seeing >= count + tokens - config.num_whole_frame_tokens:
         return True
     patch, latent = min(query, key), max(query, key) - count
     return patch < count and cell_of_patch(patch, config) == latent
@@ -123,6 +125,8 @@ def encode(pixels, tokenizer, patch_mask=None):
             patch = frame[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
             hidden = patch_mask is not None and patch_mask[t, n]
             embedded = encoder.mask_token.double() if hidden else (weight * patch).sum((1, 2, 3)) + bias
+            if config.patch_positions:
+                embedded = embedded + encoder.row_positions[row].double() + encoder.column_positions[column].double()
             tokens.append(embedded)
         frames.append(torch.cat([torch.stack(tokens), encoder.latent_tokens.double()]))
     hidden_states = transformer(torch.stack(frames), encoder.transformer, visibility(config, in_decoder=False))

@@ -203,6 +203,8 @@ class TokenizerConfig(TransformerConfig):
     latent_dim: int = 8  # d_z
     latent_group_size: int = 1  # tokens of the bottleneck that make up one latent
     spatial_latents: bool = False  # not in the paper: every token of the bottleneck sees one cell of the frame
+    num_whole_frame_tokens: int = 0  # with spatial latents: the last tokens, which see the whole frame
+    patch_positions: bool = False  # not in the paper: learned vectors of row and column are added to each patch
 
     @property
     def grid_size(self):
@@ -231,11 +233,12 @@ def visible_to_encoder(config, device):
     visible[:count, count:] = False
     if config.spatial_latents:
         rows, columns = config.grid_size
-        side = math.isqrt(count // tokens)
-        cells = torch.arange(tokens, device=device).view(rows // side, columns // side)
+        in_cells = tokens - config.num_whole_frame_tokens
+        side = math.isqrt(count // in_cells)
+        cells = torch.arange(in_cells, device=device).view(rows // side, columns // side)
         cells = cells.repeat_interleave(side, 0).repeat_interleave(side, 1).flatten()
-        visible[count:, :count] = torch.arange(tokens, device=device)[:, None] == cells
-        visible[count:, count:] = torch.eye(tokens, dtype=torch.bool, device=device)
+        visible[count : count + in_cells, :count] = torch.arange(in_cells, device=device)[:, None] == cells
+        visible[count : count + in_cells, count:] = torch.eye(in_cells, tokens, dtype=torch.bool, device=device)
     return visible
 
 
@@ -248,6 +251,10 @@ class PlainEncoder(nn.Module):
         tokens, channels = config.bottleneck_shape
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
         self.mask_token = nn.Parameter(torch.randn(config.hidden_size))
+        if config.patch_positions:
+            rows, columns = config.grid_size
+            self.row_positions = nn.Parameter(0.5**0.5 * torch.randn(rows, config.hidden_size))
+            self.column_positions = nn.Parameter(0.5**0.5 * torch.randn(columns, config.hidden_size))
         self.latent_tokens = nn.Parameter(torch.randn(tokens, config.hidden_size))
         self.transformer = PlainTransformer(config, config.num_encoder_layers)
         # Latents start in the linear part of the tanh: saturated ones have no gradient (docs/decisions/0001).
@@ -258,6 +265,8 @@ class PlainEncoder(nn.Module):
         patches = self.patch_embed(pixels.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, shape)
         if patch_mask is not None:
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
+        if self.config.patch_positions:
+            patches = patches + (self.row_positions[:, None] + self.column_positions).flatten(0, 1)
         states = torch.cat([patches, self.latent_tokens.expand(*shape, -1, -1)], dim=2)
         states = self.transformer(states, visible_to_encoder(self.config, states.device))
         latents = torch.tanh(self.latent_proj(states[:, :, patches.shape[2] :]))

@@ -57,6 +57,18 @@ class Page:
     def values(self):
         return [float(value.text) for value in self.driver.find_elements(By.CSS_SELECTOR, ".action .value")]
 
+    @property
+    def gauges(self):
+        """What the page shows of the state: names with units, and values."""
+        rows = self.driver.find_elements(By.CSS_SELECTOR, ".gauge")
+        parts = [[row.find_element(By.CLASS_NAME, name).text for name in ("name", "value")] for row in rows]
+        return {name: float(value) for name, value in parts}
+
+    @property
+    def cameras(self):
+        """The names on the views."""
+        return [name.text for name in self.driver.find_elements(By.CSS_SELECTOR, "#cameras span")]
+
     def image(self):
         """Return what the canvas shows, uint8 (H, W, 3)."""
         numbers = self.driver.execute_script(

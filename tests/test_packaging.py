@@ -22,6 +22,9 @@ OURS = {
     "tiny",
     "hub_stand_in",
     "without_package",
+    "computed_source",
+    "ftp_server",
+    "serving",
 }
 """Modules of this repository that its own files import by their name."""
 

@@ -28,6 +28,7 @@ from dreamer_hf import (
 from dreamer_hf.agent_distributions import ActionDistribution
 from dreamer_hf.data.shard_writer import write_shard
 from dreamer_hf.data.shards import ShardMetadata, shard_name
+from dreamer_hf.real_time import leave_real_time
 from dreamer_hf.start_frames import StartFrames, save_start_frames
 
 # Datasets
@@ -91,6 +92,7 @@ def write_tiny_lerobot(root: Path, use_videos: bool = True, cameras=("observatio
             images = {key: frame if i == 0 else frame[:, ::-1].copy() for i, key in enumerate(cameras)}
             dataset.add_frame({**images, "observation.state": position, "action": action, "task": "Move the dot."})
         dataset.save_episode()
+        leave_real_time()
     dataset.finalize()
 
 
@@ -224,7 +226,9 @@ def action_distribution(dynamics=PUSHES, **agent_config):
 def tiny_agent(tokenizer_changes=None, dynamics_changes=None, **agent_config):
     """A random agent, whose heads too have random weights, in a random world."""
     world = tiny_world(tokenizer_changes, PUSHES | (dynamics_changes or {}))
-    agent = DreamerAgentModel.for_world(world, **{"num_action_bins": 5, "num_predicted_steps": 3} | agent_config)
+    agent = DreamerAgentModel.for_world(
+        world, **{"num_action_bins": 5, "num_predicted_steps": 3, "value_range": 3.0} | agent_config
+    )
     for part in ("agent_tokens", "policy_head", "prior_head", "reward_head", "value_head", "continue_head"):
         if getattr(agent, part) is not None:
             shake(getattr(agent, part), seed=len(part))
@@ -246,6 +250,26 @@ STATE = {
     "state_units": ["rad", "rad", ""],
 }
 """Fields of a dynamics config with a state, whose last component never moved in the data."""
+
+
+ARM = {
+    "camera_names": ["front", "wrist"],
+    "num_latent_tokens": 8,
+    "state_dim": 2,
+    "state_names": ["lift", "grip"],
+    "state_units": ["mm", ""],
+    "state_stats": {"mean": [1.0, 5.0], "std": [0.5, 2.0], "min": [0.0, 0.0], "max": [2.0, 10.0]},
+}
+"""Fields for `make_world`: two cameras, and a state of two components."""
+
+
+def make_arm_starts(knows_state: bool = True) -> StartFrames:
+    """Start frames for `make_world(**ARM)`; the second start has no state unless it `knows_state`."""
+    one = make_starts()
+    frames = torch.stack([one.pixel_values_videos, one.pixel_values_videos.flip(-1)], dim=2)
+    states = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True] * 3, [knows_state] * 3])
+    return StartFrames(frames, one.actions, one.action_mask, states, mask)
 
 
 def tiny_states(*shape, seed=0):

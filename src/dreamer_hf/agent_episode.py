@@ -35,7 +35,7 @@ class AgentEpisode:
     frame = episode.dream().pixel_values                # or the world does: the agent acts, and its dream continues
     ```
 
-    Every frame draws noise in the same order, whoever acts: its start (in a dream), its commit, the next action.
+    Every frame draws noise in the same order, no matter who acts: its start (in a dream), its commit, the next action.
 
     Args:
         agent: the `DreamerAgentModel`.

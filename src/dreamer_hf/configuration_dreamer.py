@@ -16,106 +16,7 @@ from .configuration_base import (
     check_integers,
     check_positive,
 )
-
-
-@strict
-class DreamerTransformerConfig(DreamerConfigMixin, PreTrainedConfig):
-    r"""
-    Fields that the tokenizer and the dynamics model share: one space-time transformer (section 3.4).
-
-    Layers come in groups of `time_every`: the last layer of a group attends over time (causal, within the last
-    `context_length` frames), the others attend over the tokens of one frame.
-
-    Args:
-        hidden_size (`int`, *optional*, defaults to 512): Width D of a token.
-        intermediate_size (`int`, *optional*, defaults to `floor(8 * hidden_size / 3)`): Width of the SwiGLU layer.
-        num_attention_heads (`int`, *optional*, defaults to 8): Number of query heads; `hidden_size` must be a multiple
-            of it, with an even quotient (RoPE).
-        num_key_value_heads (`int`, *optional*, defaults to `num_attention_heads`): Number of key-value heads
-            (grouped-query attention); a divisor of the number of query heads.
-        context_length (`int`, *optional*, defaults to 32): Number of frames that a time layer sees, including the
-            current one.
-        time_every (`int`, *optional*, defaults to 4): Number of layers in a group, whose last one is the time layer;
-            at least 2.
-        rms_norm_eps (`float`, *optional*, defaults to 1.1920929e-07): Epsilon of RMSNorm. The default is float32's
-            machine epsilon, as in the published checkpoints.
-        rope_parameters (`dict`, *optional*, defaults to `{"rope_type": "default", "rope_theta": 10000.0}`): Base of
-            the rotary position embedding, in space and in time; `"default"` is the only supported type. A `rope_theta`
-            given by itself, as in configs saved before version 0.2.0, goes in here.
-        qk_norm (`bool`, *optional*, defaults to `False`): Whether to L2-normalize queries and keys per head, with one
-            learned scale per query head.
-        attn_logit_softcapping (`float`, *optional*): Cap of the attention logits, `cap * tanh(logits / cap)`; not
-            capped by default. Such a model runs in `eager` attention, because SDPA cannot cap logits.
-        initializer_range (`float`, *optional*): Standard deviation of new linear weights; `1 / sqrt(fan_in)` by
-            default. Residual outputs and the last projection start at zero either way (docs/decisions/0001).
-    """
-
-    hidden_size: int = 512
-    intermediate_size: int | None = None
-    num_attention_heads: int = 8
-    num_key_value_heads: int | None = None
-    context_length: int = 32
-    time_every: int = 4
-    rms_norm_eps: float = 1.1920929e-07
-    rope_parameters: dict | None = None
-    qk_norm: bool = False
-    attn_logit_softcapping: float | int | None = None
-    initializer_range: float | int | None = None
-
-    def __post_init__(self, **kwargs):
-        if self.intermediate_size is None:
-            self.intermediate_size = 8 * self.hidden_size // 3
-        if self.num_key_value_heads is None:
-            self.num_key_value_heads = self.num_attention_heads
-        super().__post_init__(**kwargs)
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
-
-    def validate_architecture(self):
-        """Check sizes, positive numbers, and what one field alone cannot tell.
-
-        Raises:
-            ValueError: if no model can have these values; the sentence says what would be valid.
-        """
-        check_integers(self, {"hidden_size": 2**16, "intermediate_size": 2**18, "context_length": 2**16})
-        check_integers(self, {"num_attention_heads": 1024, "num_key_value_heads": 1024})
-        check_integers(self, {"time_every": 1024}, smallest=2)
-        check_positive("rms_norm_eps", self.rms_norm_eps)
-        check_positive("attn_logit_softcapping", self.attn_logit_softcapping)
-        if self.initializer_range is not None and not 0 <= self.initializer_range < LARGEST:
-            raise ValueError(f"expected initializer_range to be at least 0, got {self.initializer_range}.")
-        self._check_rope()
-        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads} do not give heads "
-                "of an even width: choose hidden_size as a multiple of twice the number of heads."
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_attention_heads={self.num_attention_heads} cannot share "
-                f"num_key_value_heads={self.num_key_value_heads}: choose a divisor of the number of heads."
-            )
-
-    def _check_rope(self) -> None:
-        parameters = self.rope_parameters
-        if set(parameters) != {"rope_type", "rope_theta"} or parameters["rope_type"] != "default":
-            raise ValueError(
-                f"expected rope_parameters to be {{'rope_type': 'default', 'rope_theta': a number}}, got {parameters}."
-            )
-        if not isinstance(parameters["rope_theta"], (int, float)):
-            raise ValueError(f"expected rope_theta to be a number, got {parameters['rope_theta']!r}.")
-        check_positive("rope_theta", parameters["rope_theta"])
-
-    def _check_layers(self, field: str) -> None:
-        check_integers(self, {field: 1024})
-        if getattr(self, field) % self.time_every:
-            raise ValueError(
-                f"{field}={getattr(self, field)} is not a whole number of groups: "
-                f"choose a multiple of time_every={self.time_every}."
-            )
+from .configuration_dreamer_transformer import DreamerTransformerConfig
 
 
 @strict
@@ -130,6 +31,11 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         image_size (`int` or `list[int]`, *optional*, defaults to 256): Side of a square frame in pixels, or `[height,
             width]`; a multiple of `patch_size`.
         patch_size (`int`, *optional*, defaults to 16): Side of a square patch in pixels.
+        draft_patch_size (`int`, *optional*): Side in pixels of a patch that the decoder draws; `patch_size` by
+            default. A smaller one gives a small draft of the frame, which is then enlarged linearly.
+        refiner_channels (`int`, *optional*, defaults to 0): Width of the convolutions that sharpen the enlarged draft;
+            0 for none (docs/decisions/0010).
+        refiner_layers (`int`, *optional*, defaults to 4): Number of these convolutions, at least 2.
         num_channels (`int`, *optional*, defaults to 3): Number of color channels.
         num_encoder_layers (`int`, *optional*, defaults to 16): Number of layers of the encoder, a multiple of
             `time_every`.
@@ -146,6 +52,13 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
             patches of its cell, and in the decoder a patch sees only the token of its cell; patches see one
             another either way. Not in the paper, where every token sees the whole frame: small tokenizers then learn
             small objects in minutes (docs/decisions/0003).
+        num_whole_frame_tokens (`int`, *optional*, defaults to 0): With `spatial_latents`, number of tokens of the
+            bottleneck, the last ones, that have no cell: they see the whole frame, and every patch of the decoder sees
+            them in addition to the token of its cell. They hold together what spans cells. Not in the paper
+            (docs/decisions/0010).
+        patch_positions (`bool`, *optional*, defaults to `False`): Whether the encoder adds a learned vector of its
+            row and one of its column to each patch. Attention alone tells a token what is in a patch, and where only
+            relative to itself. Not in the paper (docs/decisions/0010).
         max_mask_ratio (`float`, *optional*, defaults to 0.9): In training, each frame draws the probability that a
             patch is masked from U(0, max_mask_ratio); 0 trains a plain autoencoder.
         image_mean (`list[float]`, *optional*, defaults to 0.5 for every channel): Pixels in [0, 1] enter the network
@@ -174,6 +87,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     num_attention_heads: int = 16
     image_size: int | list[int] | tuple[int, ...] = 256
     patch_size: int = 16
+    draft_patch_size: int | None = None
+    refiner_channels: int = 0
+    refiner_layers: int = 4
     num_channels: int = 3
     num_encoder_layers: int = 16
     num_decoder_layers: int = 16
@@ -181,6 +97,8 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     latent_dim: int = 32
     latent_group_size: int = 1
     spatial_latents: bool = False
+    num_whole_frame_tokens: int = 0
+    patch_positions: bool = False
     max_mask_ratio: float = 0.9
     image_mean: list[float | int] | None = None
     image_std: list[float | int] | None = None
@@ -216,6 +134,11 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         return rows * columns
 
     @property
+    def drawn_patch_size(self) -> int:
+        """Side in pixels of a patch that the decoder draws."""
+        return self.patch_size if self.draft_patch_size is None else self.draft_patch_size
+
+    @property
     def bottleneck_shape(self) -> tuple[int, int]:
         """Number of tokens of the bottleneck and of their channels: N_z d_z numbers per frame, as in the latents."""
         return self.num_latent_tokens * self.latent_group_size, self.latent_dim // self.latent_group_size
@@ -223,7 +146,7 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
     @property
     def cell_size(self) -> int | None:
         """Patches along the side of the square cell of a token of the bottleneck; None if no cells fit."""
-        (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0]
+        (rows, columns), tokens = self.grid_size, self.bottleneck_shape[0] - self.num_whole_frame_tokens
         side = math.isqrt(self.num_patches // tokens)
         fits = tokens * side**2 == self.num_patches and rows % side == 0 and columns % side == 0
         return side if fits else None
@@ -234,7 +157,9 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         self._check_layers("num_encoder_layers")
         self._check_layers("num_decoder_layers")
         largest = {"patch_size": 2**12, "num_channels": 64, "num_latent_tokens": 2**16, "latent_dim": 2**16}
-        check_integers(self, largest | {"latent_group_size": 2**16})
+        check_integers(self, largest | {"latent_group_size": 2**16, "drawn_patch_size": self.patch_size})
+        check_integers(self, {"refiner_channels": 2**12}, smallest=0)
+        check_integers(self, {"refiner_layers": 64}, smallest=2)
         if len(self.frame_size) != 2:
             raise ValueError(f"expected image_size to be one side or [height, width], got {self.image_size}.")
         if any(side < self.patch_size or side % self.patch_size for side in self.frame_size):
@@ -249,12 +174,23 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
                 f"latent_dim={self.latent_dim} cannot be shared by latent_group_size={self.latent_group_size} tokens: "
                 "choose a divisor."
             )
-        if self.spatial_latents and self.cell_size is None:
-            tokens, (rows, columns) = self.bottleneck_shape[0], self.grid_size
+        check_integers(self, {"num_whole_frame_tokens": self.bottleneck_shape[0] - 1}, smallest=0)
+        if self.num_whole_frame_tokens and not self.spatial_latents:
             raise ValueError(
-                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens, which do not "
-                f"divide {rows} x {columns} patches into square cells: with spatial_latents, choose {rows * columns} "
-                "or a grid of whole cells."
+                f"num_whole_frame_tokens={self.num_whole_frame_tokens} goes with spatial_latents: without them, all "
+                "tokens see the whole frame."
+            )
+        if self.num_whole_frame_tokens % self.latent_group_size:
+            raise ValueError(
+                f"num_whole_frame_tokens={self.num_whole_frame_tokens} would share a latent with the token of a cell: "
+                f"choose a multiple of latent_group_size={self.latent_group_size}."
+            )
+        if self.spatial_latents and self.cell_size is None:
+            tokens, (rows, columns) = self.bottleneck_shape[0] - self.num_whole_frame_tokens, self.grid_size
+            raise ValueError(
+                f"num_latent_tokens={self.num_latent_tokens} gives a bottleneck of {tokens} tokens for cells, which "
+                f"do not divide {rows} x {columns} patches into square cells: with spatial_latents, choose "
+                f"{rows * columns} or a grid of whole cells."
             )
         if not 0 <= self.max_mask_ratio < 1:
             raise ValueError(f"expected max_mask_ratio to be at least 0 and below 1, got {self.max_mask_ratio}.")

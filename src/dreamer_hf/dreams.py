@@ -34,6 +34,7 @@ from .engines.world_engine import as_numpy, clip_actions, is_start
 from .media import to_uint8
 from .seeded_noise import SeededNoise
 from .threads import ThreadChoice
+from .trust import TrustedRollout
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .onnx import OnnxRollout, OnnxStarts, OnnxWorld
     from .rollout import DreamerRollout
     from .start_frames import StartFrames
+    from .trust import TrustModel
 
 
 @dataclass(eq=False)
@@ -58,6 +60,7 @@ class Dream:
         latents: (N_z, d_z), the clean latents of `frame`: a tensor on the world's device, or a NumPy array.
         state: float32 (S,), the state of `frame` in the units of the data, if the world has one; at the start, that of
             the start frames, or the mean of the training data if they have none.
+        trust: how far to believe `frame`, in [0, 1], if the dreams have a trust model; 1 at the start.
         rollout, row: where the dream is kept.
     """
 
@@ -70,6 +73,7 @@ class Dream:
     action: np.ndarray | None = None
     latents: torch.Tensor | np.ndarray | None = None
     state: np.ndarray | None = None
+    trust: float | None = None
 
 
 class Dreams:
@@ -79,6 +83,8 @@ class Dreams:
         world: a `DreamerWorldModel` in eval mode, or an `OnnxWorld`.
         starts: start frames that dreams can begin from; None if all dreams begin from frames that are given.
         num_inference_steps: denoising passes per frame, a power of two; None: as in `world.generation_config`.
+        trust: gives every frame its trust, at the cost of one more dream and an encoder pass (see `trust`). Default:
+            none.
 
     Attributes:
         engine: the world's `WorldEngine`.
@@ -96,7 +102,9 @@ class Dreams:
         world: DreamerWorldModel | OnnxWorld,
         starts: StartFrames | OnnxStarts | None = None,
         num_inference_steps: int | None = None,
+        trust: TrustModel | None = None,
     ):
+        self.trust = trust
         self.world, self.engine = world, engine_for(world)
         self.starts = None if starts is None else self.engine.own_starts(starts)
         self.engine.check_num_inference_steps(num_inference_steps)
@@ -126,7 +134,7 @@ class Dreams:
             raise ValueError("only PyTorch worlds with start frames are compiled: choose --engine torch.")
         for size in sorted(set(sizes)):
             frames = self.starts.select([0] * size)
-            rollout, _ = self.engine.start_rollout(frames, self.num_inference_steps, _generators([0] * size))
+            rollout, _ = self._start_rollout(frames, [0] * size)
             if compile:
                 rollout.compile()
             self._reserved[size] = rollout
@@ -142,7 +150,7 @@ class Dreams:
             ValueError: start frames that do not fit the world, or an index out of range.
         """
         frames = self._start_frames(starts)
-        rollout, latents = self.engine.start_rollout(frames, self.num_inference_steps, _generators(seeds))
+        rollout, latents = self._start_rollout(frames, seeds)
         dreams = self._put(rollout, [Dream(rollout, row) for row in range(len(seeds))])
         self._show_start(dreams, starts, seeds, frames, latents)
         return dreams
@@ -177,6 +185,9 @@ class Dreams:
         if len(self.state_space):
             for dream, state in zip(dreams, as_numpy(output.state)):
                 dream.state = state
+        if self.trust is not None:
+            for dream, trust in zip(dreams, output.trust):
+                dream.trust = float(trust)
 
     def choose_threads(self, dreams: Sequence[Dream], threads: int | None = None) -> ThreadChoice | None:
         """Set the number of CPU threads that suits stepping these dreams, without changing them.
@@ -203,7 +214,7 @@ class Dreams:
         for dream, moment in zip(dreams, moments, strict=True):
             dream.start, dream.seed, dream.step = moment.start, moment.seed, moment.step
             dream.frame, dream.action, dream.latents = moment.frame, moment.action, moment.latents
-            dream.state = moment.state
+            dream.state, dream.trust = moment.state, moment.trust
 
     def rollout(self, dreams: Sequence[Dream]) -> DreamerRollout | OnnxRollout:
         """Return the rollout whose rows are exactly these dreams, in this order; joins their rows if needed.
@@ -226,12 +237,18 @@ class Dreams:
         ]
         if size > len(dreams):
             parts.append((first, [dreams[0].row] * (size - len(dreams))))
-        joined = self.engine.join([_take(rollout, rows) for rollout, rows in parts])
+        join = self.engine.join if self.trust is None else TrustedRollout.join
+        joined = join([_take(rollout, rows) for rollout, rows in parts])
         if reserved is not None:
             reserved.copy_(joined)
             joined = reserved
         self._put(joined, dreams)
         return joined
+
+    def _start_rollout(self, frames, seeds: Sequence[int]) -> tuple:
+        """Return a rollout of start frames, and their latents."""
+        rollout, latents = self.engine.start_rollout(frames, self.num_inference_steps, _generators(seeds))
+        return rollout if self.trust is None else TrustedRollout(self.engine, rollout, self.trust), latents
 
     def _put(self, rollout, dreams: Sequence[Dream]) -> Sequence[Dream]:
         """Make the dreams the rows of a rollout."""
@@ -252,6 +269,7 @@ class Dreams:
             dream.seed, dream.step, dream.frame, dream.latents = int(seeds[row]), 0, shown[row], latents[row, -1]
             dream.action = actions[row] if known[row] else self.space.rest
             dream.state = states[row] if len(self.state_space) else None
+            dream.trust = None if self.trust is None else 1.0
 
     def _states(self, frames) -> np.ndarray:
         """Return the states (R, S) of the last of some start frames; where there is none, the mean of the data."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from transformers.utils import ModelOutput
 
@@ -53,11 +54,14 @@ class DreamerRolloutOutput(ModelOutput):
         latents (`torch.FloatTensor` of shape `(B, N_z, d_z)`): its clean latents.
         state (`torch.FloatTensor` of shape `(B, S)`, *optional*): its state in the units of the data; None if the
             world has no state.
+        trust (`np.ndarray` of shape `(B,)`, *optional*): how far to believe it, in [0, 1]; only from a
+            `TrustedRollout`.
     """
 
     pixel_values: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
     state: torch.FloatTensor | None = None
+    trust: np.ndarray | None = None
 
 
 def on_ordinary_tensors(method: Callable) -> Callable:

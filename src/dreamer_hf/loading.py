@@ -1,5 +1,7 @@
 """Loading a world and its start frames, or an agent, for playing, serving, the environments and evaluation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,7 +44,7 @@ def load_world(
     if int8 and adapter is not None:
         raise ValueError("--int8 goes with whole worlds only: leave it out, or leave out --adapter.")
     quantization = {"quantization_config": _int8_weights()} if int8 else {}
-    world = _load(DreamerWorldModel, "a world", path_or_repo, device, dtype, **quantization)
+    world = _load(DreamerWorldModel, path_or_repo, device, dtype, **quantization)
     if adapter is not None:
         load_adapter(world, adapter)
     return world
@@ -58,25 +60,50 @@ def load_agent(path_or_repo: str, device: str | None = None, dtype: str | None =
     Raises:
         ValueError: there is no such agent or device, or it is incomplete or damaged.
     """
-    return _load(DreamerAgentModel, "an agent", path_or_repo, device, dtype)
+    return _load(DreamerAgentModel, path_or_repo, device, dtype)
 
 
-def _load(model: type, name: str, path_or_repo: str, device: str | None, dtype: str | None, **settings):
+def check_world(path_or_repo: str) -> None:
+    """Check that there is a world, by its `config.json` alone.
+
+    Args:
+        path_or_repo: as in `load_world`.
+
+    Raises:
+        ValueError: there is none, or it is something else than a world.
+    """
+    path_or_repo = resolve_model(path_or_repo)
+    with _refused_in_one_sentence(DreamerWorldModel, path_or_repo):
+        _check_kind(DreamerWorldModel, path_or_repo)
+
+
+def _load(model: type, path_or_repo: str, device: str | None, dtype: str | None, **settings):
     path_or_repo, place = resolve_model(path_or_repo), choose_device(device)
-    expected = model.config_class.model_type
-    try:
-        kind = read_config(path_or_repo).get("model_type")
-        if kind != expected:
-            raise ValueError(f"it is a {kind}{_HINTS.get((expected, kind), '')}, and not a {expected}.")
+    with _refused_in_one_sentence(model, path_or_repo):
+        _check_kind(model, path_or_repo)
         verify_weights(path_or_repo)
         dtype = dtype or ("float32" if place.type == "cpu" else "auto")
         return model.from_pretrained(path_or_repo, dtype=dtype, **settings).eval().to(place)
+
+
+def _check_kind(model: type, path_or_repo: str) -> None:
+    expected, kind = model.config_class.model_type, read_config(path_or_repo).get("model_type")
+    if kind != expected:
+        raise ValueError(f"it is a {kind}{_HINTS.get((expected, kind), '')}, and not a {expected}.")
+
+
+@contextmanager
+def _refused_in_one_sentence(model: type, path_or_repo: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, SafetensorError, *MALFORMED) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path_or_repo).exists():
             reason = "there is no such folder, and the Hub gives no such repository."
-        raise ValueError(f"cannot load {name} from {str(path_or_repo)!r}: {reason}") from error
+        raise ValueError(f"cannot load {_NAMES[model]} from {str(path_or_repo)!r}: {reason}") from error
 
+
+_NAMES = {DreamerWorldModel: "a world", DreamerAgentModel: "an agent"}
 
 _HINTS = {
     ("dreamer_world", "dreamer_agent"): " (play it with --agent, or save its .world alone)",
@@ -127,4 +154,4 @@ def load_world_and_starts(options: WorldOptions) -> tuple[DreamerWorldModel, Sta
     return world, starts
 
 
-__all__ = ["choose_device", "load_agent", "load_world", "load_world_and_starts"]
+__all__ = ["check_world", "choose_device", "load_agent", "load_world", "load_world_and_starts"]

@@ -7,6 +7,7 @@ N_b d_b = N_z d_z; these are the latents, unless tokens are grouped (`latent_gro
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -70,8 +71,8 @@ class DreamerDecoderOutput(ModelOutput):
 def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> torch.BoolTensor:
     """Return which of the encoder's tokens [N_p patches | N_b latent tokens] sees which: (N,N) bool, row sees column.
 
-    Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell. In
-    the decoder it is the other way round: its mask is the transpose.
+    Patches see patches. Latent tokens see everything, or with `spatial_latents` only themselves and their own cell,
+    except for the last `num_whole_frame_tokens`. In the decoder it is the other way round: its mask is the transpose.
     """
     num_patches, num_latents = config.num_patches, config.bottleneck_shape[0]
     visible = torch.ones(num_patches + num_latents, num_patches + num_latents, dtype=torch.bool, device=device)
@@ -80,7 +81,8 @@ def encoder_visibility(config: DreamerTokenizerConfig, device: torch.device) -> 
         rows, columns = (torch.arange(side, device=device) // config.cell_size for side in config.grid_size)
         cells = (rows[:, None] * (columns[-1] + 1) + columns).flatten()
         latents = torch.arange(num_latents, device=device)[:, None]
-        visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1)
+        sees_all = latents >= num_latents - config.num_whole_frame_tokens
+        visible[num_patches:] = torch.cat([latents == cells, latents == latents.T], dim=1) | sees_all
     return visible
 
 
@@ -97,6 +99,10 @@ class DreamerEncoder(nn.Module):
         num_tokens, num_channels = config.bottleneck_shape
         self.patch_embed = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        if config.patch_positions:
+            rows, columns = config.grid_size
+            self.row_positions = nn.Parameter(torch.empty(rows, config.hidden_size))
+            self.column_positions = nn.Parameter(torch.empty(columns, config.hidden_size))
         self.latent_tokens = nn.Parameter(torch.empty(num_tokens, config.hidden_size))
         output_tokens = slice(self.num_patches, self.num_patches + num_tokens)
         self.transformer = DreamerTransformer(config, config.num_encoder_layers, output_tokens)
@@ -114,6 +120,8 @@ class DreamerEncoder(nn.Module):
         patches = self.patch_embed(pixels.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, (batch, frames))
         if patch_mask is not None:
             patches = torch.where(patch_mask[..., None], self.mask_token, patches)
+        if self.config.patch_positions:
+            patches = patches + (self.row_positions[:, None] + self.column_positions).flatten(0, 1)
         tokens = torch.cat([patches, self.latent_tokens.expand(batch, frames, -1, -1)], dim=2)
         hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         return torch.tanh(self.latent_proj(hidden_states)).reshape(batch, frames, *self.latent_shape)
@@ -122,21 +130,47 @@ class DreamerEncoder(nn.Module):
         return additive_mask(encoder_visibility(self.config, tokens.device), tokens.dtype)[None, None]
 
 
-class DreamerDecoder(nn.Module):
-    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
+class DreamerRefiner(nn.Module):
+    """Convolutions that sharpen a frame after a decoder has drawn it.
 
-    The transpose of `encoder_visibility` says which token sees which.
+    A patch is a linear map of one token, too narrow for a sharp edge at every place and angle of a large patch. What
+    makes an edge sharp is the same everywhere, so small convolutions learn it from few frames. A learned offset for
+    each place lets them know what always stands there. They start as the identity.
     """
 
     def __init__(self, config: DreamerTokenizerConfig):
         super().__init__()
         self.config = config
-        self.num_patches, self.patch_size = config.num_patches, config.patch_size
+        widths = [config.num_channels, *[config.refiner_channels] * (config.refiner_layers - 1), config.num_channels]
+        self.layers = nn.ModuleList([nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths)])
+        self.places = nn.Parameter(torch.empty(config.refiner_channels, *config.frame_size))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Map normalized pixels (F,C,H,W) to the same, sharper."""
+        hidden = self.layers[0](frames) + self.places
+        for layer in self.layers[1:]:
+            hidden = layer(nn.functional.silu(hidden))
+        return frames + hidden
+
+
+class DreamerDecoder(nn.Module):
+    """Decoder from the tokens [N_p learned patch queries | N_b latents] of a frame to normalized pixels.
+
+    The transpose of `encoder_visibility` says which token sees which. The patches may be a smaller draft of the frame,
+    and a `DreamerRefiner` may follow.
+    """
+
+    def __init__(self, config: DreamerTokenizerConfig):
+        super().__init__()
+        self.config = config
+        self.num_patches, self.patch_size = config.num_patches, config.drawn_patch_size
         self.grid_size, self.bottleneck_shape = config.grid_size, config.bottleneck_shape
         self.latent_embed = nn.Linear(self.bottleneck_shape[1], config.hidden_size)
         self.patch_queries = nn.Parameter(torch.empty(config.num_patches, config.hidden_size))
         self.transformer = DreamerTransformer(config, config.num_decoder_layers, slice(0, config.num_patches))
-        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * config.patch_size**2)
+        self.pixel_head = nn.Linear(config.hidden_size, config.num_channels * self.patch_size**2)
+        self.frame_size = config.frame_size
+        self.refiner = DreamerRefiner(config) if config.refiner_channels else None
 
     def forward(
         self,
@@ -152,7 +186,12 @@ class DreamerDecoder(nn.Module):
         hidden_states = self.transformer(tokens, self._space_mask(tokens), past_key_values, **kwargs)
         patches = self.pixel_head(hidden_states).flatten(0, 1).transpose(1, 2)
         grid = patches.unflatten(2, self.grid_size)
-        return nn.functional.pixel_shuffle(grid, self.patch_size).unflatten(0, (batch, frames))
+        drawn = nn.functional.pixel_shuffle(grid, self.patch_size)
+        if drawn.shape[-2:] != self.frame_size:
+            drawn = nn.functional.interpolate(drawn, self.frame_size, mode="bilinear", align_corners=False)
+        if self.refiner is not None:
+            drawn = self.refiner(drawn)
+        return drawn.unflatten(0, (batch, frames))
 
     def _space_mask(self, tokens: torch.Tensor) -> torch.Tensor:
         return additive_mask(encoder_visibility(self.config, tokens.device).T, tokens.dtype)[None, None]
@@ -188,6 +227,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
         if isinstance(module, DreamerEncoder):
             init.normal_(module.mask_token)
             init.normal_(module.latent_tokens)
+            if self.config.patch_positions:
+                init.normal_(module.row_positions, std=0.5**0.5)
+                init.normal_(module.column_positions, std=0.5**0.5)
             # Latents start in the linear part of the tanh: saturated ones have no gradient, and training then stops at
             # the mean image (docs/decisions/0001). The decoder compensates for their size.
             init.normal_(module.latent_proj.weight, std=0.2 * self.config.hidden_size**-0.5)
@@ -195,6 +237,9 @@ class DreamerTokenizerModel(DreamerPreTrainedModel):
             init.normal_(module.patch_queries)
             init.normal_(module.latent_embed.weight, std=2 * module.latent_embed.in_features**-0.5)
             init.zeros_(module.pixel_head.weight)
+        elif isinstance(module, DreamerRefiner):
+            init.zeros_(module.places)
+            init.zeros_(module.layers[-1].weight)
         elif isinstance(module, DreamerTokenizerModel):
             init.copy_(module.image_mean, torch.tensor(self.config.image_mean)[:, None, None])
             init.copy_(module.image_std, torch.tensor(self.config.image_std)[:, None, None])

@@ -24,6 +24,9 @@ from .modeling_layers import DreamerPreTrainedModel
 from .rollout_noise import draw_noise
 from .scheduling_shortcut import add_noise
 
+ENV_NAME = "env.py"
+"""What LeRobot looks for in a repository to make an environment of it."""
+
 
 @dataclass
 class DreamerWorldOutput(ModelOutput):
@@ -148,6 +151,14 @@ class DreamerWorldModel(DreamerWorldRolloutMixin, DreamerPreTrainedModel):
             is_usable = source is not None and (name != START_FRAMES_NAME or self._fits(source))
             if is_usable and not (folder / name).exists():
                 shutil.copyfile(source, folder / name)
+
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        # A world on the Hub is also an environment of LeRobot. Next to weights, this file comes without `hub_env`.
+        ours = Path(__file__).with_name("hub_env.py")
+        source = ours if ours.is_file() else _find_file(self.name_or_path, ENV_NAME)
+        if source is not None:
+            shutil.copyfile(source, Path(working_dir, ENV_NAME))
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _fits(self, start_frames: Path) -> bool:
         """Return whether frames and actions of a file have the sizes of this world, whose actions may have changed."""

@@ -30,6 +30,13 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def ray_option(group=None):
+    """Return the flag that spreads a command's work over a Ray cluster."""
+    text = "Spread the work over a Ray cluster: `auto` for the one that this machine belongs to, HOST:PORT for that "
+    text += "head node, `local` for the cores of this machine."
+    return option(None, metavar="auto|local|HOST:PORT", group=group, help=text)
+
+
 @dataclass(frozen=True)
 class Flag:
     """A flag that sets one field of an options class.

@@ -1,4 +1,5 @@
-"""Export of the code of a model next to its weights, with which transformers loads it without `dreamer_hf`."""
+"""Export of code next to the weights of a model: transformers then loads it without `dreamer_hf`, and LeRobot makes an
+environment of a world."""
 
 import json
 import shutil
@@ -30,7 +31,7 @@ def export_code(folder: str | Path) -> list[str]:
 
     `AutoModel.from_pretrained(folder, trust_remote_code=True)` then works with transformers alone. If `dreamer_hf` is
     installed, its classes are used all the same. Nothing is registered: a later `save_pretrained` of the same classes
-    writes no code.
+    writes no code. A world also gets an `env.py`, with which LeRobot makes an environment of it.
 
     Args:
         folder: folder of a saved model, with or without a video processor.
@@ -58,7 +59,11 @@ def export_code(folder: str | Path) -> list[str]:
         _name_code(folder / VIDEO_PROCESSOR_NAME, {"AutoVideoProcessor": reference})
     for file in files:
         shutil.copyfile(file, folder / Path(file).name)
-    return sorted(Path(file).name for file in files)
+    names = [Path(file).name for file in files]
+    if model_type == "dreamer_world":
+        names.append(modeling_dreamer_world.ENV_NAME)
+        shutil.copyfile(Path(__file__).with_name("hub_env.py"), folder / names[-1])
+    return sorted(names)
 
 
 def _file_name(module) -> str:

@@ -20,6 +20,7 @@ from .data import EpisodeWindows
 from .data.files import replacing
 from .data.start_sources import CONTEXT_FRAMES, MAX_STARTS, SOURCES, read_starts, starts_of_dataset
 from .frame_inputs import START_FRAMES_NAME
+from .start_sizes import StartSizes
 from .worlds import resolve_model
 
 DIGEST_KEY = "sha256"
@@ -110,33 +111,15 @@ class StartFrames:
 
         A world with a state can begin without one; a world without a state leaves one out.
         """
-        ours, action_dim = config.tokenizer_config.frame_size, config.dynamics_config.action_dim
-        if tuple(self.pixel_values_videos.shape[-2:]) != ours:
-            height, width = self.pixel_values_videos.shape[-2:]
-            raise ValueError(
-                f"the start frames are {height}x{width} pixels but the world dreams {ours[0]}x{ours[1]}: "
-                "convert the data at that size, or start from a LeRobot dataset, a video or an image, "
-                "which are resized."
-            )
-        if self.actions.shape[-1] != action_dim:
-            raise ValueError(
-                f"the start frames come with actions of width {self.actions.shape[-1]} but the world takes "
-                f"{action_dim}: choose data of the robot that the world was trained on."
-            )
         dynamics = config.dynamics_config
-        num_cameras = self.pixel_values_videos.shape[2] if self.pixel_values_videos.ndim == 6 else 1
-        if num_cameras != dynamics.num_cameras:
-            names = f" ({', '.join(dynamics.camera_names)})" if dynamics.camera_names else ""
-            raise ValueError(
-                f"the start frames show {num_cameras} camera(s) but the world has {dynamics.num_cameras}{names}: "
-                "start from data that have its cameras."
-            )
-        if self.states is not None and dynamics.state_dim not in (0, self.states.shape[-1]):
-            names = f" ({', '.join(dynamics.state_names)})" if dynamics.state_names else ""
-            raise ValueError(
-                f"the start frames come with states of width {self.states.shape[-1]} but the world has "
-                f"{dynamics.state_dim}{names}: choose data of the robot that the world was trained on."
-            )
+        sizes = StartSizes(
+            config.tokenizer_config.frame_size,
+            dynamics.action_dim,
+            dynamics.camera_names if dynamics.num_cameras > 1 else None,
+            dynamics.state_dim,
+            dynamics.state_names,
+        )
+        sizes.check(self)
 
 
 def save_start_frames(folder: str | os.PathLike, starts: StartFrames) -> Path:

@@ -91,9 +91,11 @@ def read_config(path_or_repo: str | os.PathLike, **hub_kwargs) -> dict:
         OSError: if there is no such model.
         ValueError: if the file does not hold a JSON object.
     """
-    file = Path(cached_file(path_or_repo, CONFIG_NAME, **hub_kwargs))
+    file = cached_file(path_or_repo, CONFIG_NAME, **hub_kwargs)
+    if file is None:
+        raise OSError(f"{path_or_repo} has no {CONFIG_NAME}: give the folder of a saved model.")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):

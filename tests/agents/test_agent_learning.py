@@ -8,7 +8,7 @@ import torch
 from dreamer_hf.agent_losses import policy_loss, reward_loss
 from tiny import randn, tiny_agent
 
-STEPS, WINDOWS, FRAMES = 150, 16, 6
+STEPS, WINDOWS, FRAMES = 120, 16, 6
 BINARY = {"action_dim": 1, "action_num_classes": [2], "action_stats": None, "action_names": None}
 BINARY |= {"relative_actions": None}
 
@@ -54,6 +54,7 @@ def of_its_frame(colors):
     return colors, torch.arange(FRAMES).expand(WINDOWS, -1) > 0
 
 
+@pytest.mark.slow
 def test_actions_that_follow_from_the_past_are_learned():
     assert train(tiny_agent(dynamics_changes=BINARY), of_previous_frame, cloning) < 0.1
 

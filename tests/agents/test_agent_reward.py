@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dreamer_hf.action_space import ActionSpace
+from dreamer_hf.agent_episode import latent_rollout_of
 from dreamer_hf.planning import CrossEntropyPlanner
 from dreamer_hf.start_frames import StartFrames
 from tiny import CAMERAS, STATE, rand, randn, tiny_agent, tiny_states
@@ -33,7 +34,8 @@ def test_rewards_of_an_environment_are_those_of_the_agent(world):
     env.reset(seed=0)
     actions = np.array([[5.0, -5.0], [20.0, 20.0]], np.float32)
     rewards = [env.step(actions)[1] for _ in range(6)]
-    assert np.isfinite(rewards).all() and (np.std(rewards, axis=1) > 0).all()
+    assert (rewards[3] == 0).all(), "both rows start again in the fourth step"
+    assert np.isfinite(rewards).all() and (np.std(rewards[:3] + rewards[4:], axis=1) > 0).all()
     again = gymnasium.make_vec(
         "dreamer_hf/DreamerWorld-v0", num_envs=2, max_episode_steps=3, **options | {"reward_fn": agent.reward_fn(1)}
     )
@@ -61,17 +63,27 @@ def test_unknown_tasks_are_refused_when_the_function_is_made():
         tiny_agent().reward_fn(1)
 
 
-def test_the_planner_prefers_what_the_agent_rewards():
+@pytest.mark.parametrize("decode", [True, False])
+def test_the_planner_pays_what_the_agent_does_not_reward(decode):
     agent = tiny_agent()
     space = ActionSpace.from_config(agent.world.dynamics.config)
-    settings = {"horizon": 2, "num_candidates": 24, "num_elites": 4, "cost_reads": "rollout"}
+    settings = {"horizon": 2, "num_candidates": 12, "num_elites": 4, "cost_reads": "rollout"}
     planner = CrossEntropyPlanner(space, lambda rollout: -agent.rewards(rollout), **settings)
-    for decode in (True, False):
-        episode = agent.start(rand(1, 2, 3, 16, 16), generator=torch.Generator().manual_seed(0), decode=decode)
-        planner.forget()
-        plan = planner.plan(episode.rollout)
-        resting = planner.costs(episode.rollout, np.zeros((1, 2, 2), np.float32), noise_seed=1)
-        chosen = planner.costs(episode.rollout, plan.actions[None], noise_seed=1)
-        assert plan.actions.shape == (2, 2) and chosen < resting
+    episode = agent.start(rand(1, 2, 3, 16, 16), generator=torch.Generator().manual_seed(0), decode=decode)
+    candidates = (10 * randn(3, 2, 2)).clamp(-30, 30).numpy()
+    futures = episode.clone(rows=[0] * 3)
+    latent_rollout_of(futures).generator = [torch.Generator().manual_seed(7) for _ in candidates]
+    costs = []
+    for actions in candidates.swapaxes(0, 1):
+        futures.rollout.step(actions)
+        costs.append(-futures.rewards)
+    expected = torch.stack(costs).mean(0).numpy()
+    np.testing.assert_allclose(planner.costs(episode.rollout, candidates, noise_seed=7), expected, rtol=1e-5)
+    plan = planner.plan(episode.rollout)
+    assert plan.actions.shape == (2, 2) and np.isfinite(plan.cost)
+
+
+def test_an_unknown_cost_is_refused():
+    space = ActionSpace.from_config(tiny_agent().world.dynamics.config)
     with pytest.raises(ValueError, match="'frames' or 'rollout'"):
         CrossEntropyPlanner(space, None, cost_reads="latents")

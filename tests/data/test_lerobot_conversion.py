@@ -138,17 +138,6 @@ def test_several_workers_write_the_same_shards(tiny_lerobot, tiny_shards, tmp_pa
     assert_same_data(tiny_shards, tmp_path / "out")
 
 
-def test_jobs_share_a_folder_and_one_merge_finishes_it(tiny_lerobot, tiny_shards, tmp_path):
-    source, options = LeRobotSource(tiny_lerobot, TINY_REPO_ID), ConversionOptions(episodes_per_shard=2)
-    convert(source, tmp_path, options, JobOptions(num_jobs=2, job_index=1))
-    with pytest.raises(FileNotFoundError, match=r"lacks shard_0000.h5, shard_0002.h5"):
-        convert(source, tmp_path, options, JobOptions(num_jobs=2, merge=True))
-    convert(source, tmp_path, options, JobOptions(num_jobs=2, job_index=0))
-    assert not (tmp_path / "metadata.json").exists()
-    convert(source, tmp_path, options, JobOptions(num_jobs=2, merge=True))
-    assert_same_data(tiny_shards, tmp_path)
-
-
 def test_relative_actions_are_differences_of_kept_frames(tiny_lerobot, tmp_path):
     options = ConversionOptions(target_fps=5, relative_actions=True, absolute_action_dims=(1,))
     items = whole(convert(LeRobotSource(tiny_lerobot, TINY_REPO_ID), tmp_path / "out", options))
@@ -270,32 +259,11 @@ def test_resuming_next_to_a_live_conversion_does_no_harm(tiny_lerobot, tiny_shar
     while not list(out.glob(".shard_0000.h5.*.tmp")):
         assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.001)
-    for job in (JobOptions(), JobOptions(resume=True), JobOptions(num_jobs=2, job_index=1), JobOptions(merge=True)):
+    for job in (JobOptions(), JobOptions(resume=True)):
         with pytest.raises(BlockingIOError, match=f"another running process is writing to {out}"):
             convert(source, out, options, job)
     process.join()
     assert process.exitcode == 0
-    assert_same_data(tiny_shards, out)
-
-
-@pytest.mark.slow
-def test_jobs_that_start_at_the_same_moment_share_the_folder(tiny_lerobot, tiny_shards, tmp_path):
-    source, options = LeRobotSource(tiny_lerobot, TINY_REPO_ID), ConversionOptions(episodes_per_shard=2)
-    out = tmp_path / "out"
-    context = multiprocessing.get_context("fork")
-    start = context.Barrier(3)
-
-    def work(index):
-        start.wait()
-        convert(source, out, options, JobOptions(num_jobs=3, job_index=index))
-
-    jobs = [context.Process(target=work, args=(index,)) for index in range(3)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join(timeout=120)
-    assert [job.exitcode for job in jobs] == [0, 0, 0]
-    convert(source, out, options, JobOptions(num_jobs=3, merge=True))
     assert_same_data(tiny_shards, out)
 
 

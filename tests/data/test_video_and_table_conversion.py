@@ -386,3 +386,32 @@ def test_only_the_cores_that_may_be_used_are_counted(tmp_path, monkeypatch, quot
     monkeypatch.setattr(conversion_options, "CGROUP_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5})
     assert conversion_options.available_cores() == (2 if quota.startswith("15") else 3)
+
+
+def camera_table():
+    table = frame_table()
+    negative = [255 - cv2.imdecode(np.frombuffer(image["bytes"], np.uint8), 1) for image in raw_images(table)]
+    encoded = [{"bytes": cv2.imencode(".png", image)[1].tobytes(), "path": None} for image in negative]
+    wrist = datasets.Dataset.from_dict({"wrist": encoded}, datasets.Features({"wrist": datasets.Image()}))
+    return datasets.concatenate_datasets([table, wrist], axis=1)
+
+
+def raw_images(table):
+    return table.cast_column("camera", datasets.Image(decode=False))["camera"]
+
+
+def test_several_image_columns_are_cameras(tmp_path):
+    table = camera_table()
+    for number, source in enumerate((table, table.to_iterable_dataset())):
+        source = TableSource(source, TableColumns("camera,wrist", "act", "ep"))
+        assert source.camera_names == ["camera", "wrist"]
+        found = episodes(convert(source, tmp_path / str(number), ConversionOptions()))
+        for episode, item in enumerate(found):
+            shown = item["pixel_values_videos"].movedim(-3, -1).numpy()
+            np.testing.assert_array_equal(shown[:, 0], frames_of(episode, 6 + episode))
+            np.testing.assert_array_equal(shown[:, 1], 255 - frames_of(episode, 6 + episode))
+
+
+def test_unknown_cameras_are_refused():
+    with pytest.raises(ValueError, match="no such column as 'hand'; --image_column can be: camera, wrist"):
+        TableSource(camera_table(), TableColumns("camera,hand", "act", "ep"))

@@ -24,6 +24,21 @@ KINDS = {
         {"spatial_latents": True, "num_latent_tokens": 4, "latent_group_size": 1},
         {"num_latent_tokens": 4},
     ),
+    "a draft and a refiner": (
+        {"image_size": (16, 32), "draft_patch_size": 4, "refiner_channels": 3, "refiner_layers": 3},
+        {},
+    ),
+    "a refiner alone": ({"refiner_channels": 2, "refiner_layers": 2}, {}),
+    "cells, the whole frame, and positions": (
+        {
+            "spatial_latents": True,
+            "num_latent_tokens": 6,
+            "latent_group_size": 1,
+            "num_whole_frame_tokens": 2,
+            "patch_positions": True,
+        },
+        {"num_latent_tokens": 6},
+    ),
     "categorical actions": (
         {},
         {

@@ -12,6 +12,7 @@ from dreamer_hf.engines.engine_choice import choose_engine
 from dreamer_hf.engines.opening import is_export, open_world, ready_export
 from dreamer_hf.onnx import OnnxWorld
 from dreamer_hf.play import PlayOptions
+from tiny import tiny_tokenizer
 
 
 def options(**changes):
@@ -114,10 +115,17 @@ def test_auto_falls_back_to_pytorch_if_a_world_cannot_be_exported(world_folder, 
         open_world(str(world_folder), options(engine="onnx"), announce=print)
 
 
-def test_a_world_that_is_not_there_is_refused_in_one_sentence(tmp_path):
-    for engine in ("auto", "torch", "onnx"):
-        with pytest.raises(ValueError, match="cannot load a world from"):
-            open_world(str(tmp_path / "none"), options(engine=engine))
+def test_a_world_that_is_not_there_is_refused_in_one_sentence(tmp_path, without):
+    without()
+    (tmp_path / "empty").mkdir()
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    said = []
+    for name in ("none", "empty", "tokenizer"):
+        for engine in ("auto", "torch", "onnx"):
+            with pytest.raises(ValueError, match="cannot load a world from") as refused:
+                open_world(str(tmp_path / name), options(engine=engine), announce=said.append)
+            assert "\n" not in str(refused.value)
+    assert said == []
 
 
 WITHOUT_TORCH = """

@@ -43,8 +43,24 @@ def test_tokenizer(options):
             "latent_group_size": 2,
             "spatial_latents": True,
         },
+        {
+            "image_size": [16, 24],
+            "num_latent_tokens": 4,
+            "latent_dim": 4,
+            "latent_group_size": 2,
+            "spatial_latents": True,
+            "num_whole_frame_tokens": 2,
+        },
+        {"image_size": [16, 40], "patch_positions": True},
     ],
-    ids=["wide frames", "grouped latents", "spatial latents", "grouped spatial latents"],
+    ids=[
+        "wide frames",
+        "grouped latents",
+        "spatial latents",
+        "grouped spatial latents",
+        "cells and the whole frame",
+        "positions",
+    ],
 )
 def test_tokenizer_of_other_frames_and_bottlenecks(options):
     tokenizer = tiny_tokenizer(**options)

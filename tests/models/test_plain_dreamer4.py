@@ -24,6 +24,8 @@ OPTIONS = {
 }
 BOTTLENECKS = {
     "spatial latents": {"spatial_latents": True, "num_latent_tokens": 4},
+    "cells and the whole frame": {"spatial_latents": True, "num_latent_tokens": 6, "num_whole_frame_tokens": 2},
+    "positions": {"image_size": [24, 16], "patch_positions": True},
     "grouped latents": {"image_size": [24, 16], "latent_dim": 6, "latent_group_size": 3},
 }
 ACTIONS = {

@@ -97,17 +97,17 @@ def test_in_the_simulator_the_agent_acts_by_what_it_sees_there():
     (dream,) = dreams.begin([0], [0])
     person = ScriptedActions(np.tile(np.array([1.0, 2.0], np.float32), (99, 1)))
     source = AgentActions(agent, dream, person)
-    beside = AgentInSimulator(real, source)
-    session = PlaySession(dreams, source, side_by_side=beside, dream=dream)
+    following = AgentInSimulator(real, source)
+    session = PlaySession(dreams, source, side_by_side=following, dream=dream)
     for _ in range(3):
         session.advance()
-    assert len(real._actions) == 3 and "reward in the simulator" in beside.status()
+    assert len(real._actions) == 3 and "reward in the simulator" in following.status()
     source.hand_over()
     session.advance()
     assert real._actions[-1].tolist() == session.dream.action.tolist() == [1.0, 2.0]
     first = [action.tolist() for action in real._actions]
     session.rewind()
-    assert real._actions == [] and beside.frame.shape == (16, 16, 3)
+    assert real._actions == [] and following.frame.shape == (16, 16, 3)
     session.next_start()
     source.hand_over()
     session.advance()

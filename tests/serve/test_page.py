@@ -195,3 +195,71 @@ def test_a_closed_page_frees_its_row(served):
     started = time.monotonic()
     wait_until(lambda: served.sessions == 0, "the place to be free")
     assert time.monotonic() - started < 30
+
+
+def joint_world(num_cameras, size, num_joints):
+    """A world of some cameras with views of `size` (height, width), and its start frames."""
+    names = [f"camera {number}" for number in range(num_cameras)]
+    joints = [f"arm.joint_{number}.pos" for number in range(num_joints)]
+    stats = {"mean": [0.0], "std": [60.0], "min": [-180.0], "max": [180.0]}
+    stats = {name: values * num_joints for name, values in stats.items()}
+    state = {"state_dim": num_joints, "state_names": joints, "state_units": ["deg"] * num_joints, "state_stats": stats}
+    fields = {"camera_names": names, "num_latent_tokens": 2 * num_cameras, "action_dim": 2} | state
+    frames = torch.randint(0, 256, (1, 3, num_cameras, 3, *size), dtype=torch.uint8)
+    actions, mask = torch.zeros(1, 3, 2), torch.zeros(1, 3, dtype=torch.bool)
+    return random_world(image_size=size, **fields), StartFrames(frames, actions, mask)
+
+
+@pytest.mark.parametrize("device", [None, PHONE, PHONE_ON_ITS_SIDE], ids=["desktop", "phone", "phone on its side"])
+def test_views_of_several_cameras_are_large_and_undistorted_next_to_gauges(serve, device, tmp_path):
+    driver = open_browser(device)
+    try:
+        for num_cameras, size, num_joints in ((2, (48, 64), 6), (4, (64, 64), 14)):
+            served = serve(*joint_world(num_cameras, size, num_joints))
+            page = Page(driver).open(f"{served.url}/?format=png")
+            page.wait_for_frames(2)
+            check_views(page, paused_frame(page, served), num_cameras, size)
+            page.check_it_fits()
+            shown = driver.find_elements(By.CSS_SELECTOR, ".gauge")
+            assert len(shown) == num_joints and len(page.cameras) == num_cameras
+            page.screenshot(tmp_path / f"{num_cameras} cameras.png")
+            page.check_no_errors()
+    finally:
+        driver.quit()
+
+
+def test_a_press_on_a_view_is_a_position_in_this_view(desktop, serve):
+    page = desktop.open(serve(*joint_world(2, (48, 64), 2)).url)
+    page.wait_for_frames()
+    canvas = page.driver.find_element(By.ID, "screen")
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, -canvas.size["width"] // 4, 0)
+    mouse.click_and_hold().perform()  # the middle of the left view
+    wait_until(lambda: max(map(abs, page.values)) < 0.1, "the action to be in the middle")
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, -12, canvas.size["height"] // 2 - 4)
+    mouse.perform()  # its lower right corner
+    wait_until(lambda: min(page.values) > 0.9, "the action to follow the mouse")
+    ActionChains(page.driver).release().perform()
+    page.check_no_errors()
+
+
+def paused_frame(page, served):
+    """Pause and return the last frame that the server sent."""
+    ActionChains(page.driver).send_keys(" ").perform()
+    wait_until(lambda: page.text("message") == "Paused", "the pause")
+    player = player_of(served)
+    wait_until(lambda: page.frame == player.latest.step, "the last frame")
+    return player.latest.frame
+
+
+def check_views(page, frame, num_cameras, size):
+    """Every view shows its camera, in rows of equal views that keep their shape and are not tiny."""
+    height, width = size
+    gap, canvas = max(1, round(width / 64)), page.image()
+    columns = (canvas.shape[1] + gap) // (width + gap)
+    for number in range(num_cameras):
+        top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        view = canvas[top : top + height, left : left + width]
+        np.testing.assert_array_equal(view, frame[:, number * width : (number + 1) * width])
+    box = page.driver.find_element(By.ID, "screen").rect
+    assert box["width"] / box["height"] == pytest.approx(canvas.shape[1] / canvas.shape[0], rel=0.02)
+    assert box["width"] / columns > 100

@@ -1,5 +1,7 @@
 """Exported pages of worlds, and browsers that open them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from dreamer_hf.start_frames import save_start_frames
 from dreamer_hf.web.web_export import export_web
 from dreamer_hf.web.web_options import WebOptions
 from static_server import StaticServer
-from tiny import build_once, make_starts, tiny_world
+from tiny import CAMERAS, STATE, build_once, make_arm_starts, make_starts, tiny_states, tiny_world
 
 torch.set_num_threads(1)  # tiny models run faster without the overhead of several threads
 
@@ -34,6 +36,31 @@ def tiny_site(tmp_path_factory, tiny_folder):
         export_web(WebOptions(output_dir=str(folder), model=str(tiny_folder), dtype="float32"))
 
     return build_once(tmp_path_factory, "tiny_site", build)
+
+
+@pytest.fixture(scope="session")
+def arm_folder(tmp_path_factory):
+    """The folder of a world with a state and two cameras; its second start knows the state of some frames only."""
+
+    def build(folder):
+        actions = {"mean": [250.0, 260.0], "std": [100.0, 90.0], "min": [0.0, 10.0], "max": [512.0, 500.0]}
+        fields = STATE | CAMERAS | {"action_stats": actions, "fps": 20}
+        tiny_world(dynamics_changes=fields).save_pretrained(folder)
+        starts = make_arm_starts()
+        states, known = tiny_states(2, 3), torch.tensor([[True] * 3, [False, True, False]])
+        save_start_frames(folder, replace(starts, states=states, state_mask=known))
+
+    return build_once(tmp_path_factory, "arm_world", build)
+
+
+@pytest.fixture(scope="session")
+def arm_site(tmp_path_factory, arm_folder):
+    """The page of this world."""
+
+    def build(folder):
+        export_web(WebOptions(output_dir=str(folder), model=str(arm_folder), dtype="float32"))
+
+    return build_once(tmp_path_factory, "arm_site", build)
 
 
 @pytest.fixture(scope="session")

@@ -30,16 +30,17 @@ async function dream() {
   const world = await site.loadWorld("wasm", 1);
   const dream = new Dream(world, start, BigInt(seed));
   await dream.begin();
-  const latents = [], frames = [[...dream.pixels]];
+  const latents = [], frames = [[...dream.pixels]], states = [dream.state && [...dream.state]];
   const step = async (action) => {
     await dream.step(action && Float32Array.from(action));
     latents.push([...dream.latents]);
+    states.push(dream.state && [...dream.state]);
     if (dream.numSteps % every === 0) frames.push([...dream.pixels]);
   };
   for (const action of actions) await step(action);
   dream.rewind(rewound);
   for (const action of actions.slice(dream.numSteps)) await step(action);
-  return { latents, frames };
+  return { latents, frames, states };
 }
 dream().then(done, (error) => done({ error: `${error}` }));
 """
@@ -54,10 +55,12 @@ class Engine:
         driver.get(f"{url}/static/check.js")  # any document from there, so that modules can be imported
 
     def dream(self, start, seed, actions, rewound=0):
-        """Return latents (F, N * d), and frames (K, 3 * H * W): the start frame and every eighth frame."""
+        """Return latents (F, N * d), frames (K, V * 3 * H * W), which are the start frame and every eighth frame, and
+        states (1 + F, S), None of a world without one."""
         answer = self.driver.execute_async_script(DREAM, start, str(seed), actions, SHOWN_EVERY, rewound)
         assert "error" not in answer, answer
-        return (np.array(answer[name], np.float32) for name in ("latents", "frames"))
+        states = None if answer["states"][0] is None else np.array(answer["states"], np.float32)
+        return (*(np.array(answer[name], np.float32) for name in ("latents", "frames")), states)
 
     def call(self, module, name, expression, values):
         """Return the value of an expression of an export `f` of a module and of `values`."""
@@ -92,15 +95,16 @@ def dream_in_torch(folder, start, seed, actions):
     """Return what `Engine.dream` returns, from the models in PyTorch."""
     world, starts = load_world(folder, "cpu"), load_start_frames(folder)
     rollout = world.start_rollout(starts[start], generator=[SeededNoise(seed)])
-    context = world.encode(starts[start].pixel_values_videos).latents
-    frames = [world.tokenizer.decode(context).pixel_values_videos[:, -1]]
-    latents = []
+    frames = [world.decode(world.encode(starts[start].pixel_values_videos).latents)[:, -1]]
+    latents, states = [], []
     for index, action in enumerate(actions):
         output = rollout.step(None if action is None else torch.tensor([action]))
         latents.append(output.latents)
+        states.append(output.state)
         if (index + 1) % SHOWN_EVERY == 0:
             frames.append(output.pixel_values)
-    return (torch.stack(tensors).flatten(1).detach().numpy() for tensors in (latents, frames))
+    parts = (latents, frames) if states[0] is None else (latents, frames, states)
+    return (torch.stack(tensors).flatten(1).detach().numpy() for tensors in parts)
 
 
 def test_known_answers_and_noise(open_engine, tiny_site):
@@ -129,9 +133,9 @@ def test_known_answers_and_noise(open_engine, tiny_site):
 def test_a_dream_of_the_shipped_world_is_the_dream_in_pytorch(open_engine, shipped_site):
     space = ActionSpace.from_config(load_world("pusht-tiny", "cpu").config.dynamics_config)
     actions = random_actions(space, 64)
-    latents, frames = open_engine(shipped_site).dream(2, 7, actions)
+    latents, frames, states = open_engine(shipped_site).dream(2, 7, actions)
     expected_latents, expected_frames = dream_in_torch("pusht-tiny", 2, 7, actions)
-    assert latents.shape[0] == 64 and frames.shape == (9, 3 * 64 * 64)
+    assert latents.shape[0] == 64 and frames.shape == (9, 3 * 64 * 64) and states is None
     assert np.abs(latents - expected_latents).max() < TOLERANCE
     assert np.abs(frames - expected_frames).max() < TOLERANCE
 
@@ -139,13 +143,30 @@ def test_a_dream_of_the_shipped_world_is_the_dream_in_pytorch(open_engine, shipp
 def test_a_world_whose_decoder_remembers_dreams_the_same_and_rewinds(open_engine, tiny_site, tiny_folder):
     space = ActionSpace.from_config(load_world(tiny_folder, "cpu").config.dynamics_config)
     actions = random_actions(space, 64, seed=1)
-    latents, frames = open_engine(tiny_site).dream(1, MAX_SEED, actions, rewound=24)
+    latents, frames, _ = open_engine(tiny_site).dream(1, MAX_SEED, actions, rewound=24)
     expected_latents, expected_frames = dream_in_torch(tiny_folder, 1, MAX_SEED, actions)
     assert np.abs(latents[:64] - expected_latents).max() < TOLERANCE
     assert np.abs(frames[:9] - expected_frames).max() < TOLERANCE
     np.testing.assert_array_equal(latents[64:], latents[40:64])
     np.testing.assert_array_equal(frames[9:], frames[6:9])
     assert np.abs(expected_latents - np.roll(expected_latents, 1, 0)).max() > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("start", [0, 1], ids=["known state", "state of one frame only"])
+def test_a_world_with_state_and_cameras_dreams_the_same_and_rewinds(open_engine, arm_site, arm_folder, start):
+    space = ActionSpace.from_config(load_world(arm_folder, "cpu").config.dynamics_config)
+    actions = random_actions(space, 32, seed=1)
+    latents, frames, states = open_engine(arm_site).dream(start, 5, actions, rewound=8)
+    expected_latents, expected_frames, expected_states = dream_in_torch(arm_folder, start, 5, actions)
+    assert frames.shape == (6, 2 * 3 * 16 * 16) and states.shape == (41, 3)
+    assert np.abs(latents[:32] - expected_latents).max() < TOLERANCE
+    assert np.abs(frames[:5] - expected_frames).max() < TOLERANCE
+    assert np.abs(states[1:33] - expected_states).max() < TOLERANCE
+    first = load_start_frames(arm_folder).states[start, -1] if start == 0 else torch.tensor([1.0, -2.0, 30.0])
+    np.testing.assert_allclose(states[0], first, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(states[33:], states[25:33])
+    np.testing.assert_array_equal(latents[32:], latents[24:32])
+    assert np.abs(np.diff(expected_states[:, :2], axis=0)).max() > 10 * TOLERANCE
 
 
 def test_controls_act_as_in_python(open_engine, tiny_site):

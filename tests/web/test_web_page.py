@@ -190,3 +190,35 @@ def test_everything_fits_a_phone(served, device, tmp_path):
         page.check_no_errors()
     finally:
         driver.quit()
+
+
+def test_cameras_have_their_names_and_the_state_has_gauges(driver, arm_site, tmp_path):
+    with StaticServer(arm_site) as server:
+        page = Page(driver).open(f"{server.url}/?start=0&seed=7")
+        page.wait_for_frames(8)
+        assert page.cameras == ["front", "wrist"]
+        assert page.image().shape == (16, 2 * 16 + 1, 3)  # one column between the views
+        before = page.gauges
+        assert list(before) == ["shoulder rad", "elbow rad", "grip"] and before["grip"] == pytest.approx(30, abs=20)
+        page.wait_for_frames(4)
+        assert page.gauges != before
+        thumbnail = driver.find_element(By.CSS_SELECTOR, "#starts canvas")
+        assert thumbnail.get_property("width") == thumbnail.get_property("height") == 16  # the first camera
+        page.check_it_fits()
+        page.screenshot(tmp_path / "arm.png")
+        page.check_no_errors()
+
+
+@pytest.mark.parametrize("device", [PHONE, PHONE_ON_ITS_SIDE], ids=["upright", "on its side"])
+def test_cameras_and_gauges_fit_a_phone(arm_site, device, tmp_path):
+    driver = open_browser(device)
+    try:
+        with StaticServer(arm_site) as server:
+            page = Page(driver).open(server.url)
+            page.wait_for_frames(8)
+            page.check_it_fits()
+            assert len(page.gauges) == 3 and page.cameras == ["front", "wrist"]
+            page.screenshot(tmp_path / "arm.png")
+            page.check_no_errors()
+    finally:
+        driver.quit()

@@ -123,14 +123,14 @@ COMMANDS = {
     "serve": Entry(
         "Serve a world to browsers and policies.",
         "serve.serve_options:ServeOptions",
-        "serve:serve",
+        "cli.commands:serve",
         "dreamer serve --model me/my-world --port 8000",
     ),
     "record": Entry(
-        "Record scripted play in the PushT simulator as a LeRobotDataset.",
+        "Record scripted play in the PushT simulator, as shards or as a LeRobotDataset.",
         "pusht.pusht_options:RecordOptions",
         "cli.commands:record",
-        "dreamer record --repo_id me/pusht-play --root data/pusht-play --episodes 160",
+        "dreamer record --output_dir data/pusht-play --episodes 400",
     ),
     "convert": Family(
         "Convert datasets to shards, or published checkpoints to models.",
@@ -138,27 +138,27 @@ COMMANDS = {
             "lerobot": Entry(
                 "Convert a LeRobotDataset of format v3.0 into a folder of HDF5 shards.",
                 "data.command_options:LeRobotOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert lerobot --repo_id lerobot/pusht --output_dir data/pusht --target_fps 5",
             ),
             "rlds": Entry(
                 "Convert an RLDS dataset (tfrecord or array_record) into a folder of HDF5 shards, without TensorFlow.",
                 "data.command_options:RldsOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert rlds --rlds_dir soar/1.0.0 --split success+failure --fps 5 --output_dir data/soar",
             ),
             "video": Entry(
                 "Convert a folder of videos into a folder of HDF5 shards. The actions of clip.mp4, if any, are in "
                 "clip.npy (frames, action_dim) or clip.csv.",
                 "data.command_options:VideoOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert video --video_dir clips --output_dir data/clips --width 128 --pad_to_square",
             ),
             "table": Entry(
                 "Convert a dataset of the `datasets` library into a folder of HDF5 shards. A row is a frame (image "
                 "column; rows of an episode follow each other) or an episode (video column).",
                 "data.command_options:TableOptions",
-                "data.convert_command:run_converter",
+                "cli.commands:convert",
                 "dreamer convert table --dataset me/frames --image_column image --action_column action "
                 "--episode_column episode --output_dir data/frames",
             ),
@@ -206,8 +206,12 @@ COMMANDS = {
         "dreamer label --data_dir data/pusht --reward pusht:reach:128,128 pusht:reach:384,384",
     ),
     "train": Family(
-        "Train a tokenizer, a dynamics model on its latents, or an agent that acts in the world.",
+        "Train a tokenizer, a dynamics model on its latents, or both; or an agent that acts in the world.",
         {
+            "world": Passed(
+                "Train a tokenizer and a dynamics model, one after the other, in a given time.",
+                "training.world_run:main",
+            ),
             "tokenizer": Passed("Train a tokenizer on a folder of shards.", "training.runs:main", ("tokenizer",)),
             "dynamics": Passed(
                 "Train a dynamics model on the latents of a tokenizer, and save a world.",
@@ -222,12 +226,30 @@ COMMANDS = {
             "dreams": Passed("Improve an agent in the dreams of its world.", "training.runs:main", ("dreams",)),
         },
     ),
-    "encode-latents": Passed("Encode a folder of shards once with a frozen tokenizer.", "training.latents:main"),
+    "encode-latents": Entry(
+        "Encode a folder of shards once with a frozen tokenizer. Dynamics training then reads latents instead of "
+        "frames. They carry the fingerprint of the tokenizer; training refuses them with any other one.",
+        "training.encode_options:EncodeOptions",
+        "cli.commands:encode_latents",
+        "dreamer encode-latents --tokenizer outputs/tokenizer --data_dir data/pusht --output_dir data/pusht-latents",
+    ),
     "evaluate": Entry(
         "Measure a world on held-out episodes, against baselines and an upper bound.",
         "evaluation.evaluation_options:EvaluationOptions",
-        "evaluation.evaluate:evaluate",
+        "cli.commands:evaluate",
         "dreamer evaluate --model outputs/world --data_dir data/pusht --output_dir outputs/evaluation",
+    ),
+    "trust": Entry(
+        "Fit, on held-out episodes, how far the frames of a world's dreams can be believed.",
+        "evaluation.trust_options:TrustOptions",
+        "evaluation.trust_calibration:calibrate_trust",
+        "dreamer trust --model outputs/world --data_dir data/pusht --save",
+    ),
+    "rank": Entry(
+        "Rank policies in a world's dreams, and next to a real environment.",
+        "ranking.ranking_options:RankOptions",
+        "cli.commands:rank",
+        "dreamer rank --world outputs/world --policies me/act player:push --output_dir outputs/ranking",
     ),
 }
 

@@ -4,39 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-EXTRAS = {
-    "PIL": "torch",
-    "accelerate": "torch",
-    "array_record": "rlds",
-    "av": "video",
-    "cv2": "torch",
-    "datasets": "table",
-    "google_crc32c": "rlds",
-    "gym_pusht": "pusht",
-    "gymnasium": "gym",
-    "h5py": "torch",
-    "hdf5plugin": "torch",
-    "lerobot": "lerobot",
-    "lpips": "evaluate",
-    "matplotlib": "evaluate",
-    "onnx": "export",
-    "onnxruntime": "onnx",
-    "peft": "lora",
-    "prometheus_client": "serve",
-    "pyarrow": "torch",
-    "pygame": "play",
-    "starlette": "serve",
-    "tensorboard": "train",
-    "tensorflow_datasets": "rlds",
-    "torch": "torch",
-    "torchao": "int8",
-    "transformers": "torch",
-    "uvicorn": "serve",
-    "wandb": "wandb",
-    "websockets": "serve",
-    "xxhash": "torch",
-}
-"""The extra of this package that brings a module."""
+from ..extras import EXTRAS
 
 
 def run_script(main: Callable[[], object]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..options import option
+from ..options import option, ray_option
 
 if TYPE_CHECKING:
     from .episodes import EpisodeSource
@@ -15,7 +15,9 @@ STORAGE, WORK, SHARING = "storage", "work", "sharing"
 class ConverterOptions:
     """What every converter can be asked for, whatever its source. A kind of source adds its own options."""
 
-    output_dir: str = option(help="Write the shards to this new or empty folder.")
+    output_dir: str = option(
+        help="Write the shards to this new or empty folder, or to an address such as s3://bucket/data."
+    )
     episodes_per_shard: int = option(100, group=STORAGE, help="Store this many episodes per shard.")
     target_fps: float | None = option(
         None, group=STORAGE, help="Keep every n-th frame to reach this rate. Defaults to keeping all."
@@ -53,9 +55,7 @@ class ConverterOptions:
     )
     num_workers: int | None = option(None, group=WORK, help="Use this many processes. Defaults to one per core.")
     resume: bool = option(False, group=WORK, help="Continue an interrupted conversion.")
-    num_jobs: int = option(1, group=WORK, help="Split the shards among this many cluster jobs.")
-    job_index: int = option(0, group=WORK, help="Do the work of this job, counted from 0.")
-    merge: bool = option(False, group=WORK, help="Check the shards of all jobs and write the metadata.")
+    ray: str | None = ray_option(group=WORK)
     push_to_hub: str | None = option(
         None, group=SHARING, metavar="REPO", help="Upload the finished folder as this dataset repository."
     )
@@ -139,7 +139,10 @@ class TableOptions(ConverterOptions):
     config: str | None = option(None, help="Read this configuration of the dataset. Defaults to the only one.")
     split: str = option("train", help="Read this split.")
     streaming: bool = option(False, help="Read while downloading, in one process.")
-    image_column: str = option(help="Take images, or videos, from this column (within a struct: a/b).")
+    image_column: str = option(
+        help="Take images, or videos, from this column (within a struct: a/b); several columns of images, separated "
+        "by commas, are several cameras."
+    )
     action_column: str | None = option(
         None, help="Take actions from this column, or join several: a,b. Defaults to no actions."
     )

@@ -153,9 +153,6 @@ class JobOptions:
     Args:
         num_workers: number of processes; 1 works in this one.
         resume: whether to continue an interrupted conversion.
-        num_jobs, job_index: do only every `num_jobs`-th shard, starting with number `job_index`, and leave the
-            metadata to a last call with `merge`.
-        merge: whether to write the metadata of shards that jobs have finished.
 
     Raises:
         ValueError: a value is out of range.
@@ -163,20 +160,10 @@ class JobOptions:
 
     num_workers: int = 1
     resume: bool = False
-    num_jobs: int = 1
-    job_index: int = 0
-    merge: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.num_jobs < 1:
-            raise ValueError(
-                f"expected positive ints for --num_workers and --num_jobs, got {self.num_workers} and {self.num_jobs}."
-            )
-        if not 0 <= self.job_index < self.num_jobs:
-            raise ValueError(
-                f"--job_index {self.job_index} does not exist: "
-                f"--num_jobs {self.num_jobs} makes 0 to {self.num_jobs - 1}."
-            )
+        if self.num_workers < 1:
+            raise ValueError(f"expected a positive int for --num_workers, got {self.num_workers}.")
 
 
 def available_cores() -> int:

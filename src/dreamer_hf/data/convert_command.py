@@ -5,27 +5,37 @@ from pathlib import Path
 
 from .command_options import ConverterOptions
 from .conversion_options import ConversionOptions, JobOptions, available_cores
-from .convert import convert
+from .convert import ShardWorkers, convert
 from .frame_transform import FrameTransform
+from .output_folder import output_folder
 from .shards import METADATA_NAME
 
 
-def run_converter(options: ConverterOptions) -> Path:
-    """Convert a source, upload the shards if asked to, and return their folder.
+def run_converter(options: ConverterOptions, workers: ShardWorkers | None = None) -> Path | str:
+    """Convert a source, upload the shards if asked to, and return where they are.
+
+    Args:
+        options: of the command.
+        workers: what converts the shards. Defaults to processes of this machine.
 
     Raises:
         OSError, ValueError: as `convert` and the source.
     """
     # tensorflow-datasets brings its own handlers.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    output_dir, (conversion, job) = Path(options.output_dir), split_options(options)
-    if not (options.push_to_hub and options.resume and (output_dir / METADATA_NAME).exists()):
-        convert(options.open_source(), output_dir, conversion, job)
-    if options.push_to_hub and (options.num_jobs == 1 or options.merge):
+    folder, (conversion, job) = output_folder(options.output_dir), split_options(options)
+    if options.push_to_hub and folder.is_remote:
+        raise ValueError(
+            "--push_to_hub uploads a folder of this machine: give one as --output_dir, or leave out --push_to_hub and "
+            "give hf://datasets/ORG/NAME as --output_dir."
+        )
+    if not (options.push_to_hub and options.resume and Path(options.output_dir, METADATA_NAME).exists()):
+        convert(options.open_source(), options.output_dir, conversion, job, workers)
+    if options.push_to_hub:
         from .dataset_card import push_shards
 
-        logging.info(f"pushed to {push_shards(output_dir, options.push_to_hub, options.private)}")
-    return output_dir
+        logging.info(f"pushed to {push_shards(options.output_dir, options.push_to_hub, options.private)}")
+    return options.output_dir
 
 
 def split_options(options: ConverterOptions) -> tuple[ConversionOptions, JobOptions]:
@@ -45,7 +55,7 @@ def split_options(options: ConverterOptions) -> tuple[ConversionOptions, JobOpti
         compression=options.compression,
     )
     num_workers = available_cores() if options.num_workers is None else options.num_workers
-    return conversion, JobOptions(num_workers, options.resume, options.num_jobs, options.job_index, options.merge)
+    return conversion, JobOptions(num_workers, options.resume)
 
 
 def _parse_dims(values: tuple[str, ...]) -> tuple[int, ...] | str:

@@ -26,7 +26,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @contextmanager
-def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
+def lock_folder(folder: str | Path) -> Iterator[None]:
     """Hold the lock of an existing folder, so that no other run writes to it in the meantime.
 
     The lock is on the folder itself (`flock`) and leaves no file behind. It ends with the process, however that ends,
@@ -34,7 +34,6 @@ def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
 
     Args:
         folder: the output folder of a run.
-        shared: whether other processes may hold the lock at the same time, if they ask for a shared one too.
 
     Raises:
         BlockingIOError: another running process holds the lock.
@@ -44,7 +43,7 @@ def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
     _held_locks.add(descriptor)
     try:
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in LOCKED:
                 raise BlockingIOError(
@@ -210,16 +209,21 @@ def read_json(path: str | Path) -> dict:
         raise FileNotFoundError(f"{path} is missing: is {path.parent} the folder of a finished conversion?")
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB: restore it, or convert again.")
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(text: bytes, name: str | Path) -> dict:
+    """Do what `read_json` does with the content of a file of this name."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({first_line(error)}): restore it, or convert again.") from error
+        raise ValueError(f"{name} is not valid JSON ({first_line(error)}): restore it, or convert again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} does not hold a JSON object: restore it, or convert again.")
+        raise ValueError(f"{name} does not hold a JSON object: restore it, or convert again.")
     stored = content.pop(CHECKSUM_KEY, None)
     if stored is not None and stored != json_checksum(content):
         raise ValueError(
-            f"{path} does not match its checksum: restore it, or delete its '{CHECKSUM_KEY}' line if you edited it."
+            f"{name} does not match its checksum: restore it, or delete its '{CHECKSUM_KEY}' line if you edited it."
         )
     return content
 

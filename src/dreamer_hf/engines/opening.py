@@ -64,8 +64,12 @@ def read_starts_for(world, options):
 def _open_onnx(model: str, options, choice: EngineChoice, announce: Callable[[str], object]) -> OpenedWorld:
     folder = ready_export(model)
     if folder is None and not all(map(is_installed, EXPORTERS)):
+        export_key(model)  # raises if there is no such world, which then is the reason
         raise ValueError(NO_EXPORT.format(model=model))
     if folder is None:
+        from ..loading import check_world
+
+        check_world(model)  # before anything is said about exporting it
         announce(f"Exporting {model} for ONNX Runtime. This happens once, and the export is kept in {cache_folder()}.")
     try:
         world = load_or_export(folder or model, threads=options.threads)

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 from ..action_space import ActionSpace
-from ..camera_views import tile_cameras
+from ..camera_views import encode_cameras, tile_cameras
 from ..frame_inputs import action_limits
+from ..latent_rollout import DreamerLatentRollout
 from ..modeling_dreamer_world import DreamerWorldModel
 from ..rollout import DreamerRollout
 from ..seeded_noise import SeededNoise
 from ..start_frames import StartFrames
 from ..state_space import StateSpace
 from ..threads import ThreadChoice, choose_threads
+from .world_engine import as_numpy, other_noise
 
 
 class TorchEngine:
@@ -31,6 +33,7 @@ class TorchEngine:
         self.world = world
         config = world.config.dynamics_config
         self.fps, self.action_offset = config.fps, config.action_offset
+        self.camera_names = config.camera_names if config.num_cameras > 1 else None
         height, width = world.config.tokenizer_config.frame_size
         self.frame_size, self.state_space = (height, width * config.num_cameras), StateSpace.from_config(config)
         self.space, self.limits = ActionSpace.from_config(config), action_limits(config).numpy()
@@ -42,13 +45,14 @@ class TorchEngine:
     def own_starts(self, starts) -> StartFrames:
         """See `WorldEngine`."""
         if not isinstance(starts, StartFrames):
-            starts = _from_numpy(starts.pixel_values_videos, starts.actions, starts.action_mask)
+            given = starts.pixel_values_videos, starts.actions, starts.action_mask, starts.states, starts.state_mask
+            starts = _from_numpy(*given)
         starts.check_fits(self.world.config)
         return starts
 
-    def make_starts(self, frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray) -> StartFrames:
+    def make_starts(self, frames, actions, action_mask, states=None, state_mask=None) -> StartFrames:
         """See `WorldEngine`."""
-        return self.own_starts(_from_numpy(frames, actions, action_mask))
+        return self.own_starts(_from_numpy(frames, actions, action_mask, states, state_mask))
 
     def start_rollout(
         self, starts: StartFrames, num_inference_steps: int | None, generator: Sequence[SeededNoise]
@@ -69,6 +73,17 @@ class TorchEngine:
         """See `WorldEngine`."""
         return torch.stack(list(latents))
 
+    def twin(self, rollout: DreamerRollout) -> DreamerLatentRollout:
+        """See `WorldEngine`. Its frames are not decoded."""
+        twin = rollout.latent_rollout.clone()
+        twin.generator = other_noise(twin.generator, twin.batch_size)
+        return twin
+
+    @torch.no_grad()
+    def encode_frames(self, frames: torch.Tensor) -> np.ndarray:
+        """See `WorldEngine`."""
+        return as_numpy(encode_cameras(self.world.tokenizer, frames[:, None]).latents[:, 0])
+
     def choose_threads(self, work: Callable[[], object], threads: int | None) -> ThreadChoice | None:
         """See `WorldEngine`. On a GPU nothing is measured."""
         if threads is None and self.world.device.type != "cpu":
@@ -76,8 +91,8 @@ class TorchEngine:
         return choose_threads(work, threads)
 
 
-def _from_numpy(frames: np.ndarray, actions: np.ndarray, action_mask: np.ndarray) -> StartFrames:
-    return StartFrames(*(torch.from_numpy(np.array(values)) for values in (frames, actions, action_mask)))
+def _from_numpy(*arrays: np.ndarray | None) -> StartFrames:
+    return StartFrames(*(None if values is None else torch.from_numpy(np.array(values)) for values in arrays))
 
 
 __all__ = ["TorchEngine"]

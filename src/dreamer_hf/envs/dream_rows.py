@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from ..dreams import Dream, Dreams
 from ..engines.opening import open_world, read_starts_for
 from ..engines.world_engine import as_numpy
+from ..trust import TrustModel, load_trust
 from .action_format import ActionFormat
 from .start_selection import select_starts
 
@@ -75,6 +76,8 @@ class DreamOptions:
         compile: compile the rollout at the first reset, which takes minutes (`DreamerRollout.compile`).
         flat_actions: use one `Box` for all action components, including categorical ones.
         latents_in_info: put the clean latents of the frame, float32 (N_z, d_z), into `info["latents"]`.
+        trust: put the trust of the frame, in [0, 1], into `info["trust"]`, at the cost of a second dream and an
+            encoder pass: True for the one that is saved with the model, or a `TrustModel`, or where one is.
         reward_fn: `DreamTransition` of N rows -> (N,) numbers. Rewards are 0 without it.
         terminated_fn: `DreamTransition` of N rows -> (N,) bools. Dreams do not end without it.
     """
@@ -91,6 +94,7 @@ class DreamOptions:
     compile: bool = False
     flat_actions: bool = False
     latents_in_info: bool = False
+    trust: bool | str | os.PathLike | TrustModel = False
     reward_fn: Callable[[DreamTransition], ArrayLike] | None = None
     terminated_fn: Callable[[DreamTransition], ArrayLike] | None = None
 
@@ -116,7 +120,7 @@ class DreamRows:
     def __init__(self, model: str | os.PathLike | DreamerWorldModel | OnnxWorld, options: DreamOptions, num_rows: int):
         self.options, self.num_rows = options, num_rows
         world, starts = _open(model, options)
-        self.dreams = Dreams(world, starts, options.num_inference_steps)
+        self.dreams = Dreams(world, starts, options.num_inference_steps, _trust_model(model, options.trust))
         self.format = ActionFormat(self.dreams.space, options.flat_actions)
         self.frame_shape = (*self.dreams.frame_size, 3)
         self.rows: list[Dream] = []
@@ -215,13 +219,23 @@ class DreamRows:
 
     def info(self, row: int) -> dict[str, np.ndarray]:
         """Return the info of a row about its current frame."""
-        return {"latents": as_numpy(self.rows[row].latents)} if self.options.latents_in_info else {}
+        dream = self.rows[row]
+        info = {"latents": as_numpy(dream.latents)} if self.options.latents_in_info else {}
+        return info if dream.trust is None else info | {"trust": dream.trust}
 
     def clone(self) -> DreamRows:
         """Return an independent copy that shares the model."""
         twin = copy.copy(self)
         twin.rows = self.dreams.clone(self.rows) if self.rows else []
         return twin
+
+
+def _trust_model(model, trust: bool | str | os.PathLike | TrustModel) -> TrustModel | None:
+    if isinstance(trust, bool) and trust and not isinstance(model, str | os.PathLike):
+        raise ValueError("a loaded world does not know where its trust model is: give trust=PATH or a TrustModel.")
+    if isinstance(trust, bool):
+        return load_trust(model) if trust else None
+    return trust if isinstance(trust, TrustModel) else load_trust(trust)
 
 
 def _open(model: str | os.PathLike | DreamerWorldModel | OnnxWorld, options: DreamOptions) -> tuple:

@@ -1,6 +1,6 @@
 """A served world as a Gymnasium environment. It needs no torch: only NumPy and the standard library's HTTP client.
 
-Shapes: H, W pixels, A action components.
+Shapes: H, W pixels, A action components, S state components.
 """
 
 import base64
@@ -17,9 +17,12 @@ TIMEOUT_SECONDS = 60.0
 class RemoteWorldEnv(gymnasium.Env):
     """Steps a world on a server (`python -m dreamer_hf.serve`). It has no reward, and episodes do not end.
 
-    Observations are uint8 (H, W, 3) RGB. Actions are float32 (A,) in the units of the training data and within its
-    range. `reset(seed=...)` determines the start and the noise of all episodes that follow; `options={"start": i}`
-    chooses the start. `info` holds `step`, `start`, `seed` and `action`, the raw action as the world took it.
+    Observations are uint8 (H, W, 3) RGB, several cameras side by side. Those of a world with a state are dictionaries
+    of `pixels`, the frame, and `state`, float32 (S,) in the units of the data.
+
+    Actions are float32 (A,) in the units of the training data and within its range. `reset(seed=...)` determines the
+    start and the noise of all episodes that follow; `options={"start": i}` chooses the start. `info` holds `step`,
+    `start`, `seed` and `action`, the raw action as the world took it.
 
     Args:
         url: URL of the server, such as "http://127.0.0.1:8000".
@@ -27,8 +30,8 @@ class RemoteWorldEnv(gymnasium.Env):
         render_mode: "rgb_array" or None.
 
     Attributes:
-        world: description of the world: `model`, `frame_size` (height, width), `fps`, `num_starts`, and `actions`
-            (`names`, `units`, ...).
+        world: description of the world: `model`, `frame_size` (height, width), `fps`, `num_starts`, `cameras`,
+            `state` and `actions` (`names`, `units`, ...).
 
     Raises:
         ValueError: the URL is malformed, or the server refuses the token.
@@ -60,6 +63,13 @@ class RemoteWorldEnv(gymnasium.Env):
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         height, width = self.world["frame_size"]
         self.observation_space = gymnasium.spaces.Box(0, 255, (height, width, 3), dtype=np.uint8)
+        state = self.world.get("state")  # which servers of version 0.1 do not send
+        if state is not None:
+            labels = {"state_names": state["names"], "state_units": state["units"]}
+            self.metadata = {**self.metadata, **labels}
+            # A dream may leave the range of the data.
+            values = gymnasium.spaces.Box(-np.inf, np.inf, (len(state["names"]),), np.float32)
+            self.observation_space = gymnasium.spaces.Dict({"pixels": self.observation_space, "state": values})
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start a dream; return (observation, info)."""
@@ -103,10 +113,13 @@ class RemoteWorldEnv(gymnasium.Env):
         self._session = answer["session"]
         return answer
 
-    def _observation(self, answer: dict) -> np.ndarray:
+    def _observation(self, answer: dict) -> np.ndarray | dict[str, np.ndarray]:
         image = answer["observation"]
         self._frame = np.frombuffer(base64.b64decode(image["data"]), image["dtype"]).reshape(image["shape"])
-        return self._frame.copy()
+        if "state" not in answer:
+            return self._frame.copy()
+        state = [np.nan if value is None else value for value in answer["state"]]
+        return {"pixels": self._frame.copy(), "state": np.array(state, np.float32)}
 
     def _info(self, answer: dict) -> dict:
         action = np.array(answer["action"], dtype=np.float32)

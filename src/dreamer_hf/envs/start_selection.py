@@ -1,6 +1,6 @@
 """Where the dreams of an environment start: at the world's start frames or at frames passed to `reset`.
 
-Shapes: R rows that start, C context frames, H, W pixels, A action components.
+Shapes: R rows that start, C context frames, V cameras, H, W pixels, A action components, S state components.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..engines import WorldEngine
 
-OPTIONS = ("start_index", "frames", "actions", "action_mask")
+OPTIONS = ("start_index", "frames", "actions", "action_mask", "states", "state_mask")
 
 
 def select_starts(starts, fractions: Sequence[float], options: dict, engine: WorldEngine):
@@ -22,7 +22,8 @@ def select_starts(starts, fractions: Sequence[float], options: dict, engine: Wor
         fractions: R random numbers in [0, 1) that choose if the options do not.
         options: of `reset`: `start_index`, one for all rows or R of them; or `frames`, uint8 (C, H, W, 3) for all rows
             or (R, C, H, W, 3), with `actions` (C, A) or (R, C, A) float and `action_mask` (C,) or (R, C) bool, as in
-            `start_rollout`.
+            `start_rollout`. Frames of V cameras are (C, V, H, W, 3) or (R, C, V, H, W, 3). A world with a state also
+            takes `states`, (C, S) or (R, C, S) float in the units of the data, and `state_mask` (C,) or (R, C) bool.
         engine: of the world; start frames have its form.
 
     Raises:
@@ -42,12 +43,7 @@ def select_starts(starts, fractions: Sequence[float], options: dict, engine: Wor
 
 
 def _given(options: dict, num_rows: int, engine: WorldEngine):
-    frames = np.asarray(options["frames"])
-    if frames.dtype != np.uint8 or frames.ndim not in (4, 5):
-        raise ValueError(
-            f"the frames are {frames.dtype} {frames.shape}: give uint8 (C, H, W, 3), or (rows, C, H, W, 3)."
-        )
-    frames = _for_rows(frames, num_rows, 4, "frames")
+    frames = _frames_of_all_rows(options["frames"], num_rows, engine)
     shape, width = frames.shape[:2], engine.space.size
     actions, mask = options.get("actions"), options.get("action_mask")
     if mask is None:
@@ -55,9 +51,37 @@ def _given(options: dict, num_rows: int, engine: WorldEngine):
     if actions is None:
         actions = np.zeros((shape[1], width))
     return engine.make_starts(
-        np.moveaxis(frames, -1, 2).copy(),
+        np.moveaxis(frames, -1, -3).copy(),
         _for_rows(np.asarray(actions, np.float32), num_rows, 2, "actions").copy(),
         _for_rows(np.asarray(mask, bool), num_rows, 1, "action_mask").copy(),
+        *_states_of_all_rows(options, num_rows, shape[1], engine),
+    )
+
+
+def _frames_of_all_rows(frames, num_rows: int, engine: WorldEngine) -> np.ndarray:
+    frames, cameras = np.asarray(frames), engine.camera_names
+    one_row = "(C, H, W, 3)" if cameras is None else f"(C, {len(cameras)}, H, W, 3)"
+    ndim = one_row.count(",") + 1
+    if frames.dtype != np.uint8 or frames.ndim not in (ndim, ndim + 1):
+        shown = "" if cameras is None else f", an image of each camera ({', '.join(cameras)})"
+        raise ValueError(
+            f"the frames are {frames.dtype} {frames.shape}: give uint8 {one_row}, or (rows, {one_row[1:]}{shown}."
+        )
+    return _for_rows(frames, num_rows, ndim, "frames")
+
+
+def _states_of_all_rows(
+    options: dict, num_rows: int, num_frames: int, engine: WorldEngine
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    states, mask = options.get("states"), options.get("state_mask")
+    if states is None:
+        return None, None
+    if not len(engine.state_space):
+        raise ValueError("the world has no state: leave states and state_mask out.")
+    mask = np.ones(num_frames, bool) if mask is None else np.asarray(mask, bool)
+    return (
+        _for_rows(np.asarray(states, np.float32), num_rows, 2, "states").copy(),
+        _for_rows(mask, num_rows, 1, "state_mask").copy(),
     )
 
 

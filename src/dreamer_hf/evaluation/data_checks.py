@@ -65,7 +65,11 @@ def action_warnings(config: DreamerDynamicsConfig, data: ShardDataset) -> list[s
         differs = continuous & ((np.abs(np.log(ratio)) > np.log(SPREAD_RATIO)) | (shift > MEAN_SHIFT))
         for index in np.flatnonzero(differs):
             values = (f"{stats['mean'][index]:.3g} ± {stats['std'][index]:.3g}" for stats in (theirs, ours))
-            warnings.append("The data's {} is {}, the world's {}.".format(f"{space.names[index]!r}", *values))
+            warnings.append(
+                "The play is different: the data's {} is {}, the world's {}.".format(
+                    f"{space.names[index]!r}", *values
+                )
+            )
     return warnings
 
 

@@ -1,6 +1,7 @@
 """Evaluating a world on held-out episodes, and making videos of its dreams of them."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from ..worlds import resolve_model
 from .data_checks import ADAPT, action_warnings, check_data_fits
 from .evaluation_card import CARD_NAME, update_model_card
 from .evaluation_options import DreamVideoOptions, EvaluationOptions, HeldOutOptions, Horizon
-from .measurements import measure_world
+from .measurements import Measurements, measure_world
 from .open_loop import DREAM, REAL, TOKENIZER, decode_latents, dream_clips, held_out_clips
 from .plots import save_plots
 from .report import EVALUATION_NAME, make_report, read_report, write_report
@@ -30,10 +31,14 @@ RECONSTRUCTION_LOSS = 2.0
 logger = logging.getLogger(__name__)
 
 
-def evaluate(options: EvaluationOptions) -> str:
+def evaluate(options: EvaluationOptions, measure: Callable[..., Measurements] = measure_world) -> str:
     """Measure a world on held-out episodes and write the results.
 
     `options.output_dir` gets evaluation.json, evaluation.md (the main figures as a table), plots and videos.
+
+    Args:
+        options: of the command.
+        measure: takes the arguments of `measure_world`, and returns what it does.
 
     Returns:
         The table.
@@ -45,13 +50,13 @@ def evaluate(options: EvaluationOptions) -> str:
     folder = Path(resolve_model(options.model))
     if options.update_card:
         _check_card(options, folder)
-    world, data = _load(options)
+    world, data = load_held_out(options)
     protocol = _fit(options, data)
     notes = action_warnings(world.config.dynamics_config, data)
     if notes:
         logger.warning("%s\n%s", "\n".join(notes), ADAPT)
     with new_output_folder(options.output_dir) as output:
-        measurements = measure_world(world, data, protocol, load_lpips(options.lpips_net, world.device))
+        measurements = measure(world, data, protocol, load_lpips(options.lpips_net, world.device))
         report = make_report(world, data, protocol, measurements, notes)
         if (folder / EVALUATION_NAME).is_file():
             _compare_reconstruction(report, read_report(folder / EVALUATION_NAME))
@@ -78,7 +83,7 @@ def save_dreams(options: DreamVideoOptions) -> str:
         FileExistsError: the output folder is not empty.
         ValueError, OSError: the world or the data cannot be loaded, or do not fit.
     """
-    world, data = _load(options)
+    world, data = load_held_out(options)
     options = _fit(options, data)
     context, num_steps = options.num_context_frames, options.num_dream_frames
     with new_output_folder(options.output_dir) as output:
@@ -93,7 +98,12 @@ def save_dreams(options: DreamVideoOptions) -> str:
     return f"{options.output_dir}/dream.mp4 and dream.gif show the dreams of {len(videos)} held-out episodes."
 
 
-def _load(options: HeldOutOptions) -> tuple[DreamerWorldModel, ShardDataset]:
+def load_held_out(options: HeldOutOptions) -> tuple[DreamerWorldModel, ShardDataset]:
+    """Return the world and the held-out episodes.
+
+    Raises:
+        ValueError, OSError: they cannot be loaded, or do not fit.
+    """
     world = load_world(options.model, options.device, options.adapter, dtype=options.dtype)
     offset = world.config.dynamics_config.action_offset
     data = ShardDataset(options.data_dir, None, split=options.split, action_offset=offset)
@@ -129,11 +139,12 @@ def _compare_reconstruction(report: dict, saved: dict) -> None:
     ours, theirs = (each["figures"]["psnr"][TOKENIZER]["mean"][0] for each in (report, saved))
     if theirs - ours > RECONSTRUCTION_LOSS:
         note = (
-            f"The tokenizer reconstructs these frames at {ours:.1f} dB, those of the evaluation saved with the world "
-            f"at {theirs:.1f} dB: they were probably recorded, rendered or resized differently."
+            f"The frames look different: the tokenizer reconstructs them at {ours:.1f} dB, and those of the "
+            f"evaluation saved with the world at {theirs:.1f} dB. They were probably rendered, resized or compressed "
+            "differently."
         )
         logger.warning(note)
         report["notes"].insert(0, note)
 
 
-__all__ = ["evaluate", "save_dreams"]
+__all__ = ["evaluate", "load_held_out", "save_dreams"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..options import option
+from ..options import option, ray_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class EvaluationOptions(Protocol, HeldOutOptions):
     update_card: bool = option(
         False, help="Copy evaluation.json to the model's folder, and its table to the model card."
     )
+    ray: str | None = ray_option()
 
 
 @dataclass(frozen=True, kw_only=True)

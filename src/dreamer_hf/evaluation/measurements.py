@@ -4,6 +4,7 @@ Shapes: B episodes of a batch, E all episodes, T frames, C context frames, F dre
 channels, S state components, H, W pixels, a action components. Frames of V cameras are (B, T, V, 3, H, W).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,8 @@ from .open_loop import (
     decode_latents,
     dream_clips,
     encode_frames,
-    held_out_clips,
+    long_episodes,
+    read_clips,
 )
 
 STATE_ERROR = "state_error/"
@@ -69,7 +71,40 @@ class Measurements:
     num_episodes: int
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class MeasurementPlan:
+    """What to dream of which episodes. Its batches depend on the plan alone, so that they can be measured anywhere.
+
+    Attributes:
+        positions: of the E episodes in the data.
+        protocol: what to dream of them.
+        shows_pusht: whether their frames show PushT.
+    """
+
+    positions: tuple[int, ...]
+    protocol: Protocol
+    shows_pusht: bool
+
+    @property
+    def batches(self) -> range:
+        """The numbers of the first episodes of all batches."""
+        return range(0, len(self.positions), self.protocol.batch_size)
+
+    @property
+    def num_frames(self) -> int:
+        """How many dreamed frames that is, those of all candidates counted."""
+        return len(self.batches) * (2 + (len(self.positions) > 1)) * self.protocol.num_dream_frames
+
+
+@dataclass(frozen=True)
+class BatchMeasurements:
+    """`Measurements` of one batch."""
+
+    values: Values
+    features: dict[str, np.ndarray]
+    videos: list[dict[str, torch.Tensor]]
+
+
 def measure_world(
     world: DreamerWorldModel, data: ShardDataset, protocol: Protocol, perceptual: nn.Module | None = None
 ) -> Measurements:
@@ -86,36 +121,83 @@ def measure_world(
     Raises:
         ValueError: no episode is long enough.
     """
-    context, num_steps = protocol.num_context_frames, protocol.num_dream_frames
-    frames, real = held_out_clips(world.tokenizer, data, context, num_steps, protocol.num_episodes)
-    is_relative = torch.from_numpy(ActionSpace.from_config(world.config.dynamics_config).relative)
-    clips = {DREAM: real, ZEROED: real.with_zeroed_actions(is_relative)}
-    if len(frames) > 1:
-        clips[OTHERS] = real.with_other_actions()
-    camera_names = world.config.dynamics_config.camera_names
-    shows_pusht = not camera_names and is_pusht(frames[:, context - 1])
-    values, features, videos = [], [], []
-    batches = range(0, len(frames), protocol.batch_size)
-    with tqdm(total=len(batches) * len(clips) * num_steps, desc="dreaming", unit="frame") as progress:
-        for start in batches:
-            rows = slice(start, start + protocol.batch_size)
-            progress.set_description("dreaming")
-            noise = torch.Generator().manual_seed(protocol.seed + start)
-            dreams = {
-                name: dream_clips(world.dynamics, each.rows(rows), noise.clone_state(), progress.update)
-                for name, each in clips.items()
-            }
-            progress.set_description("comparing")
-            latents = {name: dream.latents for name, dream in dreams.items()}
-            views = _all_views(world.tokenizer, frames[rows], real.latents[rows], latents, context)
-            values.append(_compare(views, context, perceptual, shows_pusht, camera_names))
-            if real.states is not None and world.config.dynamics_config.state_dim:
-                values[-1] |= _state_values(world, real.rows(rows), dreams, noise)
-            features.append({name: view.encoded[:, context:].flatten(2).numpy() for name, view in views.items()})
-            for row in range(min(len(latents[DREAM]), protocol.num_videos - len(videos))):
-                videos.append({name: tile_cameras(view.frames[row : row + 1])[0] for name, view in views.items()})
-    joined = {metric: _concatenate([batch[metric] for batch in values]) for metric in values[0]}
-    return Measurements(joined, _concatenate(features), videos, is_relative, len(frames))
+    plan = plan_measurement(world, data, protocol)
+    with tqdm(total=plan.num_frames, desc="dreaming", unit="frame") as progress:
+        parts = [measure_batch(world, data, plan, start, perceptual, progress.update) for start in plan.batches]
+    return join_batches(world, plan, parts)
+
+
+def plan_measurement(world: DreamerWorldModel, data: ShardDataset, protocol: Protocol) -> MeasurementPlan:
+    """Return what `measure_world` measures; arguments and errors are the same."""
+    context = protocol.num_context_frames
+    positions = long_episodes(data, context + protocol.num_dream_frames, protocol.num_episodes)
+    shows_pusht = False
+    if not world.config.dynamics_config.camera_names:
+        last = [data.window(position, context - 1, 1)["pixel_values_videos"][0] for position in positions]
+        shows_pusht = is_pusht(torch.stack(last))
+    return MeasurementPlan(tuple(positions), protocol, shows_pusht)
+
+
+@torch.no_grad()
+def measure_batch(
+    world: DreamerWorldModel,
+    data: ShardDataset,
+    plan: MeasurementPlan,
+    start: int,
+    perceptual: nn.Module | None = None,
+    on_frame: Callable[[], object] | None = None,
+) -> BatchMeasurements:
+    """Measure one batch of a plan.
+
+    Args:
+        world, data, perceptual: as for `measure_world`.
+        plan: of these.
+        start: one of `plan.batches`.
+        on_frame: called after every step of the dreams.
+    """
+    protocol, config = plan.protocol, world.config.dynamics_config
+    context = protocol.num_context_frames
+    positions = plan.positions[start : start + protocol.batch_size]
+    frames, real = read_clips(world.tokenizer, data, positions, context, protocol.num_dream_frames)
+    clips = {DREAM: real, ZEROED: real.with_zeroed_actions(_relative_components(world))}
+    if len(plan.positions) > 1:
+        after = plan.positions[(start + len(positions)) % len(plan.positions)]
+        clips[OTHERS] = _with_next_actions(real, data.window(after, 0, frames.shape[1]))
+    noise = torch.Generator().manual_seed(protocol.seed + start)
+    dreams = {name: dream_clips(world.dynamics, each, noise.clone_state(), on_frame) for name, each in clips.items()}
+    latents = {name: dream.latents for name, dream in dreams.items()}
+    views = _all_views(world.tokenizer, frames, real.latents, latents, context)
+    values = _compare(views, context, perceptual, plan.shows_pusht, config.camera_names)
+    if real.states is not None and config.state_dim:
+        values |= _state_values(world, real, dreams, noise)
+    features = {name: view.encoded[:, context:].flatten(2).numpy() for name, view in views.items()}
+    shown = range(max(0, min(len(positions), protocol.num_videos - start)))
+    videos = [{name: tile_cameras(view.frames[row : row + 1])[0] for name, view in views.items()} for row in shown]
+    return BatchMeasurements(values, features, videos)
+
+
+def join_batches(world: DreamerWorldModel, plan: MeasurementPlan, parts: Sequence[BatchMeasurements]) -> Measurements:
+    """Return the measurements of all batches of a plan, given in order."""
+    joined = {metric: _concatenate([part.values[metric] for part in parts]) for metric in parts[0].values}
+    features, videos = (
+        _concatenate([part.features for part in parts]),
+        [video for part in parts for video in part.videos],
+    )
+    return Measurements(joined, features, videos, _relative_components(world), len(plan.positions))
+
+
+def _relative_components(world: DreamerWorldModel) -> torch.Tensor:
+    return torch.from_numpy(ActionSpace.from_config(world.config.dynamics_config).relative)
+
+
+def _with_next_actions(clips: Clips, after: dict[str, torch.Tensor]) -> Clips:
+    """Return the same clips, to be dreamed under the actions of the next episode each; `after` is the one after the
+    last.
+
+    A permutation in time would not do: it keeps the sum of relative actions, and with it where the agent ends up.
+    """
+    actions = torch.cat([clips.actions[1:], after["actions"][None]])
+    return clips.with_future_actions(actions, torch.cat([clips.action_mask[1:], after["action_mask"][None]]))
 
 
 @dataclass(frozen=True)
@@ -232,9 +314,14 @@ def _concatenate(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 __all__ = [
     "CAMERA_ERROR",
     "STATE_ERROR",
+    "BatchMeasurements",
+    "MeasurementPlan",
     "Measurements",
     "Values",
+    "join_batches",
+    "measure_batch",
     "measure_world",
+    "plan_measurement",
     "reencoding_distance",
     "state_distances",
 ]

@@ -4,7 +4,7 @@ Shapes: B episodes, T frames, C context frames, F dream frames, N latent tokens,
 H, W pixels, a action components.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,7 +62,7 @@ class Clips:
 
         A permutation in time would not do: it keeps the sum of relative actions, and with it where the agent ends up.
         """
-        return self._with_future(self.actions.roll(-1, 0), self.action_mask.roll(-1, 0))
+        return self.with_future_actions(self.actions.roll(-1, 0), self.action_mask.roll(-1, 0))
 
     def with_zeroed_actions(self, is_relative: torch.Tensor) -> "Clips":
         """Return the same clips, to be dreamed under actions that change nothing.
@@ -72,9 +72,10 @@ class Clips:
                 other, keeps its last value in the context.
         """
         last = self.actions[:, self.num_context_frames - 1 : self.num_context_frames].expand_as(self.actions)
-        return self._with_future(torch.where(is_relative, 0.0, last), self.action_mask)
+        return self.with_future_actions(torch.where(is_relative, 0.0, last), self.action_mask)
 
-    def _with_future(self, actions: torch.Tensor, mask: torch.Tensor) -> "Clips":
+    def with_future_actions(self, actions: torch.Tensor, mask: torch.Tensor) -> "Clips":
+        """Return the same clips, to be dreamed under the actions (B, T, a) and their mask (B, T) after the context."""
         context = self.num_context_frames
         return replace(
             self,
@@ -151,14 +152,34 @@ def held_out_clips(
     Raises:
         ValueError: no episode has C + F frames.
     """
-    num_frames = num_context_frames + num_dream_frames
+    positions = long_episodes(data, num_context_frames + num_dream_frames, count)
+    return read_clips(tokenizer, data, positions, num_context_frames, num_dream_frames)
+
+
+def long_episodes(data: ShardDataset, num_frames: int, count: int) -> list[int]:
+    """Return the positions of the first `count` episodes that have `num_frames` frames.
+
+    Raises:
+        ValueError: none has.
+    """
     long_enough = [position for position, length in enumerate(data.episode_lengths) if length >= num_frames]
     if not long_enough:
         raise ValueError(
             f"no held-out episode has {num_frames} frames, the longest has {max(data.episode_lengths)}: "
             "choose a smaller --num_context_frames or --num_dream_frames."
         )
-    items = [data.window(position, 0, num_frames) for position in long_enough[:count]]
+    return long_enough[:count]
+
+
+def read_clips(
+    tokenizer: DreamerTokenizerModel,
+    data: ShardDataset,
+    positions: Sequence[int],
+    num_context_frames: int,
+    num_dream_frames: int,
+) -> tuple[torch.Tensor, Clips]:
+    """Return the first frames (B, T, 3, H, W) uint8 of some episodes, which are long enough, and the clips."""
+    items = [data.window(position, 0, num_context_frames + num_dream_frames) for position in positions]
     batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
     frames = batch.pop("pixel_values_videos")
     return frames, Clips(encode_frames(tokenizer, frames), num_context_frames=num_context_frames, **batch)
@@ -192,4 +213,6 @@ __all__ = [
     "dream_clips",
     "encode_frames",
     "held_out_clips",
+    "long_episodes",
+    "read_clips",
 ]

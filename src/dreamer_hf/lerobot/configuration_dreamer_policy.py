@@ -21,6 +21,7 @@ class DreamerConfig(PreTrainedConfig):
         gives_targets: whether actions are positions to go to where the world takes changes of these, as simulators and
             robots expect; the first position is `observation.state`.
         target_low, target_high: smallest and largest position of each action; without a limit by default.
+        discover_packages_path: not used; LeRobot passes the option by which it finds this policy on to it.
         normalization_mapping: the model normalizes what it takes, so nothing is done before.
     """
 
@@ -32,6 +33,7 @@ class DreamerConfig(PreTrainedConfig):
     gives_targets: bool = True
     target_low: list[float] | None = None
     target_high: list[float] | None = None
+    discover_packages_path: str | None = None
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)
     )

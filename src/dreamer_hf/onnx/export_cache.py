@@ -16,7 +16,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 
 from .. import __version__
 from ..worlds import resolve_model
-from .manifest import FORMAT_VERSION, MANIFEST_NAME, DamagedExportError, file_sha256
+from .manifest import MANIFEST_NAME, PLAIN_VERSION, DamagedExportError, file_sha256
 from .onnx_world import OnnxWorld
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def export_key(model: str | os.PathLike, adapter: str | None = None) -> str:
     Raises:
         ValueError: there is no such world or adapter.
     """
-    digest = hashlib.sha256(f"{__version__} {FORMAT_VERSION}".encode())
+    digest = hashlib.sha256(f"{__version__} {PLAIN_VERSION}".encode())
     digest.update(_source(resolve_model(model), "config.json").encode())
     if adapter is not None:
         digest.update(_source(str(adapter), "adapter_config.json").encode())

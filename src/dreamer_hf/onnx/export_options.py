@@ -21,7 +21,9 @@ class OnnxExportOptions:
     )
     adapter: str | None = option(None, help="Folder or Hub repository of an adapter to load onto the world.")
     max_error: float | None = option(
-        None, help="Largest error of a pixel in [0, 1] against PyTorch, above which the export is refused."
+        None,
+        help="Largest error against PyTorch of a pixel in [0, 1], and of a state as a share of its range, above which "
+        "the export is refused.",
     )
 
 

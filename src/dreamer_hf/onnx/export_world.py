@@ -15,11 +15,21 @@ from .. import __version__
 from ..action_space import ActionSpace
 from ..data.files import flush_to_disk, new_output_folder
 from ..start_frames import StartFrames, load_start_frames, save_start_frames
-from .manifest import FORMAT_VERSION, MANIFEST_NAME, GraphEntry, Manifest, actions_entry, file_sha256
+from ..state_space import StateSpace
+from .manifest import (
+    MANIFEST_NAME,
+    GraphEntry,
+    Manifest,
+    actions_entry,
+    file_sha256,
+    format_version,
+    state_entry,
+)
 from .onnx_starts import START_LATENTS_NAME
 
 MAX_ERRORS = {"float32": 1e-3, "float16": 2e-2, "int8": 0.1}
-"""Largest error of a pixel in [0, 1] over the dreams of the check, by type of the weights."""
+"""Largest error of a pixel in [0, 1], and of a state as a share of its range, over the dreams of the check, by type of
+the weights."""
 
 MISSING = "exporting needs onnx and onnxruntime: pip install 'dreamer_hf[export]'."
 
@@ -42,22 +52,18 @@ def export_onnx(
         dtype: how weights are stored: "float32"; "float16", which halves the files and computes in float32; or "int8",
             whose matrix products are of integers.
         starts: start frames to write with it. Default: those that the world was saved with, if any.
-        max_error: largest error of a pixel in [0, 1] against PyTorch over dreams of 8 frames. Default: 0.001 for
-            float32, 0.02 for float16 and 0.1 for int8.
+        max_error: largest error against PyTorch, over dreams of 8 frames, of a pixel in [0, 1] and of a state as a
+            share of its range. Default: 0.001 for float32, 0.02 for float16 and 0.1 for int8.
         name: name of the world, for people. Default: the last part of where it was loaded from.
 
     Returns:
         The manifest.
 
     Raises:
-        ValueError: an unknown dtype, packages are missing, a world with a state or several cameras, which exports do
-            not have yet, or the export is off by more than `max_error`.
+        ValueError: an unknown dtype, packages are missing, or the export is off by more than `max_error`.
         FileExistsError: the folder is not empty.
     """
     check_export(dtype, max_error)
-    config = world.config.dynamics_config
-    if config.state_dim or config.num_cameras > 1:
-        raise ValueError("worlds with a state or several cameras cannot be exported yet: use them with PyTorch.")
     from .export_check import compare_with_pytorch
 
     world = _in_float32(world)
@@ -71,18 +77,22 @@ def export_onnx(
         if starts is not None:
             manifest.starts = _write_starts(world, folder, starts, dtype)
         manifest.check = compare_with_pytorch(world, folder, manifest, starts)
-        limit = MAX_ERRORS[dtype] if max_error is None else max_error
-        error = manifest.check["max_pixel_error"]
-        if not error <= limit:
-            raise ValueError(
-                f"the {dtype} export is off by {error:.2g} in a pixel, more than {limit:g}: choose a more precise "
-                "--dtype, or allow it with --max_error."
-            )
+        _check_errors(manifest.check, dtype, MAX_ERRORS[dtype] if max_error is None else max_error)
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         for file in folder.iterdir():
             file.chmod(0o644)  # any host may serve them
             flush_to_disk(file)
     return manifest
+
+
+def _check_errors(check: dict[str, float], dtype: str, limit: float) -> None:
+    for name, place in (("max_pixel_error", "in a pixel"), ("max_state_error", "of the range of the state")):
+        error = check.get(name, 0.0)
+        if not error <= limit:
+            raise ValueError(
+                f"the {dtype} export is off by {error:.2g} {place}, more than {limit:g}: choose a more precise "
+                "--dtype, or allow it with --max_error."
+            )
 
 
 def check_export(dtype: str, max_error: float | None = None) -> None:
@@ -107,7 +117,9 @@ def fingerprint(world) -> str:
         config.pop(key, None)
     settings = vars(world.generation_config) if world.generation_config else {}
     steps = {key: settings.get(key) for key in ("num_inference_steps", "context_signal_level")}
-    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, config, steps], sort_keys=True, default=str).encode())
+    dynamics = world.config.dynamics_config
+    version = format_version(dynamics.state_dim > 0, dynamics.num_cameras)
+    digest = hashlib.sha256(json.dumps([version, config, steps], sort_keys=True, default=str).encode())
     for key, tensor in sorted(world.state_dict().items()):
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
@@ -173,7 +185,15 @@ def _manifest(world, graphs: dict[str, GraphEntry], dtype: str, name: str) -> Ma
         starts=None,
         check={},
         dreamer_hf_version=__version__,
+        state=_state(world.dynamics),
+        cameras=list(config.camera_names) if config.num_cameras > 1 else None,
     )
+
+
+def _state(dynamics) -> dict | None:
+    if dynamics.state_coder is None:
+        return None
+    return state_entry(StateSpace.from_config(dynamics.config), dynamics.state_coder.state_std.numpy())
 
 
 @torch.no_grad()
@@ -182,6 +202,8 @@ def _write_starts(world, folder: Path, starts: StartFrames, dtype: str) -> dict:
     latents = world.encode(starts.pixel_values_videos).latents.float()
     latents = latents if dtype == "float32" else latents.half()
     tensors = {"latents": latents, "actions": starts.actions, "action_mask": starts.action_mask.to(torch.uint8)}
+    if world.config.dynamics_config.state_dim and starts.states is not None:
+        tensors |= {"states": starts.states, "state_mask": starts.state_mask.to(torch.uint8)}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / START_LATENTS_NAME)
     save_start_frames(folder, starts)
     count, frames = starts.action_mask.shape

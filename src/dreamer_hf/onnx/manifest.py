@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..action_space import ActionSpace
+from ..state_space import StateSpace
 
 MANIFEST_NAME = "dreamer_onnx.json"
 FORMAT = "dreamer-onnx"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The latest version, of worlds with a state or several cameras."""
+PLAIN_VERSION = 1
+"""The version of worlds of one camera without a state, which readers of version 1 can read."""
 
 
 @dataclass
@@ -54,14 +58,16 @@ class Manifest:
         dtype: how the weights are stored: "float32", "float16" or "int8".
         fingerprint: SHA-256 of the config and the weights that were exported.
         fps: frame rate of the world; None if it does not know it.
-        frame_size: height and width.
-        latents: `num_tokens` and `dim`.
+        frame_size: height and width of a frame of one camera.
+        latents: `num_tokens` of all cameras together, and `dim`.
         generation: `num_inference_steps`, `context_signal_level` and `num_signal_levels`.
         actions: see `actions_entry`.
         graphs: "dynamics", "decoder" and "encoder".
         starts: `file`, `count` and `context_frames` of the start latents; None without any.
         check: what the comparison with PyTorch measured after the export.
         dreamer_hf_version: version that exported it.
+        state: see `state_entry`; None (the default) for a world without a state.
+        cameras: names of several cameras, in the order of their latents; None (the default) for one camera.
     """
 
     name: str
@@ -76,10 +82,25 @@ class Manifest:
     starts: dict[str, Any] | None
     check: dict[str, Any]
     dreamer_hf_version: str
+    state: dict[str, Any] | None = None
+    cameras: list[str] | None = None
+
+    @property
+    def num_cameras(self) -> int:
+        """V, the number of cameras."""
+        return 1 if self.cameras is None else len(self.cameras)
+
+    @property
+    def format_version(self) -> int:
+        """The lowest version whose readers can read it."""
+        return format_version(has_state=self.state is not None, num_cameras=self.num_cameras)
 
     def to_json(self) -> str:
         """Return the content of the file."""
-        content = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
+        content = {"format": FORMAT, "format_version": self.format_version} | asdict(self)
+        for name in ("state", "cameras"):
+            if content[name] is None:
+                del content[name]
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -126,6 +147,12 @@ class Manifest:
         if self.fps is not None and not self.fps > 0:
             raise ValueError("an impossible frame rate")
         action_space(self.actions)
+        state_space(self.state)
+        names = self.cameras
+        if names is not None and (len(names) < 2 or not all(type(name) is str for name in names)):
+            raise ValueError("impossible names of cameras")
+        if self.latents["num_tokens"] % self.num_cameras:
+            raise ValueError("cameras that do not share the latents")
         for key in ("num_inference_steps", "context_signal_level", "num_signal_levels"):
             _ = self.generation[key]
 
@@ -190,6 +217,44 @@ def action_space(entry: dict[str, Any]) -> ActionSpace:
     return space
 
 
+def state_entry(space: StateSpace, std: np.ndarray) -> dict[str, Any]:
+    """Return the state of a world as the manifest keeps it.
+
+    `mean` and `std` normalize it, `low` and `high` are its range in the training data.
+
+    Args:
+        space: the world's state.
+        std: float32 (S,), by which the network's states are scaled.
+    """
+    return {
+        "dim": len(space),
+        "names": list(space.names),
+        "units": None if space.units is None else list(space.units),
+        "mean": space.mean.tolist(),
+        "std": np.asarray(std).tolist(),
+        "low": space.low.tolist(),
+        "high": space.high.tolist(),
+    }
+
+
+def state_space(entry: dict[str, Any] | None) -> StateSpace:
+    """Return the state space of a manifest's entry, of length 0 without one."""
+    if entry is None:
+        return StateSpace((), *(np.zeros(0, np.float32) for _ in range(3)))
+    low, high, mean, std = (np.array(entry[key], np.float32) for key in ("low", "high", "mean", "std"))
+    units = None if entry["units"] is None else tuple(entry["units"])
+    space = StateSpace(tuple(entry["names"]), low, high, mean, units)
+    sizes = {len(values) for values in (space.names, low, high, mean, std, units or space.names)}
+    if sizes != {entry["dim"]} or not len(space) or not (std > 0).all():
+        raise ValueError("state components of different numbers, or impossible statistics of the state")
+    return space
+
+
+def format_version(has_state: bool, num_cameras: int) -> int:
+    """Return the lowest version of the format for a world."""
+    return FORMAT_VERSION if has_state or num_cameras > 1 else PLAIN_VERSION
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
@@ -210,10 +275,14 @@ def _limits(values: list[float | None], unlimited: float) -> np.ndarray:
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_NAME",
+    "PLAIN_VERSION",
     "DamagedExportError",
     "GraphEntry",
     "Manifest",
     "action_space",
     "actions_entry",
     "file_sha256",
+    "format_version",
+    "state_entry",
+    "state_space",
 ]

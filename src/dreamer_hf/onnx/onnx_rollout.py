@@ -4,8 +4,8 @@ Every row has its own clock, and always one frame that is generated but not yet 
 step commits it together with the first denoising of the new frame. A call that fails leaves the rollout unchanged, its
 noise included.
 
-Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, a action width, H, W
-pixels.
+Shapes: B rows, R of them, C context frames, T frames, N_z latent tokens, d_z latent channels, S state components, a
+action width, V cameras, H, W pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..rollout_schedule import RolloutSchedule
 from ..seeded_noise import SeededNoise, draw_normal, draw_normals
-from .graph_session import Graph
+from .onnx_frames import LatentFrames, OnnxContext, camera_rows
 from .ring import Ring, chunks
 
 if TYPE_CHECKING:
@@ -32,81 +32,16 @@ class OnnxRolloutOutput:
     """One generated frame.
 
     Attributes:
-        pixel_values: float32 (B,3,H,W), the frame in [0, 1].
+        pixel_values: float32 (B,3,H,W), the frame in [0, 1]; (B,V,3,H,W) for V cameras.
         latents: float32 (B,N_z,d_z), its clean latents.
+        state: float32 (B,S), its state in the units of the data; None if the world has no state.
+        trust: float32 (B,) in [0, 1], how far to believe it; only from a `TrustedRollout`.
     """
 
     pixel_values: np.ndarray
     latents: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class LatentFrames:
-    """T frames of every row.
-
-    Attributes:
-        latents: float32 (B,T,N_z,d_z).
-        actions: float32 (B,T,a), raw.
-        action_mask: bool (B,T), False where a frame has no action.
-    """
-
-    latents: np.ndarray
-    actions: np.ndarray
-    action_mask: np.ndarray
-
-    @property
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self.latents, self.actions, self.action_mask
-
-    def __len__(self) -> int:
-        """Return T."""
-        return self.latents.shape[1]
-
-    def __getitem__(self, time: slice) -> LatentFrames:
-        """Return the frames of a slice of T."""
-        return LatentFrames(*(array[:, time] for array in self._arrays))
-
-    def append(self, other: LatentFrames) -> LatentFrames:
-        """Return these frames, followed by others."""
-        return LatentFrames(*(np.concatenate(pair, axis=1) for pair in zip(self._arrays, other._arrays)))
-
-    def select(self, rows: np.ndarray) -> LatentFrames:
-        """Return the same frames of some rows."""
-        return replace(self, **{name: array[rows] for name, array in self.named.items()})
-
-    def with_rows(self, rows: np.ndarray, source: LatentFrames) -> LatentFrames:
-        """Return these frames with those of some rows replaced."""
-        arrays = {name: array.copy() for name, array in self.named.items()}
-        for name, array in arrays.items():
-            array[rows] = source.named[name]
-        return replace(self, **arrays)
-
-    @staticmethod
-    def join(parts: Sequence[LatentFrames]) -> LatentFrames:
-        """Return the rows of several batches as one batch."""
-        names = ("latents", "actions", "action_mask")
-        return replace(parts[0], **{name: np.concatenate([part.named[name] for part in parts]) for name in names})
-
-    @property
-    def named(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
-        return dict(zip(("latents", "actions", "action_mask"), self._arrays))
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxContext(LatentFrames):
-    """The context frames of a rollout: the last T of them, which can influence it.
-
-    Attributes:
-        num_skipped: number of context frames before these.
-    """
-
-    num_skipped: int = 0
-
-    @property
-    def num_frames(self) -> int:
-        """C, the number of context frames."""
-        return self.num_skipped + len(self)
+    state: np.ndarray | None = None
+    trust: np.ndarray | None = None
 
 
 class OnnxRollout:
@@ -118,6 +53,7 @@ class OnnxRollout:
         schedule: the passes of a frame.
         generator: one source of noise for each row.
         context_noise: float32 (B,C,N_z,d_z) noise of the context; drawn by default.
+        context_state_noise: float32 (B,C,S) noise of its states, drawn after that of the latents by default.
 
     Attributes:
         world, schedule, generator: as given.
@@ -135,18 +71,28 @@ class OnnxRollout:
         schedule: RolloutSchedule,
         generator: Sequence[SeededNoise],
         context_noise: np.ndarray | None = None,
+        context_state_noise: np.ndarray | None = None,
     ):
         self.world, self.schedule, self.generator = world, schedule, generator
         self.context: OnnxContext | None = context
         self.frame_index = context.num_frames
-        self._ring, self._decoder_ring, self._pending = self._started(context, generator, context_noise)
+        noise = context_noise, context_state_noise
+        self._ring, self._decoder_ring, self._pending = self._started(context, generator, noise)
 
     @property
     def batch_size(self) -> int:
         """Number of rows."""
         return self._ring.batch_size
 
-    def step(self, actions, action_mask=None, start_noise=None, commit_noise=None) -> OnnxRolloutOutput:
+    def step(
+        self,
+        actions,
+        action_mask=None,
+        start_noise=None,
+        commit_noise=None,
+        start_state_noise=None,
+        commit_state_noise=None,
+    ) -> OnnxRolloutOutput:
         """Generate one frame in every row.
 
         Args:
@@ -155,6 +101,8 @@ class OnnxRollout:
             action_mask: (B,) bool, False where a row has no action. Default: every row has one.
             start_noise: (B,N_z,d_z) noise that the frame starts from; drawn by default.
             commit_noise: (B,N_z,d_z) noise mixed into the frame when it becomes part of the past; drawn by default.
+            start_state_noise, commit_state_noise: (B,S), likewise for the state of a world that has one. They are
+                drawn after those of the latents.
 
         Returns:
             [`OnnxRolloutOutput`].
@@ -163,19 +111,18 @@ class OnnxRollout:
             ValueError: a shape that does not fit, or actions that are not finite.
         """
         actions, action_mask = self.world.prepare_actions(actions, action_mask, (self.batch_size,))
-        shape = (self.batch_size, *self.world.latent_shape)
-        start_noise, commit_noise = _checked_noise(start_noise, shape), _checked_noise(commit_noise, shape)
+        noise = [_checked_noise(each, self._noise_shape()) for each in (start_noise, commit_noise)]
+        state_noise = [
+            _checked_noise(each, self._noise_shape(is_state=True)) for each in (start_state_noise, commit_state_noise)
+        ]
         with self._undone_on_failure():
-            missing = [noise is None for noise in (start_noise, commit_noise)]
-            drawn = iter(draw_normals(self.generator, shape[1:], sum(missing)))
-            start_noise = next(drawn) if missing[0] else start_noise
-            commit_noise = next(drawn) if missing[1] else commit_noise
-            frame = LatentFrames(start_noise[:, None], actions[:, None], action_mask[:, None])
-            clean = self._denoise(frame)
-            pixels = self._decode(clean)
-        self._pending = replace(frame, latents=self._noisy(clean, commit_noise[:, None]))
+            frame, commit_noise = self._start_frame(noise, state_noise, actions[:, None], action_mask[:, None])
+            frame = self._denoise(frame)
+            pixels = self.world.decode(frame.latents, self._decoder_ring)
+        self._pending = frame.to_noisy(*commit_noise, self.schedule.context_signal_level)
         self.frame_index += 1
-        return OnnxRolloutOutput(pixel_values=pixels[:, 0], latents=clean[:, 0])
+        state = None if frame.states is None else self.world.denormalize_states(frame.states[:, 0])
+        return OnnxRolloutOutput(pixels[:, 0], frame.latents[:, 0], state)
 
     def reset(
         self,
@@ -185,12 +132,14 @@ class OnnxRollout:
         rows=None,
         context_noise=None,
         generator: Sequence[SeededNoise] | None = None,
+        states=None,
+        state_mask=None,
     ) -> np.ndarray:
         """Start again, from the first context or a new one, in all rows or in some.
 
         Args:
-            pixel_values_videos, actions, action_mask: as in [`OnnxWorld.start_rollout`], for the rows that restart.
-                Default: the first context.
+            pixel_values_videos, actions, action_mask, states, state_mask: as in [`OnnxWorld.start_rollout`], for the
+                rows that restart. Default: the first context.
             rows: R indices of the rows to restart; the others continue undisturbed. Default: all rows.
             context_noise: as in `start_rollout`.
             generator: sources of noise from here on, one for each row that restarts. Default: the present ones.
@@ -202,20 +151,23 @@ class OnnxRollout:
             ValueError: frames, actions, noise or generators that do not fit, or indices that are not those of rows.
         """
         indices = None if rows is None else row_indices(rows, self.batch_size, unique=True)
-        context = self._context(pixel_values_videos, actions, action_mask, indices)
+        if pixel_values_videos is None:
+            context = self._context_of(indices)
+        else:
+            context = self.world.make_context(pixel_values_videos, actions, action_mask, states, state_mask)
         count = len(context.latents)
         if indices is not None and count != len(indices):
             raise ValueError(f"expected a context of {len(indices)} row(s), as many as rows, got {count}.")
         if generator is None:
             generator = self.generator if indices is None else [self.generator[row] for row in indices]
-        started = self._started(context, generator, context_noise)
+        started = self._started(context, generator, (context_noise, None))
         if indices is None:
             self._ring, self._decoder_ring, self._pending = started
             self.context, self.generator, self.frame_index = context, list(generator), context.num_frames
             return context.latents
         ring, decoder_ring, pending = started
         self._ring.replace_rows(indices, ring)
-        self._decoder_ring.replace_rows(indices, decoder_ring)
+        self._decoder_ring.replace_rows(camera_rows(indices, self.world.num_cameras), decoder_ring)
         self._pending = self._pending.with_rows(indices, pending)
         new = dict(zip(indices.tolist(), generator))
         self.generator = [new.get(row, old) for row, old in enumerate(self.generator)]
@@ -232,7 +184,8 @@ class OnnxRollout:
         """
         indices = np.arange(self.batch_size) if rows is None else row_indices(rows, self.batch_size)
         twin = copy.copy(self)
-        twin._ring, twin._decoder_ring = self._ring.select(indices), self._decoder_ring.select(indices)
+        twin._ring = self._ring.select(indices)
+        twin._decoder_ring = self._decoder_ring.select(camera_rows(indices, self.world.num_cameras))
         twin._pending = self._pending.select(indices)
         twin.context = None if self.context is None else self.context.select(indices)
         twin.generator = [self.generator[row].copy() for row in indices]
@@ -278,38 +231,80 @@ class OnnxRollout:
             )
         vars(self).update(vars(other.clone()))
 
-    def _context(self, frames, actions, action_mask, rows: np.ndarray | None) -> OnnxContext:
-        if frames is not None:
-            return self.world.make_context(frames, actions, action_mask)
+    def _context_of(self, rows: np.ndarray | None) -> OnnxContext:
+        """Return the first context of some rows (None: of all)."""
         if self.context is None:
             raise ValueError("rows with contexts of different lengths were joined here: reset needs a context.")
         return self.context if rows is None else self.context.select(rows)
 
     def _started(
-        self, context: OnnxContext, generator: Sequence[SeededNoise], noise: np.ndarray | None
+        self, context: OnnxContext, generator: Sequence[SeededNoise], noise: tuple
     ) -> tuple[Ring, Ring, LatentFrames]:
-        """Return rings that have seen the context, and its last frame, which is not yet committed."""
+        """Return rings that have seen the context, and its last frame, which is not yet committed.
+
+        Args:
+            context: the frames.
+            generator: one source of noise for each row.
+            noise: that of latents and states of the context; None for what is to be drawn.
+        """
         rows = len(context.latents)
         check_generators(generator, rows)
-        shape = (context.num_frames, *self.world.latent_shape)
-        noise = _checked_noise(noise, (rows, *shape))
         with _drawn_again_on_failure(generator):
-            noise = draw_normal(generator, shape) if noise is None else noise
-            noisy = replace(context, latents=self._noisy(context.latents, noise[:, context.num_skipped :]))
+            drawn = self._context_noise(context, generator, *noise)
+            noisy = context.to_noisy(*drawn, self.schedule.context_signal_level)
             dynamics, decoder = self.world.graphs["dynamics"], self.world.graphs["decoder"]
-            frames = LatentFrames(*(noisy.named.values()))[-max(dynamics.entry.reach, 1) :]
+            frames = noisy[-max(dynamics.entry.reach, 1) :]
             ring = Ring(dynamics, rows, context.num_frames - len(frames))
             for chunk in chunks(len(frames) - 1, dynamics.entry.context_length):
                 self._commit(ring, frames[: len(frames) - 1][chunk])
             latents = context.latents[:, -max(decoder.entry.reach, 1) :]
-            decoder_ring = Ring(decoder, rows, context.num_frames - latents.shape[1])
+            decoder_rows = rows * self.world.num_cameras
+            decoder_ring = Ring(decoder, decoder_rows, context.num_frames - latents.shape[1])
             for chunk in chunks(latents.shape[1] if decoder_ring.keys else 0, decoder.entry.context_length):
-                run_tokenizer(decoder, "latents", latents[:, chunk], decoder_ring)
+                self.world.decode(latents[:, chunk], decoder_ring)
         return ring, decoder_ring, frames[-1:]
 
-    def _noisy(self, latents: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        level = self.schedule.context_signal_level
-        return (1 - level) * noise + level * latents
+    def _context_noise(
+        self, context: OnnxContext, generator: Sequence[SeededNoise], noise, state_noise
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the noise of the context frames that are not skipped, given or drawn: of latents, then of states."""
+
+        def of(noise, frame_shape: tuple[int, ...]) -> np.ndarray:
+            shape = (context.num_frames, *frame_shape)
+            noise = _checked_noise(noise, (len(context.latents), *shape))
+            noise = draw_normal(generator, shape) if noise is None else noise
+            return noise[:, context.num_skipped :]
+
+        world = self.world
+        latent_noise = of(noise, world.latent_shape)
+        return latent_noise, of(state_noise, (len(world.state_space),)) if world.has_state else None
+
+    def _start_frame(
+        self, noise: list, state_noise: list, actions: np.ndarray, action_mask: np.ndarray
+    ) -> tuple[LatentFrames, tuple[np.ndarray, np.ndarray | None]]:
+        """Return the frame (T = 1) of noise that a step starts from, and the noise to commit it with.
+
+        Args:
+            noise, state_noise: those that are given, of the start and of the commit; None for what is to be drawn.
+            actions, action_mask: (B,1,a) and (B,1).
+        """
+        start, commit = self._drawn(noise)
+        frame = LatentFrames(start, actions, action_mask)
+        if not self.world.has_state:
+            return frame, (commit, None)
+        states, commit_states = self._drawn(state_noise, is_state=True)
+        return replace(frame, states=states, state_mask=np.ones_like(action_mask)), (commit, commit_states)
+
+    def _drawn(self, given: Sequence[np.ndarray | None], is_state: bool = False) -> list[np.ndarray]:
+        """Return noise of one frame, (B,1,N_z,d_z) or (B,1,S), the given one or, for None, a new one."""
+        missing = sum(noise is None for noise in given)
+        shape = self._noise_shape(is_state)[1:]
+        drawn = iter(draw_normals(self.generator, shape, missing) if missing else ())
+        return [(next(drawn) if noise is None else noise)[:, None] for noise in given]
+
+    def _noise_shape(self, is_state: bool = False) -> tuple[int, ...]:
+        world = self.world
+        return (self.batch_size, *((len(world.state_space),) if is_state else world.latent_shape))
 
     def _commit(self, ring: Ring, frames: LatentFrames) -> None:
         """Make frames part of the past of a ring; their prediction is not needed."""
@@ -320,54 +315,35 @@ class OnnxRollout:
         else:
             ring.next_position += len(frames)
 
-    def _denoise(self, frame: LatentFrames) -> np.ndarray:
-        """Return the clean latents (B,1,N_z,d_z) of a frame, from K passes, the first of which commits the pending
-        one."""
-        steps, noisy = self.schedule.num_inference_steps, frame.latents
+    def _denoise(self, frame: LatentFrames) -> LatentFrames:
+        """Return a frame (T = 1) after K passes, the first of which commits the pending one."""
+        steps, ring = self.schedule.num_inference_steps, self._ring
+        predictions = ["clean", "clean_states"] if self.world.has_state else ["clean"]
         pair = self._pending.append(frame)
         levels = np.full(pair.action_mask.shape, self.schedule.context_signal_level_id, np.int64)
         sizes = np.zeros_like(levels)
         levels[:, 1], sizes[:, 1] = self.schedule.signal_level_id(0), self.schedule.step_size_id
-        ring = self._ring
         feeds = self._feeds(pair, levels, sizes) | ring.inputs(2)
-        clean, *new = ring.graph.run(feeds, ["clean", *ring.outputs])
-        ring.commit(new, 1)
-        noisy = noisy + (clean[:, 1:] - noisy) / steps
+        outputs = ring.graph.run(feeds, [*predictions, *ring.outputs])
+        ring.commit(outputs[len(predictions) :], 1)
+        clean = [output[:, 1:] for output in outputs[: len(predictions)]]
+        frame = frame.moved_toward(*_pair(clean), steps)
         past = ring.inputs(1) if steps > 1 else {}
         sizes = sizes[:, 1:]
         for step in range(1, steps):
             levels = np.full_like(sizes, self.schedule.signal_level_id(step))
-            feeds = self._feeds(replace(frame, latents=noisy), levels, sizes) | past
-            (clean,) = ring.graph.run(feeds, ["clean"])
-            noisy = noisy + (clean - noisy) / (steps - step)
-        return noisy
+            clean = ring.graph.run(self._feeds(frame, levels, sizes) | past, predictions)
+            frame = frame.moved_toward(*_pair(clean), steps - step)
+        return frame
 
     def _feeds(self, frames: LatentFrames, levels: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         return frames.named | {"signal_level_ids": levels, "step_size_ids": sizes}
-
-    def _decode(self, latents: np.ndarray) -> np.ndarray:
-        return run_tokenizer(self._decoder_ring.graph, "latents", latents, self._decoder_ring)
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
         rings = self._ring.undone_on_failure(), self._decoder_ring.undone_on_failure()
         with _drawn_again_on_failure(self.generator), rings[0], rings[1]:
             yield
-
-
-def run_tokenizer(graph: Graph, name: str, states: np.ndarray, ring: Ring) -> np.ndarray:
-    """Run an encoder or a decoder over the next frames of every row, and commit them.
-
-    Args:
-        graph: the graph.
-        name: its input, "frames" or "latents".
-        states: that input, float32 (B,T,...).
-        ring: the past, which then includes these frames.
-    """
-    output = "frames" if name == "latents" else "latents"
-    result, *new = graph.run({name: states} | ring.inputs(states.shape[1]), [output, *ring.outputs])
-    ring.commit(new, states.shape[1])
-    return result
 
 
 def row_indices(rows: Sequence[int], batch_size: int, unique: bool = False) -> np.ndarray:
@@ -404,6 +380,11 @@ def _drawn_again_on_failure(generator: Sequence[SeededNoise]) -> Iterator[None]:
         raise
 
 
+def _pair(predictions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return clean latents and clean states, None for a world without a state."""
+    return predictions[0], predictions[1] if len(predictions) > 1 else None
+
+
 def _checked_noise(noise, shape: tuple[int, ...]) -> np.ndarray | None:
     if noise is None:
         return None
@@ -413,4 +394,4 @@ def _checked_noise(noise, shape: tuple[int, ...]) -> np.ndarray | None:
     return noise
 
 
-__all__ = ["OnnxContext", "OnnxRollout", "OnnxRolloutOutput", "row_indices", "run_tokenizer"]
+__all__ = ["OnnxRollout", "OnnxRolloutOutput", "row_indices"]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..pacing import PacingClock
 from .devices import Command, InputDevice, pygame
+from .gauges import gauge_values
 from .session import PlaySession
 from .window import PlayWindow, View
 
@@ -125,7 +126,8 @@ class Game:
         if self.agent is not None:
             status += f"    reward {self.agent.reward:.2f}"
             actor = self.agent.actor
-        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), dream.state, actor)
+        gauges = gauge_values(dream)
+        return View(frames, dream.action, status, labels, self.banner, bool(session.recorders), gauges, actor)
 
 
 __all__ = ["ENDED", "PAUSED", "PLUGGED", "UNPLUGGED", "Game"]

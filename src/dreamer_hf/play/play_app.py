@@ -11,8 +11,10 @@ from tqdm import tqdm
 from ..dreams import Dream, Dreams
 from ..engines.opening import open_world
 from ..pacing import PacingClock
+from ..trust import load_trust
 from .action_sources import ActionSource, DeviceActions, load_script
 from .controls import make_control
+from .gauges import gauges_of
 from .play_options import PlayOptions
 from .recorders import DatasetRecorder, VideoRecorder
 from .session import PlaySession, Recorder
@@ -58,7 +60,8 @@ class PlaySetup:
         else:
             (world, starts, note), simulator = open_world(options.model, options), None
             print(note)
-        dreams = Dreams(world, starts, options.num_inference_steps)
+        trust = load_trust(options.model) if options.trust else None
+        dreams = Dreams(world, starts, options.num_inference_steps, trust)
         size = dreams.space.size
         if any(index not in range(size) for index in options.invert):
             raise ValueError(f"--invert {options.invert} names no action dimension: use numbers from 0 to {size - 1}.")
@@ -200,7 +203,7 @@ def play_in_window(setup: PlaySetup) -> None:
         options.scale,
         title=f"Dream of {options.agent or options.model}",
         captions=("dream",) if setup.simulator is None else ("simulator", "dream"),
-        state_space=dreams.state_space,
+        state_space=gauges_of(dreams),
         help_lines=HELP if setup.agent is None else HELP_WITH_AGENT,
     )
     device = None if scripted else open_device(options.input, dreams.space, lambda: window.image)
@@ -231,6 +234,7 @@ def _recorders(options: PlayOptions, dreams: Dreams, simulator: "RealPushT | Non
     if options.record:
         recorders.append(VideoRecorder(options.record, dreams.fps, simulator))
     if options.record_dataset:
-        offset = dreams.engine.action_offset
-        recorders.append(DatasetRecorder(options.record_dataset, dreams.space, dreams.fps, offset, dreams.state_space))
+        engine = dreams.engine
+        about = dreams.space, dreams.fps, engine.action_offset, dreams.state_space, engine.camera_names
+        recorders.append(DatasetRecorder(options.record_dataset, *about, has_trust=dreams.trust is not None))
     return recorders

@@ -68,6 +68,12 @@ class PlayOptions(WorldOptions):
         False, group="run", help="Compile the model first: takes minutes, and at least doubles the frame rate."
     )
     steps: int | None = option(None, group="run", help="Number of frames to play. Defaults to playing until you quit.")
+    trust: bool = option(
+        False,
+        group="run",
+        help="Show, and record with --record_dataset, how far each frame can be believed. Costs a second dream and an "
+        "encoder pass, and needs the trust.json that dreamer trust saves with the world.",
+    )
     seed: int = option(0, group="run", help="Seed of the noise, and of the simulator with --compare.")
     scale: int | None = option(
         None, group="run", help="Screen pixels per dreamed pixel. Defaults to an image of about 576 pixels."

@@ -1,17 +1,22 @@
 """Recorders of a session: an MP4 video, or a LeRobotDataset to train on or to view with the tools of real data."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..action_space import ActionSpace
 from ..media import VideoWriter
+from ..real_time import leave_real_time
 from ..state_space import StateSpace
 from .session import SideBySide
 
-IMAGE_KEY, STATE_KEY = "observation.image", "observation.state"
+IMAGE_KEY, CAMERAS_KEY, STATE_KEY = "observation.image", "observation.images", "observation.state"
+TRUST_KEY = "trust"
 TASK = "Play in a dreamed world."
+MIN_VIDEO_SIDE = 32
+"""Smallest side of frames that are stored as a video: LeRobot's AV1 encoder ends the process at 16 x 16 pixels."""
 
 
 class VideoRecorder(VideoWriter):
@@ -30,7 +35,7 @@ class VideoRecorder(VideoWriter):
         super().__init__(path, fps)
         self._side_by_side = side_by_side
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray, states=(None, None)) -> None:
+    def add(self, before, action, after: np.ndarray, states=(None, None), trusts=(None, None)) -> None:
         """Append one step: the frame that the action led to. `after` is uint8 (H, W, 3) RGB."""
         self.write(after if self._side_by_side is None else np.concatenate([self._side_by_side.frame, after], axis=1))
 
@@ -51,6 +56,9 @@ class DatasetRecorder:
         fps: frame rate, a whole number.
         action_offset: of the world (`DreamerDynamicsConfig.action_offset`).
         state_space: the world's state, stored as `observation.state`; None (the default) for no state.
+        camera_names: of a world with several cameras, which are side by side in its frames; each gets a separate
+            column, `observation.images.NAME`. None (the default) for one camera, `observation.image`.
+        has_trust: whether frames come with their trust, stored as `trust`. Default: no.
 
     Raises:
         FileExistsError: the folder, or an unfinished recording next to it, exists already.
@@ -64,6 +72,8 @@ class DatasetRecorder:
         fps: float,
         action_offset: int,
         state_space: StateSpace | None = None,
+        camera_names: Sequence[str] | None = None,
+        has_trust: bool = False,
     ):
         self.path = Path(path)
         self.partial_path = self.path.with_name(self.path.name + ".partial")
@@ -76,31 +86,45 @@ class DatasetRecorder:
             )
         self._create = _import_create()
         self.space, self.fps, self.action_offset, self.state_space = space, round(fps), action_offset, state_space
+        self._image_keys = [IMAGE_KEY] if camera_names is None else [_image_key(name) for name in camera_names]
+        self.has_trust = has_trust
         self._dataset = None
         self._first_row: dict | None = None  # of an episode that may stay without a second row
         self._in_episode = False
 
-    def add(self, before: np.ndarray, action: np.ndarray, after: np.ndarray, states=(None, None)) -> None:
+    def add(
+        self,
+        before: np.ndarray,
+        action: np.ndarray,
+        after: np.ndarray,
+        states=(None, None),
+        trusts=(None, None),
+    ) -> None:
         """Append one row; frames are uint8 (H, W, 3) RGB, the action is float32 (A,), and so are the states before and
-        after the step, of a world that has a state."""
+        after the step, of a world that has a state; trusts are numbers from 0 to 1."""
         shown = 0 if self.action_offset == 1 else 1
-        row = {IMAGE_KEY: (before, after)[shown], "action": action, "task": TASK}
+        views = list(map(np.ascontiguousarray, np.split((before, after)[shown], len(self._image_keys), axis=1)))
+        row = dict(zip(self._image_keys, views)) | {"action": action, "task": TASK}
         if self.state_space is not None and len(self.state_space):
             row[STATE_KEY] = states[shown]
+        if self.has_trust:
+            row[TRUST_KEY] = np.array([trusts[shown]], np.float32)
         if not self._in_episode and self._first_row is None:
             self._first_row = row
             return
         if self._dataset is None:
-            self._dataset = self._create_dataset(row[IMAGE_KEY].shape)
+            self._dataset = self._create_dataset(views[0].shape)
         if not self._in_episode:
             self._dataset.add_frame(self._first_row)
         self._dataset.add_frame(row)
+        leave_real_time()
         self._in_episode, self._first_row = True, None
 
     def cut(self) -> None:
         """End the episode."""
         if self._in_episode:
             self._dataset.save_episode()
+            leave_real_time()
         self._in_episode, self._first_row = False, None
 
     def close(self) -> None:
@@ -113,10 +137,10 @@ class DatasetRecorder:
         self.partial_path.rename(self.path)
 
     def _create_dataset(self, image_shape: tuple[int, ...]):
-        features = {
-            IMAGE_KEY: {"dtype": "video", "shape": image_shape, "names": ["height", "width", "channels"]},
-            "action": {"dtype": "float32", "shape": (self.space.size,), "names": list(self.space.names)},
-        }
+        kind = "video" if min(image_shape[:2]) >= MIN_VIDEO_SIDE else "image"
+        image = {"dtype": kind, "shape": image_shape, "names": ["height", "width", "channels"]}
+        features = {key: dict(image) for key in self._image_keys}
+        features["action"] = {"dtype": "float32", "shape": (self.space.size,), "names": list(self.space.names)}
         if self.space.units is not None:
             features["action"]["units"] = list(self.space.units)
         state = self.state_space
@@ -124,14 +148,22 @@ class DatasetRecorder:
             features[STATE_KEY] = {"dtype": "float32", "shape": (len(state),), "names": list(state.names)}
             if state.units is not None:
                 features[STATE_KEY]["units"] = list(state.units)
+        if self.has_trust:
+            features[TRUST_KEY] = {"dtype": "float32", "shape": (1,), "names": [TRUST_KEY]}
         return self._create(
             f"dreamer_hf/{self.path.name}",
             fps=self.fps,
             features=features,
             root=self.partial_path,
             robot_type="dream",
-            streaming_encoding=True,
+            use_videos=kind == "video",
+            streaming_encoding=kind == "video",
         )
+
+
+def _image_key(camera: str) -> str:
+    """Return the column of a camera, whose name may be that of a column already."""
+    return camera if camera.startswith("observation.") else f"{CAMERAS_KEY}.{camera.replace('/', '_')}"
 
 
 def _import_create():

@@ -24,10 +24,12 @@ class Recorder(Protocol):
         action: np.ndarray,
         after: np.ndarray,
         states: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+        trusts: tuple[float | None, float | None] = (None, None),
     ) -> None:
         """Take one step: the frame that was shown, the raw action, the new frame; frames are uint8 (H, W, 3) RGB.
 
-        `states` are those before and after it, float32 (S,), of a world that has a state.
+        `states` are those before and after it, float32 (S,), of a world that has a state; `trusts` those of the
+        frames, of dreams that have a trust.
         """
 
     def cut(self) -> None:
@@ -111,12 +113,13 @@ class PlaySession:
         action = self.source.action(self.dream.step)
         if action is None:
             return False
-        before, state = self.dream.frame, self.dream.state
+        before, state, trust = self.dream.frame, self.dream.state, self.dream.trust
         self._step(action)
         if self.side_by_side is not None:
             self.side_by_side.advance(action, self.dream.frame)
         for recorder in self.recorders:
-            recorder.add(before, action, self.dream.frame, (state, self.dream.state))
+            after = self.dream
+            recorder.add(before, action, after.frame, (state, after.state), (trust, after.trust))
         return True
 
     def next_start(self) -> None:

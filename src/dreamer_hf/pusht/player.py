@@ -7,9 +7,6 @@ import numpy as np
 
 from .task import GOAL_POSE, WORLD_SIZE, tee_center
 
-MARGIN = 30.0
-"""The target stays this far from the walls: any closer, the agent squeezes the block through them."""
-
 
 class PushTPlayer:
     """Smooth, varied play: the target wanders, circles the block, rests, shoves the block from every side, and nudges
@@ -18,13 +15,27 @@ class PushTPlayer:
     Each habit lasts one to three seconds, then another one is drawn. An episode of 80 frames shows several of
     them, at speeds between a crawl and a strike.
 
+    The players of `players` are variations: they set other ranges, or draw from other habits.
+
     Args:
         rng: source of every decision. The same generator state gives the same play.
     """
 
+    margin = 30.0
+    """The target stays this far from the walls: any closer, the agent squeezes the block through them."""
+    speeds = (6.0, 36.0)
+    """Pixels per frame of the slowest and of the fastest habit."""
+    smoothings = (0.3, 0.8)
+    """How much of its velocity the target keeps from frame to frame."""
+
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
-        self.habits = {self._wander: 0.2, self._push: 0.4, self._nudge: 0.2, self._orbit: 0.12, self._rest: 0.08}
+        self.habits = self.choose_habits()
+
+    def choose_habits(self) -> dict:
+        """Return the habits with their probabilities: functions of the agent's and the block's position that return
+        where to go."""
+        return {self._wander: 0.2, self._push: 0.4, self._nudge: 0.2, self._orbit: 0.12, self._rest: 0.08}
 
     def reset(self, agent: np.ndarray) -> None:
         """Start an episode with the target on the agent, (2,) xy."""
@@ -50,23 +61,26 @@ class PushTPlayer:
         habits = list(self.habits)
         self.habit = habits[self.rng.choice(len(habits), p=list(self.habits.values()))]
         self.frames_left = int(self.rng.integers(10, 31))
-        self.speed = float(self.rng.uniform(6, 36))  # pixels per frame
-        self.smoothing = float(self.rng.uniform(0.3, 0.8))
+        self.speed = float(self.rng.uniform(*self.speeds))
+        self.smoothing = float(self.rng.uniform(*self.smoothings))
         self.heading = float(self.rng.uniform(-np.pi, np.pi))
         self.turn = float(self.rng.choice([-1, 1]) * self.rng.uniform(0.1, 0.3))  # radians per frame
-        self.waypoint = self.rng.uniform(25, WORLD_SIZE - 25, size=2)
+        self.waypoint = self._draw_waypoint()
         self.striking = False
+
+    def _draw_waypoint(self) -> np.ndarray:
+        return self.rng.uniform(25, WORLD_SIZE - 25, size=2)
 
     def _move_towards(self, goal: np.ndarray) -> None:
         offset = goal - self.target
         distance = np.linalg.norm(offset)
         wanted = offset * min(1.0, self.speed / max(distance, 1e-6))
         self.velocity = self.smoothing * self.velocity + (1 - self.smoothing) * wanted
-        self.target = np.clip(self.target + self.velocity, MARGIN, WORLD_SIZE - MARGIN)
+        self.target = np.clip(self.target + self.velocity, self.margin, WORLD_SIZE - self.margin)
 
     def _wander(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:
         if np.linalg.norm(self.waypoint - self.target) < 20:
-            self.waypoint = self.rng.uniform(25, WORLD_SIZE - 25, size=2)
+            self.waypoint = self._draw_waypoint()
         return self.waypoint
 
     def _push(self, agent: np.ndarray, center: np.ndarray) -> np.ndarray:

@@ -8,14 +8,42 @@ from .task import WORLD_SIZE
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """The options of `record_pusht`."""
+    """The options of `record`."""
 
-    repo_id: str = option(help="Name of the dataset, such as me/pusht-play.")
-    root: str = option(help="Folder to write. It must not exist.")
+    repo_id: str | None = option(None, help="Name of the LeRobotDataset to record, such as me/pusht-play.")
+    root: str | None = option(None, help="Folder of the LeRobotDataset. It must not exist.")
+    output_dir: str | None = option(
+        None, help="Record shards with relative actions into this new or empty folder, instead of a LeRobotDataset."
+    )
     episodes: int = option(160, help="Number of episodes.")
     frames_per_episode: int = option(80, help="Frames of each episode, at 10 per second.")
     seed: int = option(0, help="Seed of the play. The same seed records the same play.")
-    image_size: int = option(128, help="Side of the frames in pixels.")
+    image_size: int | None = option(
+        None, help="Side of the frames in pixels. Defaults to 128 for a LeRobotDataset and to 96 for shards."
+    )
+    players: tuple[str, ...] = option(
+        (),
+        metavar="PLAYER",
+        help="Players, of which each episode draws one (docs/data.md). Defaults to `varied` for a LeRobotDataset and "
+        "to all but `strokes` for shards.",
+    )
+    renderings: tuple[str, ...] = option(
+        (),
+        metavar="RENDERING",
+        help="Kinds of renderings, of which each episode draws one (docs/data.md); for shards only. Defaults to all.",
+    )
+    num_workers: int | None = option(None, help="Processes that record shards. Defaults to one per core.")
+    resume: bool = option(False, help="Continue an interrupted recording of shards.")
+
+    def __post_init__(self):
+        if (self.output_dir is None) == (self.root is None):
+            raise ValueError("expected either --output_dir for shards, or --repo_id and --root for a LeRobotDataset.")
+        if self.root is not None and self.repo_id is None:
+            raise ValueError("a LeRobotDataset needs a name: give --repo_id.")
+        if self.root is not None and (self.renderings or self.resume or self.num_workers):
+            raise ValueError(
+                "--renderings, --num_workers and --resume are for shards: give --output_dir, or omit them."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

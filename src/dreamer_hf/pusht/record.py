@@ -1,17 +1,50 @@
-"""Recording scripted play in PushT as a LeRobotDataset. Needs the extras `lerobot` and `pusht`."""
+"""Recording scripted play in PushT, as shards or as a LeRobotDataset. Needs the extra `pusht`; a LeRobotDataset also
+needs `lerobot`."""
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from .player import PushTPlayer
+from ..data.conversion_options import ConversionOptions, JobOptions, available_cores
+from ..data.convert import convert
+from ..real_time import leave_real_time
+from .goal_player import make_player
+from .play_source import PushTPlaySource, check_players, check_positive, draw_choices
+from .players import TRAINING_PLAYERS
+from .pusht_options import RecordOptions
+from .renderings import RENDERINGS
 from .task import FPS, draw_reset_options, make_pusht_env
 
 VIDEO_QUALITY = 8
 """CRF of the AV1 video. LeRobot's default of 30 turns the agent, which is a few pixels wide, gray."""
+
+
+def record(options: RecordOptions) -> Path:
+    """Record what the options say and return the folder.
+
+    Raises:
+        FileExistsError: the folder is in use.
+        ValueError: a value is out of range, or there is no such player or rendering.
+    """
+    if options.output_dir is None:
+        size, players = options.image_size or 128, options.players or ("varied",)
+        counts = options.episodes, options.frames_per_episode, options.seed
+        return record_pusht(options.repo_id, options.root, *counts, size, players=players)
+    source = PushTPlaySource(
+        episodes=options.episodes,
+        frames_per_episode=options.frames_per_episode,
+        seed=options.seed,
+        image_size=options.image_size or 96,
+        players=tuple(options.players or TRAINING_PLAYERS),
+        renderings=tuple(options.renderings or RENDERINGS),
+    )
+    num_workers = available_cores() if options.num_workers is None else options.num_workers
+    job = JobOptions(num_workers, options.resume)
+    return convert(source, options.output_dir, ConversionOptions(relative_actions=True), job)
 
 
 def record_pusht(
@@ -22,6 +55,7 @@ def record_pusht(
     seed: int = 0,
     image_size: int = 128,
     video_quality: int | None = VIDEO_QUALITY,
+    players: Sequence[str] = ("varied",),
 ) -> Path:
     """Record play in PushT as a LeRobotDataset v3.0 with AV1 video.
 
@@ -36,21 +70,17 @@ def record_pusht(
         seed: seed of the play. Episode e depends on (seed, e) only.
         image_size: side of the frames in pixels.
         video_quality: CRF of the video; None for LeRobot's default.
+        players: names of players as in `make_player`, of which each episode draws one.
 
     Returns:
         `root`.
 
     Raises:
         FileExistsError: `root` exists.
-        ValueError: a count is not positive.
+        ValueError: a count is not positive, or there is no such player.
     """
-    for name, value in (
-        ("episodes", episodes),
-        ("frames_per_episode", frames_per_episode),
-        ("image_size", image_size),
-    ):
-        if value < 1:
-            raise ValueError(f"expected a positive int for --{name}, got {value}.")
+    check_positive(episodes=episodes, frames_per_episode=frames_per_episode, image_size=image_size)
+    check_players(players)
     root = Path(root)
     if root.exists():
         raise FileExistsError(f"{root} exists already: choose another --root, or remove it first.")
@@ -70,7 +100,9 @@ def record_pusht(
     env = make_pusht_env(image_size)
     with tqdm(total=episodes * frames_per_episode, desc="recording PushT", unit="frame") as progress:
         for episode in range(episodes):
-            _record_episode(dataset, env, frames_per_episode, np.random.default_rng([seed, episode]), progress)
+            (player,) = draw_choices(seed, episode, players)
+            rng = np.random.default_rng([seed, episode])
+            _record_episode(dataset, env, frames_per_episode, player, rng, progress)
     dataset.finalize()
     env.close()
     return root
@@ -107,9 +139,9 @@ def _quiet_third_parties() -> None:
     datasets.disable_progress_bars()
 
 
-def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, progress: tqdm) -> None:
+def _record_episode(dataset, env, num_frames: int, player_name: str, rng: np.random.Generator, progress: tqdm) -> None:
     observation, _ = env.reset(seed=int(rng.integers(2**31)), options=draw_reset_options(rng))
-    player = PushTPlayer(rng)
+    player = make_player(player_name, rng)
     player.reset(observation["agent_pos"])
     for _ in range(num_frames):
         block_pose = np.array([*env.block.position, env.block.angle % (2 * np.pi)])
@@ -123,9 +155,11 @@ def _record_episode(dataset, env, num_frames: int, rng: np.random.Generator, pro
                 "task": "Play with the block.",
             }
         )
+        leave_real_time()
         observation, *_ = env.step(action)
         progress.update()
     dataset.save_episode()
+    leave_real_time()
 
 
-__all__ = ["record_pusht"]
+__all__ = ["record", "record_pusht"]

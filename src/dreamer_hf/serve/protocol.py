@@ -2,7 +2,7 @@
 
 Whatever a client sends that is not described here raises a `ValueError` with one sentence for the client.
 
-Shapes: A action components, H, W pixels.
+Shapes: A action components, S state components, H, W pixels.
 """
 
 import base64
@@ -111,20 +111,32 @@ def pack_frame(shown: SessionFrame, image_format: str, quality: int) -> bytes:
     """Return a frame for a player: length of the header (uint32, little-endian), header (JSON), image file."""
     header = {"step": shown.step, "start": shown.start, "seed": shown.seed, "seq": shown.seq}
     header["action"] = [round(float(value), 6) for value in shown.action]
+    if shown.state is not None:
+        header["state"] = _state(shown.state)
     text = json.dumps(header, separators=(",", ":")).encode()
     return len(text).to_bytes(4, "little") + text + encode_image(shown.frame, image_format, quality, compression=1)
 
 
 def frame_as_json(shown: SessionFrame) -> dict:
-    """Return a frame for a policy; the data of the observation are its bytes in base64."""
+    """Return a frame for a policy; the data of the observation are its bytes in base64.
+
+    A world with a state has `state`, too.
+    """
     data = base64.b64encode(shown.frame.tobytes()).decode()
+    state = {} if shown.state is None else {"state": _state(shown.state)}
     return {
         "step": shown.step,
         "start": shown.start,
         "seed": shown.seed,
         "action": [float(value) for value in shown.action],
         "observation": {"shape": list(shown.frame.shape), "dtype": "uint8", "data": data},
+        **state,
     }
+
+
+def _state(state: np.ndarray) -> list[float | None]:
+    """Return a state (S,) for JSON, which has no NaN and no infinity: null where a dream has lost its numbers."""
+    return [float(f"{value:.8g}") if np.isfinite(value) else None for value in state]
 
 
 def _numbers(value: dict, name: str) -> np.ndarray:

@@ -62,21 +62,9 @@ class RestApi:
         """Return what `read` makes of the request's JSON; a `ValueError` becomes a refusal."""
         check_access(request, self.service.options.token)
         try:
-            return read(read_json(await self._body(request) or b"{}"))
+            return read(read_json(await read_body(request, self.service.options.max_message_bytes) or b"{}"))
         except ValueError as error:
             raise HttpError(400, str(error)) from error
-
-    async def _body(self, request: Request) -> bytes:
-        limit, body = self.service.options.max_message_bytes, b""
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise HttpError(413, f"the body is too long: send {limit} bytes at most.")
-        except ClientDisconnect as error:
-            log.warning("A client left while it was sending a request.")
-            raise HttpError(400, "the body is incomplete.") from error
-        return body
 
     def _start_request(self, value: dict) -> StartRequest:
         return read_start_request(value, len(self.service.dreams.starts))
@@ -99,3 +87,21 @@ class RestApi:
         except SessionError as error:
             self.service.leave(policy)
             raise HttpError(500, str(error)) from error
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        HttpError: it is longer than `limit` bytes, or does not arrive.
+    """
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise HttpError(413, f"the body is too long: send {limit} bytes at most.")
+    except ClientDisconnect as error:
+        log.warning("A client left while it was sending a request.")
+        raise HttpError(400, "the body is incomplete.") from error
+    return body

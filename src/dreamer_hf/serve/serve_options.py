@@ -5,11 +5,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import WorldOptions, option
+from ..options import WorldOptions, option, ray_option
 from ..play.play_options import CONTROLS
 
 TOKEN_VARIABLE = "DREAMER_TOKEN"
-ACCESS, LIMITS = "access", "limits"
+ACCESS, LIMITS, CLUSTER = "access", "limits", "cluster"
 POSITIVE = (
     "max_sessions",
     "max_connections",
@@ -18,6 +18,8 @@ POSITIVE = (
     "max_messages_per_second",
     "idle_seconds",
     "max_recording_seconds",
+    "engine_cpus",
+    "drain_seconds",
 )
 
 
@@ -56,7 +58,9 @@ class ServeOptions(WorldOptions):
         help="Further names that clients may address the server by, such as that of a proxy in front of it. On the "
         "loopback address without a token, only localhost is accepted otherwise.",
     )
-    max_sessions: int = option(16, group=LIMITS, help="Players and policies at the same time.")
+    max_sessions: int = option(
+        16, group=LIMITS, help="Players and policies at the same time; with --ray, on each engine."
+    )
     max_connections: int = option(512, group=LIMITS, help="Network connections at the same time.")
     request_seconds: float = option(
         10.0, group=LIMITS, help="Seconds within which the head of a request must arrive, and then its body."
@@ -68,6 +72,15 @@ class ServeOptions(WorldOptions):
     )
     max_recording_seconds: float = option(600.0, group=LIMITS, help="Length of a recording in seconds.")
     jpeg_quality: int = option(90, group=LIMITS, help="Quality of the frames in the browser, 1 to 100.")
+
+    ray: str | None = ray_option(group=CLUSTER)
+    engines: int | None = option(
+        None, group=CLUSTER, help="Engines on the cluster. Defaults to one for each GPU, or for each node without any."
+    )
+    engine_cpus: float = option(1.0, group=CLUSTER, help="CPU cores of an engine.")
+    drain_seconds: float = option(
+        600.0, group=CLUSTER, help="Seconds that players may stay on an engine that is being removed."
+    )
 
     def check(self) -> None:
         """Read the token if it is in a file or in the environment, and refuse what cannot be served.
@@ -84,6 +97,8 @@ class ServeOptions(WorldOptions):
         for name in POSITIVE:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"expected a positive number for --{name}, got {getattr(self, name)}.")
+        if self.engines is not None and self.engines < 1:
+            raise ValueError(f"expected a positive int for --engines, got {self.engines}.")
         if self.token is None:
             self.token = self._stored_token()
         if self.token == "":

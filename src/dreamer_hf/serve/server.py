@@ -2,6 +2,8 @@
 
 import math
 import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import uvicorn
@@ -9,8 +11,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from ..engines.opening import open_world
@@ -48,7 +51,7 @@ def run_server(options: ServeOptions) -> None:
         ValueError: something in the options cannot be done.
     """
     raise_file_limit()
-    with _listen(options) as listener:
+    with listen(options) as listener:
         world, starts, note = open_world(options.model, options)
         service = Service(world, starts, options)
         threads = service.choose_threads()
@@ -59,24 +62,31 @@ def run_server(options: ServeOptions) -> None:
         print(note, flush=True)
         if threads is not None and threads.available > 1:
             print(f"Using {threads}; --threads N sets another number.", flush=True)
-        if not is_loopback(options.host) and options.token is None:
-            print(
-                f"Anybody who can reach {options.host} can play: require a token with --token_file FILE.", flush=True
-            )
-        print(f"Serving {options.model} at {_url(listener, options)} (Ctrl-C to stop)", flush=True)
+        warn_of_strangers(options)
+        print(f"Serving {options.model} at {server_url(listener, options)} (Ctrl-C to stop)", flush=True)
         server.run(sockets=[listener])
+
+
+def warn_of_strangers(options: ServeOptions) -> None:
+    """Print a warning if anybody can play who reaches the server."""
+    if not is_loopback(options.host) and options.token is None:
+        print(f"Anybody who can reach {options.host} can play: require a token with --token_file FILE.", flush=True)
 
 
 def make_server(service: Service) -> uvicorn.Server:
     """Return a uvicorn server with the limits of a service's options."""
-    options = service.options
+    return limited_server(make_app(service), service.options)
+
+
+def limited_server(app: ASGIApp, options: ServeOptions) -> uvicorn.Server:
+    """Return a uvicorn server for an application, with the limits of some options."""
     http = partial(
         LimitedHttpProtocol,
         seconds=options.request_seconds,
         max_connections=connection_limit(options.max_connections),
     )
     config = uvicorn.Config(
-        make_app(service),
+        app,
         http=http,
         ws=LimitedWebSocketProtocol,  # reads no further than the application does, so that no queue grows
         ws_max_size=HARD_LIMIT_FACTOR * options.max_message_bytes,
@@ -96,9 +106,6 @@ def make_server(service: Service) -> uvicorn.Server:
 def make_app(service: Service) -> Starlette:
     """Return the ASGI application of a service."""
 
-    async def page(request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
     async def health(request: Request) -> Response:
         alive = service.engine.is_alive
         return JSONResponse({"status": "ok" if alive else "the engine has stopped"}, 200 if alive else 503)
@@ -117,12 +124,8 @@ def make_app(service: Service) -> Starlette:
     async def play(websocket: WebSocket) -> None:
         await PlayerConnection(websocket, service).run()
 
-    async def refuse(request: Request, error: HttpError) -> Response:
-        return error.response()
-
     rest = RestApi(service)
     routes = [
-        Route("/", page),
         WebSocketRoute("/play", play),
         Route("/recordings/{session}/{name}", recording),
         Route("/api/world", rest.world),
@@ -132,17 +135,36 @@ def make_app(service: Service) -> Starlette:
         Route("/api/sessions/{session}", rest.end, methods=["DELETE"]),
         Route("/health", health),
         Route("/metrics", metrics),
-        Mount("/static", StaticFiles(directory=STATIC)),
     ]
+    return guarded_app(routes, service.options, service.run)
+
+
+def guarded_app(
+    routes: Sequence[BaseRoute], options: ServeOptions, run: Callable[[], AbstractAsyncContextManager]
+) -> Starlette:
+    """Return an application of the page and of some routes, which refuses what the options do not allow.
+
+    Args:
+        routes: what it answers besides the page.
+        options: of the server.
+        run: returns the context in which it runs.
+    """
+
+    async def page(request: Request) -> Response:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    async def refuse(request: Request, error: HttpError) -> Response:
+        return error.response()
+
     return Starlette(
-        routes=routes,
-        lifespan=lambda app: service.run(),
-        middleware=[Middleware(RequestFilter, allowed_hosts(service.options))],
+        routes=[Route("/", page), *routes, Mount("/static", StaticFiles(directory=STATIC))],
+        lifespan=lambda app: run(),
+        middleware=[Middleware(RequestFilter, allowed_hosts(options))],
         exception_handlers={HttpError: refuse},
     )
 
 
-def _listen(options: ServeOptions) -> socket.socket:
+def listen(options: ServeOptions) -> socket.socket:
     """Open the port before the world is loaded, which takes a while."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
@@ -152,7 +174,8 @@ def _listen(options: ServeOptions) -> socket.socket:
         raise ValueError(f"cannot listen on {options.host}, port {options.port} ({reason}): choose others.") from error
 
 
-def _url(listener: socket.socket, options: ServeOptions) -> str:
+def server_url(listener: socket.socket, options: ServeOptions) -> str:
+    """Return the address of a server for people."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     token = "" if options.token is None else "?token=..."
     return f"http://{host}:{listener.getsockname()[1]}/{token}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..dreams import Dreams
 from ..play.controls import KEY_PAIRS
+from ..state_space import StateSpace
 from ..threads import ThreadChoice
 from .auth import HttpError
 from .engine import Engine
@@ -29,6 +30,7 @@ class Service:
         world: the world to serve, a `DreamerWorldModel` in eval mode or an `OnnxWorld`.
         starts: start frames of its dreams.
         options: of the server.
+        prefix: beginning of the secret names of its sessions, by which a proxy tells several servers apart.
 
     Attributes:
         description: what clients need to know about the world, for JSON.
@@ -38,9 +40,9 @@ class Service:
         ValueError: the options, the world and the start frames do not fit each other.
     """
 
-    def __init__(self, world, starts, options: ServeOptions):
+    def __init__(self, world, starts, options: ServeOptions, prefix: str = ""):
         options.check()
-        self.options = options
+        self.options, self._prefix = options, prefix
         self.metrics = ServerMetrics()
         self.dreams = Dreams(world, starts, options.num_inference_steps)
         self.engine = Engine(self.dreams, self.metrics)
@@ -85,6 +87,7 @@ class Service:
         if len(self.sessions) >= self.options.max_sessions:
             self.metrics.refused.labels("full").inc()
             raise HttpError(503, f"all {self.options.max_sessions} places are taken: try again later.")
+        session.id = self._prefix + session.id
         self.sessions[session.id] = session
         self.metrics.sessions.labels(session.kind).inc()
         self.metrics.opened.labels(session.kind).inc()
@@ -129,14 +132,17 @@ class Service:
 
 
 def describe(dreams: Dreams, model: str) -> dict:
-    """Return what clients need to know about a world, for JSON: name, size, rate, starts, and actions in raw units."""
-    space = dreams.space
+    """Return what clients need to know about a world, for JSON: name, size, rate, starts, cameras, and actions and
+    state in raw units."""
+    space, cameras = dreams.space, dreams.engine.camera_names
     return {
         # Visitors need a name, and should not see where it lies on this machine.
         "model": Path(model).resolve().name if Path(model).exists() else model,
         "frame_size": dreams.frame_size,
         "fps": dreams.fps,
         "num_starts": len(dreams.starts),
+        "cameras": None if cameras is None else list(cameras),
+        "state": _describe_state(dreams.state_space),
         "actions": {
             "names": list(space.names),
             "units": None if space.units is None else list(space.units),
@@ -147,4 +153,15 @@ def describe(dreams: Dreams, model: str) -> dict:
             "relative": space.is_relative,
             "keys": [list(pair) for pair in KEY_PAIRS[: space.size]],
         },
+    }
+
+
+def _describe_state(space: StateSpace) -> dict | None:
+    if not len(space):
+        return None
+    return {
+        "names": list(space.names),
+        "units": None if space.units is None else list(space.units),
+        "low": space.low.tolist(),
+        "high": space.high.tolist(),
     }

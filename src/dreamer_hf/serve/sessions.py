@@ -3,7 +3,7 @@
 Two threads meet here. The event loop owns a session; the engine's thread calls `next_action`, `on_frame` and `fail`.
 Values that both threads use are replaced as a whole, never modified.
 
-Shapes: A action components, H, W pixels.
+Shapes: A action components, S state components, H, W pixels.
 """
 
 import asyncio
@@ -54,12 +54,13 @@ class SessionFrame(NamedTuple):
     """One frame of a session.
 
     Attributes:
-        frame: uint8 (H, W, 3) RGB.
+        frame: uint8 (H, W, 3) RGB, several cameras side by side.
         action: float32 (A,), the raw action that led to it.
         step: number of frames since the start frames.
         start, seed: where the dream started, and the seed of its noise.
         seq: number of the player's input that the action came from.
         number: counts the frames of the session, from 1.
+        state: float32 (S,), the state of the frame in the units of the data; None for a world without a state.
     """
 
     frame: np.ndarray
@@ -69,6 +70,7 @@ class SessionFrame(NamedTuple):
     seed: int
     seq: int = 0
     number: int = 0
+    state: np.ndarray | None = None
 
 
 class SessionError(RuntimeError):
@@ -116,7 +118,7 @@ class Session:
 
     def _session_frame(self, seq: int = 0, number: int = 0) -> SessionFrame:
         dream = self.dream
-        return SessionFrame(dream.frame, dream.action, dream.step, dream.start, dream.seed, seq, number)
+        return SessionFrame(dream.frame, dream.action, dream.step, dream.start, dream.seed, seq, number, dream.state)
 
 
 class Player(Session):

@@ -14,11 +14,15 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..data.files import first_line
-from .arguments import TrainingArguments
+from .arguments import POSITIVE, POSITIVE_SHARE, DataArguments, Limit, TrainingArguments
+from .auto_facts import auto_choices
+from .auto_preset import BASE
 
 PRESETS = Path(__file__).parent / "presets"
 """Folder of the presets."""
 ARGUMENTS_FILE = "training_arguments.json"
+AUTO = "auto"
+"""Name of the preset that follows from the data and the machine."""
 PATHS_FILE = "training_paths.json"
 """The options that `ARGUMENTS_FILE`, which may be published, leaves out."""
 
@@ -64,9 +68,14 @@ def parse_arguments(
     parser = _Parser(sections, prog=prog, usage="%(prog)s [options]", description=description, allow_abbrev=False)
     names = [option.name for option in arguments_class.options()]
     given = [*_config_argv(_flag(argv, "config"), names), *argv]
-    given = [*_preset_argv(_flag(given, "preset"), arguments_class.kind, names), *given]
+    saved = []
     if _flag(given, "resume_from_checkpoint") is not None and _flag(given, "output_dir") is not None:
-        given = [*_saved_argv(Path(_flag(given, "output_dir")), names), *given]
+        saved = _saved_argv(Path(_flag(given, "output_dir")), names)
+    preset = _flag(given, "preset")
+    if preset == AUTO and saved:  # The saved options hold what it chose then, perhaps on another machine.
+        preset = None
+    chosen = _auto_argv(given, arguments_class.kind, names) if preset == AUTO else []
+    given = [*saved, *_preset_argv(BASE if preset == AUTO else preset, arguments_class.kind, names), *chosen, *given]
     *parsed, unknown = parser.parse_args_into_dataclasses(
         given, return_remaining_strings=True, look_for_args_file=False
     )
@@ -114,10 +123,29 @@ def _config_argv(path: str | None, names: list[str]) -> list[str]:
 def _preset_argv(preset: str | None, kind: str, names: list[str]) -> list[str]:
     if preset is None:
         return []
-    known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    known = [AUTO, *sorted(path.stem for path in PRESETS.glob("*.yaml"))]
     if preset not in known:
         raise ValueError(f"preset {preset!r} is unknown: choose one of {', '.join(known)}.")
     return _as_argv(_read_yaml(PRESETS / f"{preset}.yaml").get(kind, {}), names, f" in preset {preset}")
+
+
+def _auto_argv(given: list[str], kind: str, names: list[str]) -> list[str]:
+    """Return what `--preset auto` chooses for the data and the minutes that are given."""
+    data_dir = _flag(given, "data_dir")
+    if data_dir is None:
+        raise ValueError("--preset auto chooses for a data set: give its folder as --data_dir.")
+    minutes, fraction = _number(given, "max_train_minutes", POSITIVE), _number(given, "train_fraction", POSITIVE_SHARE)
+    choices = auto_choices(kind, data_dir, DataArguments.train_fraction if fraction is None else fraction, minutes)
+    return _as_argv({choice.option: choice.value for choice in choices}, names, " in preset auto")
+
+
+def _number(argv: list[str], name: str, limit: Limit) -> float | None:
+    """Return the value of a flag; None if it is not given, or not allowed, which the real parsing will refuse."""
+    try:
+        value = float(_flag(argv, name) or "nan")
+    except ValueError:
+        return None
+    return value if limit.allows(value) else None
 
 
 def _read_yaml(path: Path) -> dict:

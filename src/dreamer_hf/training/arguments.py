@@ -146,7 +146,11 @@ class RunArguments(Section):
     }
 
     output_dir: str | None = option(None, "folder for metrics, checkpoints and the final model (required)")
-    preset: str | None = option(None, "name of a preset, such as pusht-tiny, which sets options of model and training")
+    preset: str | None = option(
+        None,
+        "name of a preset, which sets options of model and training; `auto` chooses them for the data, the minutes "
+        "and this machine",
+    )
     config: str | None = option(None, "YAML file of options; it overrides the preset, and flags override both")
     pretrained: str | None = option(
         None, "start from the weights of this model, or of this part of a world (folder or Hub repository)"

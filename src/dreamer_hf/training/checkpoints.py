@@ -32,6 +32,8 @@ from .checkpoint_integrity import file_record, find_damage, refuse_code
 logger = logging.getLogger(__name__)
 STATE_FILE = "trainer_state.json"
 AVERAGE_FILE = "average.safetensors"
+FINAL_FOLDER = "tmp-final"
+"""Where the files of the final model are until all of them are complete."""
 UNREADABLE = (
     *(OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError),
     *(KeyError, IndexError, TypeError, AttributeError),
@@ -348,7 +350,7 @@ def publish_files(output_dir: Path, write: Callable[[Path], None]) -> list[str]:
     Raises:
         OSError: the disk is full or not writable; the output folder is unchanged.
     """
-    temporary = output_dir / "tmp-final"
+    temporary = output_dir / FINAL_FOLDER
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     with _disk_errors(temporary):
@@ -363,3 +365,8 @@ def publish_files(output_dir: Path, write: Callable[[Path], None]) -> list[str]:
     temporary.rmdir()
     flush_to_disk(output_dir)
     return [path.name for path in entries]
+
+
+def is_finished(output_dir: Path) -> bool:
+    """Return whether a run has written its final model to this folder."""
+    return any(output_dir.glob("model*.safetensors")) and not (output_dir / FINAL_FOLDER).exists()

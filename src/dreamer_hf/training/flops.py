@@ -46,7 +46,11 @@ def encoder_flops(config: DreamerTokenizerConfig, num_frames: int) -> int:
 def decoder_flops(config: DreamerTokenizerConfig, num_frames: int) -> int:
     """Return the operations of decoding T frames."""
     patches, (latents, channels) = config.num_patches, config.bottleneck_shape
-    ends = patches * config.num_channels * config.patch_size**2 + latents * channels
+    ends = patches * config.num_channels * config.drawn_patch_size**2 + latents * channels
+    if config.refiner_channels:
+        inner, height, width = config.refiner_channels, *config.frame_size
+        products = 9 * inner * ((config.refiner_layers - 2) * inner + 2 * config.num_channels)
+        ends += height * width * products // config.hidden_size
     layers = transformer_flops(config, config.num_decoder_layers, patches + latents, patches, num_frames)
     return layers + 2 * num_frames * config.hidden_size * ends
 

@@ -7,7 +7,7 @@ interrupted run continues with the missing ones.
 Shapes: T frames of a window, N latent tokens, C latent channels, A action dimensions.
 """
 
-import argparse
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from ..camera_views import encode_cameras
 from ..data import ShardDataset
-from ..data.files import lock_folder, read_json, remove_leftovers, write_json
-from ..data.shard_writer import write_shard
-from ..data.shards import LATENTS, METADATA_NAME, ShardIndex, read_shard_index, shard_name
+from ..data.files import write_json
+from ..data.output_folder import OutputFolder, output_folder
+from ..data.shard_writer import prepare_shard
+from ..data.shards import INDEX_NAME, LATENTS, METADATA_NAME, ShardIndex, shard_index_of, shard_name
 from ..data.windows import EpisodeWindows
 from ..modeling_dreamer_tokenizer import DreamerTokenizerModel
+from .encode_options import EncodeOptions
 from .finetune import TOKENIZER, load_model
 
 ENCODED_FRAMES = 64
@@ -77,38 +79,32 @@ def encode_episode(frames: torch.Tensor, tokenizer: DreamerTokenizerModel) -> to
 PLAN_NAME = "encoding.json"
 
 
-def main(argv: list[str] | None = None, prog: str | None = None) -> None:
-    """Encode a folder of shards as the command line says; `argv` is `sys.argv[1:]` if not given.
+def encode_latents(options: EncodeOptions) -> str | None:
+    """Encode a folder of shards as the options say, in as many processes as `accelerate launch` started.
 
     Raises:
         ValueError, OSError: see `encode_shards`.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Encode a folder of shards once with a frozen tokenizer: dynamics training then reads latents "
-        "instead of frames. They carry the fingerprint of the tokenizer; training refuses them with any other one.",
-    )
-    parser.add_argument("--tokenizer", required=True, help="tokenizer or world: a folder or a Hub repository")
-    parser.add_argument("--data_dir", required=True, help="shard folder of frames")
-    parser.add_argument("--output_dir", required=True, help="new or empty folder for the latents")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted run; finished shards stay")
-    arguments = parser.parse_args(argv)
     accelerator = Accelerator()
-    tokenizer = load_model(arguments.tokenizer, TOKENIZER).eval().to(accelerator.device)
-    folder = encode_shards(accelerator, tokenizer, arguments.data_dir, arguments.output_dir, arguments.resume)
-    accelerator.print(f"wrote latents to {folder}")
+    tokenizer = load_model(options.tokenizer, TOKENIZER).eval().to(accelerator.device)
+    folder = encode_shards(accelerator, tokenizer, options.data_dir, options.output_dir, options.resume)
+    return f"wrote latents to {folder}" if accelerator.is_main_process else None
 
 
 def encode_shards(
-    accelerator: Accelerator, tokenizer: DreamerTokenizerModel, data_dir: str, output_dir: str | Path, resume: bool
-) -> Path:
+    accelerator: Accelerator,
+    tokenizer: DreamerTokenizerModel,
+    data_dir: str,
+    output_dir: str | Path,
+    resume: bool,
+) -> OutputFolder:
     """Encode all episodes of `data_dir` into `output_dir` and return that folder.
 
     Args:
         accelerator: knows the number of this process and of all processes.
         tokenizer: frozen, in eval mode, on the accelerator's device.
         data_dir: shards of frames.
-        output_dir: new or empty folder, or that of an interrupted run with `resume`.
+        output_dir: new or empty folder, or that of an interrupted run with `resume`; or an address of fsspec.
         resume: keep the shards that exist already.
 
     Raises:
@@ -117,31 +113,33 @@ def encode_shards(
         FileNotFoundError, ValueError, OSError: data that is missing, damaged or of another size; a full disk; an
             interrupted run with another tokenizer.
     """
-    # The stored pairs of frame and action stay as recorded (offset 0): readers align them.
-    data = ShardDataset(data_dir, None, split="all", action_offset=0)
-    _check_frames(data, tokenizer)
-    output_dir, fingerprint = Path(output_dir), tokenizer.fingerprint()
+    data, folder, fingerprint = open_frames(data_dir, tokenizer), output_folder(output_dir), tokenizer.fingerprint()
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            output_dir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock_folder(output_dir))
-            _claim(output_dir, {"source": str(data_dir), "tokenizer_fingerprint": fingerprint}, resume)
+            folder.make()
+            stack.enter_context(folder.lock())
+            claim_folder(folder, data_dir, fingerprint, resume)
         accelerator.wait_for_everyone()
-        shards = range(accelerator.process_index, data.metadata.num_shards, accelerator.num_processes)
-        todo = [shard for shard in shards if not (output_dir / shard_name(shard)).exists()]
-        positions = {shard: np.flatnonzero(data.episode_shards == shard) for shard in todo}
-        frames = sum(int(data.episode_lengths[chosen].sum()) for chosen in positions.values())
+        shards = missing_shards(data, folder)[accelerator.process_index :: accelerator.num_processes]
+        frames = sum(int(data.episode_lengths[data.episode_shards == shard].sum()) for shard in shards)
         with tqdm(total=frames, desc="encoding", unit="frame", disable=not accelerator.is_main_process) as bar:
-            for shard, chosen in positions.items():
-                _encode_shard(tokenizer, data, output_dir / shard_name(shard), chosen, bar)
+            for shard in shards:
+                for encoded in encode_shard(tokenizer, data, folder, shard):
+                    bar.update(encoded)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            _finish(data, output_dir, tokenizer, fingerprint)
-    return output_dir
+            finish_folder(data, folder, tokenizer, fingerprint)
+    return folder
 
 
-def _check_frames(data: ShardDataset, tokenizer: DreamerTokenizerModel) -> None:
-    size = tokenizer.config.frame_size
+def open_frames(data_dir: str, tokenizer: DreamerTokenizerModel) -> ShardDataset:
+    """Open the episodes of frames that a tokenizer is to encode.
+
+    Raises:
+        FileNotFoundError, ValueError: they are missing, latents already, or of another size.
+    """
+    # The stored pairs of frame and action stay as recorded (offset 0): readers align them.
+    data, size = ShardDataset(data_dir, None, split="all", action_offset=0), tokenizer.config.frame_size
     if data.image_size is None:
         raise ValueError(f"{data.data_dir} holds latents already: give a folder of frames.")
     if data.image_size != size:
@@ -149,30 +147,40 @@ def _check_frames(data: ShardDataset, tokenizer: DreamerTokenizerModel) -> None:
             f"the tokenizer takes frames of {size[1]}x{size[0]} pixels but {data.data_dir} has "
             f"{data.image_size[1]}x{data.image_size[0]}: convert the data at that size."
         )
+    return data
 
 
-def _claim(output_dir: Path, plan: dict, resume: bool) -> None:
+def claim_folder(folder: OutputFolder, data_dir: str, fingerprint: str, resume: bool) -> None:
     """Take an empty folder, or make sure that an existing one belongs to the same encoding."""
-    if (output_dir / METADATA_NAME).exists():
-        raise FileExistsError(f"{output_dir} holds finished shards: choose another --output_dir.")
-    if not any(output_dir.iterdir()):
-        write_json(output_dir / PLAN_NAME, plan)
+    names, plan = folder.names(), {"source": str(data_dir), "tokenizer_fingerprint": fingerprint}
+    if METADATA_NAME in names:
+        raise FileExistsError(f"{folder} holds finished shards: choose another --output_dir.")
+    if not names and not folder.leftovers():
+        with folder.writing(PLAN_NAME) as local:
+            write_json(local / PLAN_NAME, plan)
         return
-    if not resume or not (output_dir / PLAN_NAME).exists():
-        raise FileExistsError(f"{output_dir} is not empty: choose another --output_dir, or continue with --resume.")
-    if read_json(output_dir / PLAN_NAME) != plan:
-        raise ValueError(
-            f"{output_dir} was started with other data or another tokenizer: choose another --output_dir."
-        )
+    if not resume or PLAN_NAME not in names:
+        raise FileExistsError(f"{folder} is not empty: choose another --output_dir, or continue with --resume.")
+    if folder.read_json(PLAN_NAME) != plan:
+        raise ValueError(f"{folder} was started with other data or another tokenizer: choose another --output_dir.")
 
 
-def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarray, bar: tqdm) -> None:
-    names, recorded = data.metadata.reward_names or (), {}
-    if names:
-        shard = int(data.episode_shards[positions[0]])
+def missing_shards(data: ShardDataset, folder: OutputFolder) -> list[int]:
+    """Return the shards of some data whose latents are not in a folder yet."""
+    names = folder.names()
+    return [shard for shard in range(data.metadata.num_shards) if shard_name(shard) not in names]
+
+
+def encode_shard(
+    tokenizer: DreamerTokenizerModel, data: ShardDataset, folder: OutputFolder, shard: int
+) -> Iterator[int]:
+    """Encode the episodes of one shard, which then appears in a folder; yield the number of frames of each."""
+    name, task_names, recorded = shard_name(shard), data.metadata.reward_names or (), {}
+    positions = np.flatnonzero(data.episode_shards == shard)
+    if task_names:
         recorded = dict(zip(positions.tolist(), data.recorded_rewards(shard), strict=True))
-    layout = {"kind": LATENTS, "state_dim": data.state_dim, "num_tasks": len(names)}
-    with write_shard(path, data.action_dim, **layout) as writer:
+    layout = {"kind": LATENTS, "state_dim": data.state_dim, "num_tasks": len(task_names)}
+    with prepare_shard(folder.place(name), data.action_dim, **layout) as writer:
         for position in positions:
             item = data.episode(int(position))
             writer.begin_episode(int(data.source_episodes[position]))
@@ -183,15 +191,22 @@ def _encode_shard(tokenizer, data: ShardDataset, path: Path, positions: np.ndarr
             has_state = data.state_dim and item["state_mask"].any()
             states = item["states"].numpy() if has_state else None
             writer.end_episode(actions, states, recorded.get(int(position)))
-            bar.update(len(item["actions"]))
+            yield len(item["actions"])
+    folder.publish(name)
 
 
-def _finish(data: ShardDataset, output_dir: Path, tokenizer: DreamerTokenizerModel, fingerprint: str) -> None:
+def finish_folder(
+    data: ShardDataset, folder: OutputFolder, tokenizer: DreamerTokenizerModel, fingerprint: str
+) -> None:
     """Write index and metadata, which complete the folder."""
-    remove_leftovers(output_dir)
-    shards = range(data.metadata.num_shards)
-    ShardIndex.join([read_shard_index(output_dir / shard_name(shard), shard) for shard in shards]).write(output_dir)
+    folder.remove_leftovers()
+    parts = []
+    for shard in range(data.metadata.num_shards):
+        with folder.open_shard(shard_name(shard)) as file:
+            parts.append(shard_index_of(file, Path(str(folder), shard_name(shard)), shard))
+    with folder.writing(INDEX_NAME) as local:
+        ShardIndex.join(parts).write(local)
     latent_shape = (data.metadata.num_cameras * tokenizer.config.num_latent_tokens, tokenizer.config.latent_dim)
-    replace(data.metadata, image_shape=None, latent_shape=latent_shape, tokenizer_fingerprint=fingerprint).write(
-        output_dir
-    )
+    latents = {"image_shape": None, "latent_shape": latent_shape, "tokenizer_fingerprint": fingerprint}
+    with folder.writing(METADATA_NAME) as local:
+        replace(data.metadata, **latents).write(local)

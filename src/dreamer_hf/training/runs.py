@@ -12,8 +12,9 @@ from accelerate.utils import DistributedType, broadcast_object_list, set_seed
 
 from .agent_arguments import AgentArguments, DreamsArguments
 from .agent_objective import AgentObjective
-from .argument_parsing import parse_arguments
+from .argument_parsing import AUTO, parse_arguments
 from .arguments import DynamicsArguments, TokenizerArguments, TrainingArguments
+from .auto_facts import describe_auto_preset
 from .batches import readable_worker_errors
 from .checkpoints import claim_output_dir
 from .dynamics_objective import DynamicsObjective
@@ -73,6 +74,8 @@ def run_training(
             if arguments.run.push_to_hub:
                 open_repository(arguments.run.hub_model_id)
         (checkpoint,) = broadcast_object_list([checkpoint])
+        if arguments.run.preset == AUTO and checkpoint is None:
+            accelerator.print(describe_auto_preset(arguments))
         if arguments.run.resume_from_checkpoint and checkpoint is None:
             accelerator.print(f"no checkpoint in {arguments.run.output_dir} yet: starting a new run")
         set_seed(arguments.run.seed)  # for the initial weights; every later draw has its own generator

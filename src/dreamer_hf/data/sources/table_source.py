@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..episodes import Episode, StateInfo, parse_ranges
+from ..episodes import Episode, StateInfo, camera_names, parse_ranges
 from ..files import first_line
 from ..frame_transform import as_rgb
 from ..video_decoding import decode_clip
@@ -22,7 +22,8 @@ class TableColumns:
     """Which columns hold what; a field of a struct column is written with a slash: "observation/image".
 
     Args:
-        image: images (encoded or arrays) or videos.
+        image: images (encoded or arrays) or videos; several columns of images, separated by commas, are several
+            cameras.
         action: numbers, or lists or arrays of them; several, separated by commas, are joined; None: unlabeled.
         episode: what tells episodes apart; not needed for videos.
         state: the state, in the same forms as actions; None: there is none.
@@ -34,6 +35,11 @@ class TableColumns:
     state: str | None = None
 
     @property
+    def images(self) -> list[str]:
+        """The image columns, one for each camera."""
+        return self.image.split(",")
+
+    @property
     def actions(self) -> list[str]:
         """The action columns, one by one."""
         return [] if self.action is None else self.action.split(",")
@@ -41,7 +47,7 @@ class TableColumns:
     @property
     def all(self) -> list[str]:
         """Every column."""
-        return [self.image, *self.actions, *self.states, *([] if self.episode is None else [self.episode])]
+        return [*self.images, *self.actions, *self.states, *([] if self.episode is None else [self.episode])]
 
     @property
     def states(self) -> list[str]:
@@ -106,7 +112,8 @@ class TableSource:
     """Rows of a `datasets` dataset as episodes; an `EpisodeSource`.
 
     With an image column, a row is a frame, and successive rows with the same value in the episode column are an
-    episode. With a video column, a row is a whole episode, and its action column holds a list of actions.
+    episode. With a video column, a row is a whole episode, and its action column holds a list of actions. Several
+    image columns are the cameras of a world.
 
     Args:
         dataset: a `Dataset`, or an `IterableDataset` (read once, from its start).
@@ -116,7 +123,8 @@ class TableSource:
         episodes: which ones, like "0:100"; None: all. Not for streams.
 
     Raises:
-        ValueError: unknown columns (the message names those that exist), or an empty dataset.
+        ValueError: unknown columns (the message names those that exist), several columns of videos, or an empty
+            dataset.
     """
 
     def __init__(
@@ -132,13 +140,15 @@ class TableSource:
         features = dataset.features or dataset._resolve_features().features
         known = _flatten_features(features)
         self._check_columns(known)
-        self._is_video = isinstance(known[columns.image], datasets.Video)
+        self._is_video = isinstance(known[columns.images[0]], datasets.Video)
+        if len(columns.images) > 1 and any(isinstance(known[name], datasets.Video) for name in columns.images):
+            raise ValueError("several cameras can come from columns of images, not of videos: give one video column.")
         if not self._is_video and columns.episode is None:
             raise ValueError(f"images need --episode_column to tell episodes apart: one of {', '.join(known)}.")
         top_level = list(dict.fromkeys(name.partition("/")[0] for name in columns.all))
-        self._dataset = _without_decoding(dataset.select_columns(top_level), features, columns.image)
-        self._first_rows, self.action_dim, self.state, self.camera_names = None, 0, None, None
-        self.rewards = None
+        self._dataset = _without_decoding(dataset.select_columns(top_level), features, columns.images)
+        self.camera_names = camera_names(columns.images)
+        self._first_rows, self.action_dim, self.state, self.rewards = None, 0, None, None
         self.numbers, self.lengths = self._find_episodes(episodes)
         self._actions = self._measured("action", columns.actions)
         self.action_dim, self.action_names, self.action_units = self._actions.width, self._actions.names, None
@@ -167,7 +177,8 @@ class TableSource:
         images = [name for name, feature in features.items() if _may_be_images(feature)]
         vectors = [name for name, feature in features.items() if _may_be_actions(feature)]
         owners = [name for name, feature in features.items() if _nested(feature)[0] == 0 and name not in images]
-        chosen = [("image", self.columns.image, images), *(("action", name, vectors) for name in self.columns.actions)]
+        chosen = [("image", name, images) for name in self.columns.images]
+        chosen += [("action", name, vectors) for name in self.columns.actions]
         chosen += [("state", name, vectors) for name in self.columns.states]
         if self.columns.episode is not None:
             chosen.append(("episode", self.columns.episode, owners))
@@ -178,15 +189,17 @@ class TableSource:
 
     def _kept_images(
         self, rows: Iterator[dict], number: int, frame_step: int, found: tuple[list, list]
-    ) -> Iterator[np.ndarray]:
-        """Yield the images of the kept rows and append the actions and states of all of them to `found`."""
+    ) -> Iterator[np.ndarray | list[np.ndarray]]:
+        """Yield the images of the kept rows, a list for several cameras, and append the actions and states of all rows
+        to `found`."""
         for position, row in enumerate(rows):
             where = f"episode {number}, frame {position}"
             for vectors, part in zip((self._actions, self._states), found, strict=True):
                 if vectors.columns:
                     part.append(vectors.of_row(row, where))
             if position % frame_step == 0:
-                yield as_rgb(_content(_cell(row, self.columns.image)), where)
+                images = [as_rgb(_content(_cell(row, name)), where) for name in self.columns.images]
+                yield images if len(images) > 1 else images[0]
 
     def _episodes(self, numbers: Sequence[int]) -> Iterator[tuple[int, Iterator[dict]]]:
         if self.numbers is not None:
@@ -328,10 +341,14 @@ def load_table(path: str, split: str, config: str | None = None, streaming: bool
         raise FileNotFoundError(f"{path} cannot be loaded ({first_line(error)}): check its name.") from error
 
 
-def _without_decoding(dataset, features: dict, column: str):
+def _without_decoding(dataset, features: dict, columns: list[str]):
     """Leave images encoded: those that are kept are decoded here, without Pillow or torchcodec."""
-    top_level, _, rest = column.partition("/")
-    return dataset.cast_column(top_level, _encoded_feature(features[top_level], rest))
+    features = dict(features)
+    for column in columns:
+        top_level, _, rest = column.partition("/")
+        features[top_level] = _encoded_feature(features[top_level], rest)
+        dataset = dataset.cast_column(top_level, features[top_level])
+    return dataset
 
 
 def _encoded_feature(feature, path: str):

@@ -30,6 +30,7 @@ export class Game {
     };
     this.input = new PlayerInput({
       screen: document.getElementById("screen"),
+      locate: (position) => this.view.screen.locate(position),
       pads: document.getElementById("pads"),
       onChange: () => this.#inputChanged(),
       onButton: (button) => this.world && this.commands[{ 0: "pause", 1: "rewind", 2: "reset", 3: "step" }[button]]?.(),
@@ -85,8 +86,11 @@ export class Game {
   }
 
   #onHello(world) {
+    // A cluster sends another one when it goes on with a new dream, because an engine has died.
     this.world = world;
     this.paused = false;
+    this.recording = false;
+    this.view.setRecording(false, null);
     const { names, keys } = world.actions;
     this.input.setActions({ names, keys, tapMs: 1100 / world.fps });
     this.view.setWorld(world, (start) => this.reset(start));

@@ -1,7 +1,7 @@
 // The manifest of an exported world, dreamer_onnx.json.
 
 const FORMAT = "dreamer-onnx";
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 
 // bytes: Uint8Array of the file. Returns the manifest, or throws an error of one sentence for the player.
 export function readManifest(bytes) {

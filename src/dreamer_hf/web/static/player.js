@@ -81,8 +81,9 @@ export class Player {
   }
 
   #show(seq) {
-    const { start, seed, numSteps, pixels } = this.dream;
+    const { start, seed, numSteps, pixels, state } = this.dream;
     const header = { step: numSteps, start, seed: String(seed), seq, action: [...this.lastAction] };
+    if (state !== null) header.state = [...state].map((value) => (Number.isFinite(value) ? value : null));
     const image = toImage(pixels, this.world.manifest.frame_size);
     this.post({ type: "frame", header, image }, [image.data.buffer]);
   }
@@ -100,13 +101,19 @@ export class Player {
   }
 }
 
-// pixels: Float32Array (3,H,W) in [0, 1].
+// pixels: Float32Array (V,3,H,W) in [0, 1]. Returns the image of all cameras, side by side.
 export function toImage(pixels, [height, width]) {
-  const image = new ImageData(width, height);
   const size = height * width;
-  for (let i = 0; i < size; i++) {
-    for (let channel = 0; channel < 3; channel++) image.data[4 * i + channel] = Math.round(255 * pixels[channel * size + i]);
-    image.data[4 * i + 3] = 255;
+  const cameras = pixels.length / (3 * size);
+  const image = new ImageData(cameras * width, height);
+  for (let camera = 0; camera < cameras; camera++) {
+    for (let i = 0; i < size; i++) {
+      const to = 4 * (Math.floor(i / width) * cameras * width + camera * width + (i % width));
+      for (let channel = 0; channel < 3; channel++) {
+        image.data[to + channel] = Math.round(255 * pixels[(3 * camera + channel) * size + i]);
+      }
+      image.data[to + 3] = 255;
+    }
   }
   return image;
 }

@@ -49,6 +49,6 @@ class Graph {
 }
 
 function typeOf(name, values) {
-  if (name === "action_mask") return "bool";
+  if (name === "action_mask" || name === "state_mask") return "bool";
   return values instanceof BigInt64Array ? "int64" : "float32";
 }

@@ -1,17 +1,19 @@
-// What is on the page: the frame, the figures, the bars of the actions, the messages.
+// What is on the page: the frame, the figures, the bars of the actions, the gauges of the state, the messages.
+
+import { ActionBar, Gauge } from "./bars.js";
+import { Screen } from "./screen.js";
 
 const NOTICE_MS = 6000;
-const KEY_NAMES = { left: "←", right: "→", up: "↑", down: "↓" };
 const COMMANDS = ["pause", "step", "rewind", "reset", "record"];
 
 const byId = (id) => document.getElementById(id);
 
 export class View {
   constructor() {
-    this.canvas = byId("screen");
-    this.context = this.canvas.getContext("2d", { alpha: false });
+    this.screen = new Screen(...["stage", "views", "screen", "cameras"].map(byId));
     this.world = null;
     this.bars = [];
+    this.gauges = [];
     this.numReceived = 0;
     this.lastDrawn = 0;
     this.noticeTimer = null;
@@ -23,11 +25,12 @@ export class View {
     byId("rewind").hidden = !world.can_rewind;
     byId("model").textContent = world.model;
     document.title = `${world.model} – Dreamer`;
-    const [height, width] = world.frame_size;
-    Object.assign(this.canvas, { width, height });
-    this.canvas.style.setProperty("--ratio", width / height);
+    this.screen.setWorld(world);
     byId("actions").replaceChildren();
     this.bars = world.actions.names.map((_, index) => new ActionBar(byId("actions"), world.actions, index));
+    byId("gauges").hidden = !world.state;
+    byId("gauges").replaceChildren();
+    this.gauges = (world.state?.names ?? []).map((_, index) => new Gauge(byId("gauges"), world.state, index));
     this.#showStarts(world.thumbnails ?? [], onPick);
     if (world.engine) byId("engine").textContent = describeEngine(world.engine);
   }
@@ -56,9 +59,8 @@ export class View {
     // Images may be decoded out of order.
     if (number > this.lastDrawn) {
       this.lastDrawn = number;
-      this.context.drawImage(bitmap, 0, 0);
-    }
-    bitmap.close();
+      this.screen.show(bitmap);
+    } else bitmap.close();
     byId("frame").textContent = header.step;
     byId("start").textContent = `${header.start + 1} of ${this.world.num_starts}`;
     [...byId("starts").children].forEach((button, start) => button.classList.toggle("on", start === header.start));
@@ -69,6 +71,7 @@ export class View {
     query.set("seed", header.seed);
     seed.href = `?${query}`;
     header.action.forEach((value, index) => this.bars[index].show(value));
+    header.state?.forEach((value, index) => this.gauges[index].show(value));
   }
 
   setFigures(rate, latency) {
@@ -126,39 +129,4 @@ function megabytes(bytes) {
 function describeEngine({ kind, threads }) {
   const where = kind === "webgpu" ? "on the graphics card" : `on ${threads === 1 ? "one thread" : `${threads} threads`}`;
   return `The dream runs in this browser, ${where}.`;
-}
-
-// One component of the action: its name and keys, a track that is filled from the resting value, and the value.
-class ActionBar {
-  constructor(container, { names, units, keys, low, high, rest }, index) {
-    const row = container.appendChild(document.createElement("div"));
-    row.className = "action";
-    row.innerHTML =
-      '<span class="name"></span><span class="keys"></span>' +
-      '<div class="track"><div class="fill"></div><div class="mark"></div></div><span class="value"></span>';
-    [this.fill, this.mark, this.value] = [".fill", ".mark", ".value"].map((part) => row.querySelector(part));
-    const name = row.querySelector(".name");
-    name.textContent = name.title = names[index];
-    if (units?.[index]) name.appendChild(document.createElement("small")).textContent = ` ${units[index]}`;
-    for (const key of keys[index] ?? []) {
-      const label = KEY_NAMES[key] ?? key.toUpperCase();
-      row.querySelector(".keys").appendChild(document.createElement("kbd")).textContent = label;
-    }
-    this.low = low[index];
-    this.range = Math.max(high[index] - low[index], 1e-9);
-    this.rest = this.#percent(rest[index]);
-    this.decimals = Math.min(4, Math.max(0, 4 - Math.ceil(Math.log10(this.range))));
-  }
-
-  show(value) {
-    const percent = this.#percent(value);
-    this.fill.style.left = `${Math.min(percent, this.rest)}%`;
-    this.fill.style.width = `${Math.abs(percent - this.rest)}%`;
-    this.mark.style.left = `calc(${percent}% - ${(3 * percent) / 100}px)`; // 3 pixels wide, never cut off
-    this.value.textContent = value.toFixed(this.decimals);
-  }
-
-  #percent(value) {
-    return 100 * Math.min(1, Math.max(0, (value - this.low) / this.range));
-  }
 }

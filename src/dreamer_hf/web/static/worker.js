@@ -65,12 +65,17 @@ async function timeStep() {
 }
 
 async function description(site, world) {
-  const { name, frame_size } = world.manifest;
+  const { name, frame_size: [height, width], cameras, state } = world.manifest;
   const { range_low: low, range_high: high, ...actions } = world.manifest.actions;
   const thumbnails = [];
-  for (let start = 0; start < world.numStarts; start++) thumbnails.push(toImage(await world.preview(start), frame_size));
+  for (let start = 0; start < world.numStarts; start++) {
+    const firstCamera = (await world.preview(start)).subarray(0, 3 * height * width);
+    thumbnails.push(toImage(firstCamera, [height, width]));
+  }
+  const frame_size = [height, world.numCameras * width];
   return {
     ...{ model: name, fps: world.fps, frame_size, num_starts: world.numStarts, can_rewind: true, thumbnails },
+    ...{ cameras: cameras ?? null, state: state ?? null },
     ...{ actions: { ...actions, low, high, keys: site.keys }, engine: world.graphs.engine },
   };
 }

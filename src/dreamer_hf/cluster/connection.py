@@ -1,0 +1,91 @@
+"""Connecting to a Ray cluster, or starting one on this machine."""
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from ..data.conversion_options import available_cores
+from ..data.files import first_line
+
+AUTO, LOCAL = "auto", "local"
+PROBE_SECONDS = 5.0
+VERSIONS = re.compile(r"(Ray|Python): *(\S+)")
+START_ONE = "start one with `ray start --head`, or use the cores of this machine with --ray local"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Connect this process to a cluster while the block runs.
+
+    A process that is connected already stays connected.
+
+    Args:
+        address: "auto" for the cluster that this machine belongs to, "HOST:PORT" of its head node, or "local" for a
+            cluster of this machine's cores, which ends with the block.
+
+    Raises:
+        ValueError: there is no such cluster, or one of another version of Ray or Python; one sentence says which.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    quiet = {"logging_level": logging.WARNING, "include_dashboard": False}
+    if address == LOCAL:
+        ray.init(LOCAL, num_cpus=available_cores(), **quiet)
+        return
+    if address != AUTO:
+        _check_reachable(address)
+    try:
+        ray.init(address, logging_level=logging.WARNING)
+    except RuntimeError as error:
+        raise _mismatch(address, error) from error
+    except ConnectionError as error:
+        where = "on this machine" if address == AUTO else f"at {address} that this machine belongs to"
+        raise ValueError(f"there is no Ray cluster {where}: {START_ONE}.") from error
+    except Exception as error:  # Ray raises many kinds; none of them leaves a connection
+        raise ValueError(f"cannot connect to the Ray cluster {address} ({first_line(error)}): {START_ONE}.") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Find out quickly whether anything listens there; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise ValueError(
+            f"--ray takes auto, local or HOST:PORT, and no {address.partition('://')[0]}:// address: run the command "
+            "on a node of the cluster, for example with `ray job submit`."
+        )
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"expected auto, local or HOST:PORT for --ray, got {address!r}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise ValueError(f"no Ray cluster answers at {address} ({reason}): {START_ONE}.") from error
+
+
+def _mismatch(address: str, error: RuntimeError) -> ValueError:
+    """Return what Ray says over many lines as one sentence."""
+    found = VERSIONS.findall(str(error))
+    if len(found) != 4:
+        return ValueError(f"cannot connect to the Ray cluster {address} ({first_line(error)}): {START_ONE}.")
+    theirs, ours = (" and ".join(f"{name} {version}" for name, version in half) for half in (found[:2], found[2:]))
+    return ValueError(
+        f"the Ray cluster {address} runs {theirs}, this process {ours}: install the same versions everywhere."
+    )
+
+
+__all__ = ["connected"]

@@ -1,0 +1,77 @@
+"""Fitting trust: on made-up signals whose use is known, and the command on a tiny world."""
+
+import numpy as np
+import pytest
+
+from dreamer_hf.cli import main
+from dreamer_hf.data import ShardDataset
+from dreamer_hf.evaluation.trust_calibration import WatchedDreams, fit_trust, watch_dreams
+from dreamer_hf.evaluation.trust_options import TrustOptions
+from dreamer_hf.rollout_schedule import RolloutSchedule
+from dreamer_hf.trust import load_trust
+from tiny import random_world
+
+SCHEDULE = RolloutSchedule(4, 0.9, 8)
+
+
+def made_up(num_episodes=40, length=20) -> WatchedDreams:
+    """Distances that grow with the spread and have nothing to do with the other signals."""
+    rng = np.random.default_rng(0)
+    shape = (num_episodes, length)
+    spread = np.exp(rng.normal(size=shape))
+    signals = {
+        "reencoding": np.exp(rng.normal(size=shape)),
+        "spread": spread,
+        "step": np.tile(np.arange(1.0, length + 1), (num_episodes, 1)),
+    }
+    return WatchedDreams(signals, spread * np.exp(0.3 * rng.normal(size=shape)), 0.01, 0.02)
+
+
+def test_only_signals_that_help_are_used_and_the_probability_is_calibrated():
+    dreams = made_up()
+    dreams.distances[0, :3] = np.nan  # nothing was found in these
+    trust = fit_trust(dreams, "position", 1.0, SCHEDULE)
+    assert trust.signals == ("spread",) and trust.weights[0] > 0 and trust.auroc > 0.95
+    assert trust.num_frames == 40 * 20 - 3 and trust.num_inference_steps == 4
+    distrust = 1 - trust(dreams.signals)
+    likely = (distrust > 0.4) & (distrust < 0.6)
+    assert (dreams.distances[likely] > 1).mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_dreams_that_say_nothing_about_the_tolerance_are_refused():
+    with pytest.raises(ValueError, match=r"never leave reality by more than 1e\+09: choose another --tolerance"):
+        fit_trust(made_up(), "position", 1e9, SCHEDULE)
+    with pytest.raises(ValueError, match=r"always leave reality"):
+        fit_trust(made_up(), "position", 1e-9, SCHEDULE)
+    with pytest.raises(ValueError, match="one episode is too few"):
+        fit_trust(made_up(num_episodes=1), "position", 1.0, SCHEDULE)
+
+
+@pytest.mark.slow
+def test_the_command_fits_tests_and_saves(tiny_shards, tmp_path, capsys):
+    world = random_world()
+    world.save_pretrained(tmp_path / "world")
+    data = ShardDataset(tiny_shards, None, split="all")
+    short = {"num_context_frames": 4, "num_dream_frames": 6}
+    options = TrustOptions(model="", data_dir="", measure="image", **short)
+    dreams = watch_dreams(world, data, options, world)
+    assert dreams.distances.shape == dreams.signals["spread"].shape == (6, 6)
+    assert (dreams.signals["reencoding"] > 0).all() and dreams.watched_seconds > 0
+    tolerance = str(float(np.median(dreams.distances)))
+    command = ["trust", "--model", str(tmp_path / "world"), "--data_dir", str(tiny_shards), "--split", "all"]
+    command += [f"--{name}={value}" for name, value in short.items()] + ["--engine", "torch"]
+    more = ["--test_dir", str(tiny_shards), "--tolerance", tolerance]
+    main([*command, *more, "--save"])
+    said = capsys.readouterr().out
+    assert "36 frames, of which 50 % are more than" in said and "Test: 6 other episodes" in said
+    trust = load_trust(tmp_path / "world")
+    assert trust.measure == "image" and trust.num_episodes == 6
+    for extra, sentence in (
+        ([], "give --save, or --output"),
+        (["--output", str(tmp_path / "t.json"), "--measure", "position"], "in frames of PushT only"),
+        (["--save", "--tolerance", "-1"], "a positive number for --tolerance"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *extra])
+        assert ended.value.code == 2
+        assert sentence in capsys.readouterr().err
