@@ -91,13 +91,13 @@ def test_unknown_rewards_are_answered_with_those_that_exist(tmp_path, chosen, me
 
 
 def test_rewards_of_rlds(tmp_path):
-    found = RldsSource(RLDS, "success", reward_key="reward", fps=5)
+    found = RldsSource(RLDS, "success", "observation/image", reward_key="reward", fps=5)
     assert found.rewards.terminal_key == "is_terminal"
     labels = shards(found, tmp_path).recorded_labels()
     assert labels.task_names == ("reward",) and labels.terminals is not None
     assert all(np.isnan(part[0]).all() and np.isfinite(part[1:]).all() for part in labels.rewards)
     with pytest.raises(ValueError, match="--reward_key can be"):
-        RldsSource(RLDS, "success", reward_key="rewards", fps=5)
+        RldsSource(RLDS, "success", "observation/image", reward_key="rewards", fps=5)
 
 
 def labeled(tmp_path):

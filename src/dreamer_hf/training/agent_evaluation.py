@@ -76,8 +76,9 @@ class _Pairs:
         return 0.0 if predicted.std() < 1e-9 else float(np.corrcoef(predicted, true)[0, 1])
 
     def error(self) -> float:
-        """Return the mean absolute error."""
-        return float(np.abs(np.concatenate(self.predicted) - np.concatenate(self.true)).mean())
+        """Return the mean absolute error; NaN without pairs."""
+        errors = np.abs(np.concatenate(self.predicted) - np.concatenate(self.true))
+        return float(errors.mean()) if len(errors) else math.nan
 
 
 class AgentEvaluation:
@@ -111,7 +112,8 @@ class AgentEvaluation:
         dreamed = dream_clips(self.agent.world.dynamics, clips, generator).latents
         dreamed = torch.cat([latents[:, :context], dreamed], dim=1)
         dreamed_memory = self._memory_of(batch | {"latents": dreamed}, generator)
-        means = (batch["rewards"].sum(dim=1) / batch["reward_mask"].sum(dim=1).clamp(min=1)).cpu().numpy()
+        # An unlabeled window has a mean of NaN, which is relevant for no task.
+        means = (batch["rewards"].sum(dim=1) / batch["reward_mask"].sum(dim=1)).cpu().numpy()
         choices = self.agent.actions.encode(batch["actions"])
         for task in range(self.num_tasks):
             numbers = torch.full((len(latents),), task, device=latents.device)
@@ -148,7 +150,7 @@ class AgentEvaluation:
             if len(nll):
                 values[f"eval_policy_nll_{distance}"] = float(nll.mean())
                 values[f"eval_policy_floor_{distance}"] = float(floor.mean())
-        values["eval_reward_error"] = float(np.mean([pairs.error() for pairs in self._real]))
+        values["eval_reward_error"] = _mean([pairs.error() for pairs in self._real])
         values["eval_reward_correlation"] = _mean([pairs.correlation() for pairs in self._real])
         for step, pairs in self._dreamed.items():
             values[f"eval_reward_correlation_{step}"] = _mean([each.correlation() for each in pairs])

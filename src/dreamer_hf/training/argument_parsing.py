@@ -134,6 +134,8 @@ def _auto_argv(given: list[str], kind: str, names: list[str]) -> list[str]:
     data_dir = _flag(given, "data_dir")
     if data_dir is None:
         raise ValueError("--preset auto chooses for a data set: give its folder as --data_dir.")
+    if kind not in ("tokenizer", "dynamics"):
+        raise ValueError("--preset auto chooses sizes of worlds: name another preset, or give the agent's options.")
     minutes, fraction = _number(given, "max_train_minutes", POSITIVE), _number(given, "train_fraction", POSITIVE_SHARE)
     choices = auto_choices(kind, data_dir, DataArguments.train_fraction if fraction is None else fraction, minutes)
     return _as_argv({choice.option: choice.value for choice in choices}, names, " in preset auto")
