@@ -25,6 +25,7 @@ ACT_SIZES = {"chunk_size": 4, "n_action_steps": 4, "dim_model": 16, "n_heads": 2
 ACT_SIZES |= {"n_encoder_layers": 1, "n_decoder_layers": 1, "use_vae": False}
 DIFFUSION_SIZES = {"horizon": 8, "n_obs_steps": 2, "n_action_steps": 4, "down_dims": (16, 32), "n_groups": 4}
 DIFFUSION_SIZES |= {"spatial_softmax_num_keypoints": 4, "diffusion_step_embed_dim": 16, "num_train_timesteps": 4}
+DIFFUSION_SIZES |= {"use_group_norm": True}
 
 VERDICTS = '''
 """Reward functions of a made-up world."""

@@ -116,6 +116,7 @@ def test_images_are_cut_by_camera_and_resized():
     cut = CameraImages(["front", "wrist"], (16, 16), (8, 24)).cut(frames)
     assert cut["front"].shape == (2, 8, 24, 3) and cut["front"].max() == 0 and cut["wrist"].min() == 200
     assert CameraImages([], (16, 32)).cut(frames).shape == frames.shape
+    assert CameraImages(["front", "wrist"], (16, 16)).by_camera(frames).shape == (2, 2, 16, 16, 3)
 
 
 # Rewards
@@ -169,11 +170,15 @@ def test_misfits_name_both_sides_and_what_helps(arm_world, bare_world):
     check_policy_fits(arm, PolicyFacts("p", {"observation.images.top": (8, 8)}), images, (), rename)
 
 
-def test_a_policy_is_described_by_its_files(dot_policy):
+def test_a_policy_is_described_by_its_files(dot_policy, tmp_path):
     facts = read_policy_facts(str(dot_policy))
     assert facts.images == {"observation.image": (32, 32)} and facts.action_size == facts.state_size == 2
     np.testing.assert_allclose(facts.action_spread, [100, 100])
     assert read_policy_facts(str(dot_policy / "nowhere")) is None
+    damaged = tmp_path / "config.json"
+    for text in ("{", "[]", '{"input_features": {"a": {"type": "VISUAL"}}}'):
+        damaged.write_text(text)
+        assert read_policy_facts(str(tmp_path)) is None
 
 
 # The environment
@@ -285,7 +290,7 @@ def test_a_random_walk_stays_in_the_range_and_repeats(bare_world, tmp_path):
 
 def test_the_camera_of_a_world_can_be_named(bare_world):
     config = DreamerEnvConfig(world=str(bare_world), camera_name="top")
-    assert config.features_map["pixels/top"] == "observation.images.top"
+    assert config.features_map["observation.images.top"] == "observation.images.top"
     (env,) = config.create_envs(1)["dreamer"].values()
     assert list(env.reset(seed=0)[0]["pixels"]) == ["top"]
 

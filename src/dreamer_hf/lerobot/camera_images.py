@@ -43,6 +43,11 @@ class CameraImages:
         parts = np.split(frames, len(self.cameras), axis=2)
         return {name: self._resized(part) for name, part in zip(self.cameras, parts, strict=True)}
 
+    def by_camera(self, frames: np.ndarray) -> np.ndarray:
+        """Return frames as reward functions see them: (N, V, H, W, 3) of several cameras, and otherwise unchanged."""
+        count = len(self.cameras)
+        return frames if count < 2 else np.stack(np.split(frames, count, axis=2), axis=1)
+
     def _resized(self, frames: np.ndarray) -> np.ndarray:
         if not self._resizes:
             return np.ascontiguousarray(frames)

@@ -17,7 +17,7 @@ from .episode_scores import make_scores
 from .policy_facts import policy_on_command_line
 from .policy_fit import check_policy_fits
 from .state_readers import make_state_reader, state_kind, state_names
-from .world_facts import read_world_facts
+from .world_facts import WorldFacts, read_world_facts
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,10 @@ class DreamerEnvConfig(DreamSource, EnvConfig):
         self.observation_height = self.observation_height or expected[0] or facts.frame_size[0]
         self.observation_width = self.observation_width or expected[1] or facts.frame_size[1]
         self.fps = facts.frame_rate
-        cameras = self._cameras(facts)
         image = PolicyFeature(FeatureType.VISUAL, (self.observation_height, self.observation_width, 3))
-        keys = {f"pixels/{name}": f"{OBS_IMAGES}.{name}" for name in cameras} or {"pixels": OBS_IMAGE}
-        self.features = {ACTION: PolicyFeature(FeatureType.ACTION, (facts.actions.size,))} | dict.fromkeys(keys, image)
-        self.features_map = {ACTION: ACTION} | keys
+        action = PolicyFeature(FeatureType.ACTION, (facts.actions.size,))
+        self.features = {ACTION: action} | dict.fromkeys(self._image_keys(facts), image)
+        self.features_map = {key: key for key in self.features}
         names = state_names(state_kind(self.state, facts), facts)
         if names:
             self.features["agent_pos"] = PolicyFeature(FeatureType.STATE, (len(names),))
@@ -104,8 +103,7 @@ class DreamerEnvConfig(DreamSource, EnvConfig):
         kind = state_kind(self.state, facts)
         policy, rename_map = policy_on_command_line()
         if policy is not None:
-            shown = [key for name, key in self.features_map.items() if name.startswith("pixels")]
-            check_policy_fits(facts, policy, shown, state_names(kind, facts), rename_map)
+            check_policy_fits(facts, policy, self._image_keys(facts), state_names(kind, facts), rename_map)
         absolute = are_absolute(self.actions, facts.actions, None if policy is None else policy.action_spread)
         if absolute:
             log.info(
@@ -130,7 +128,11 @@ class DreamerEnvConfig(DreamSource, EnvConfig):
         )
         return {self.type: {0: env}}
 
-    def _cameras(self, facts) -> tuple[str, ...]:
+    def _image_keys(self, facts: WorldFacts) -> list[str]:
+        """Return what LeRobot calls the images."""
+        return [f"{OBS_IMAGES}.{name}" for name in self._cameras(facts)] or [OBS_IMAGE]
+
+    def _cameras(self, facts: WorldFacts) -> tuple[str, ...]:
         return facts.cameras or (() if self.camera_name is None else (self.camera_name,))
 
 

@@ -189,7 +189,7 @@ class DreamerLeRobotEnv(VectorEnv):
         self.targets.restart(rows, self._state.places(self._states[rows], self._past_actions(rows)))
         self._solved[rows] = False
         for scores in {id(each): each for each in (self._rewards, self._successes)}.values():
-            scores.restart(rows, frames, states)
+            scores.restart(rows, self._images.by_camera(frames), states)
 
     def _past_actions(self, rows: Sequence[int]) -> np.ndarray:
         """Return the actions (R, C, A) of the start frames that dreams begin from; 0 where there was none."""
@@ -200,6 +200,7 @@ class DreamerLeRobotEnv(VectorEnv):
         return np.where(known[..., None], actions, 0)
 
     def _score(self, frames: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        frames = self._images.by_camera(frames)
         rewards, solved = self._rewards.step(frames, states)
         if self._successes is not self._rewards:
             solved = self._successes.step(frames, states)[1]

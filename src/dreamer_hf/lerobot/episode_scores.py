@@ -21,12 +21,19 @@ class EpisodeScores(Protocol):
     """Judges N dreams."""
 
     def restart(self, rows: Sequence[int], frames: np.ndarray, states: np.ndarray) -> None:
-        """Begin other episodes in R rows, with the frames uint8 (R, H, W, 3) and states float32 (R, S)."""
+        """Begin other episodes in R rows.
+
+        Args:
+            rows: indices of the rows.
+            frames: uint8 (R, H, W, 3), or (R, V, H, W, 3) of several cameras.
+            states: float32 (R, S), S = 0 for a world without a state.
+        """
 
     def step(self, frames: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rewards (N,) float64 and whether each dream is solved now, bool (N,).
 
-        A reward that is not known is 0. The arguments are the new frames uint8 (N, H, W, 3) and states (N, S).
+        A reward that is not known is 0. The arguments are the new frames and states of all rows, as
+        in `restart`.
         """
 
 

@@ -41,11 +41,15 @@ class PolicyFacts:
 
 
 def read_policy_facts(path: str) -> PolicyFacts | None:
-    """Describe a policy; None if there is none at `path`, which LeRobot reports better."""
+    """Describe a policy; None if there is none at `path`, or a damaged one, which LeRobot reports better."""
     file = _find(path, CONFIG_NAME)
-    if file is None:
+    try:
+        return None if file is None else _describe(path, json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
-    config = json.loads(file.read_text(encoding="utf-8"))
+
+
+def _describe(path: str, config: dict) -> PolicyFacts:
     inputs, outputs = config.get("input_features") or {}, config.get("output_features") or {}
     images = {
         name: tuple(feature["shape"][-2:])
@@ -73,7 +77,10 @@ def policy_on_command_line() -> tuple[PolicyFacts | None, dict[str, str]]:
     path = parser.get_path_arg("policy")
     if path is None or parser.parse_arg("config_path") is not None:
         return None, {}
-    given = yaml.safe_load(parser.parse_arg("rename_map") or "{}")
+    try:
+        given = yaml.safe_load(parser.parse_arg("rename_map") or "{}")
+    except yaml.YAMLError:  # LeRobot reports it
+        given = {}
     return read_policy_facts(path), given if isinstance(given, dict) else {}
 
 
