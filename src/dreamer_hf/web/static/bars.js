@@ -19,7 +19,7 @@ class Bar {
     if (units?.[index]) name.appendChild(document.createElement("small")).textContent = ` ${units[index]}`;
     this.row = row;
     this.low = low[index];
-    this.range = Math.max(high[index] - low[index], 1e-9);
+    this.range = high[index] - low[index] || 1; // a component that never moved in the data has no range
     this.decimals = Math.min(4, Math.max(0, 4 - Math.ceil(Math.log10(this.range))));
   }
 
