@@ -57,13 +57,15 @@ def test_the_command_fits_tests_and_saves(tiny_shards, tmp_path, capsys):
     dreams = watch_dreams(world, data, options, world)
     assert dreams.distances.shape == dreams.signals["spread"].shape == (6, 6)
     assert (dreams.signals["reencoding"] > 0).all() and dreams.watched_seconds > 0
-    tolerance = str(float(np.median(dreams.distances)))
-    command = ["trust", "--model", str(tmp_path / "world"), "--data_dir", str(tiny_shards), "--split", "all"]
+    # A random world is about as far from reality as its random tokenizer: some frames a little farther.
+    tolerance = float(np.median(dreams.distances[dreams.distances > 0]))
+    share = f"{100 * (dreams.distances > tolerance).mean():.0f}"
+    command = ["--model", str(tmp_path / "world"), "--data_dir", str(tiny_shards), "--split", "all"]
     command += [f"--{name}={value}" for name, value in short.items()] + ["--engine", "torch"]
-    more = ["--test_dir", str(tiny_shards), "--tolerance", tolerance]
-    main([*command, *more, "--save"])
+    more = ["--test_dir", str(tiny_shards), "--tolerance", str(tolerance)]
+    main("trust", arguments=[*command, *more, "--save"])
     said = capsys.readouterr().out
-    assert "36 frames, of which 50 % are more than" in said and "Test: 6 other episodes" in said
+    assert f"36 frames, of which {share} % are more than" in said and "Test: 6 other episodes" in said
     trust = load_trust(tmp_path / "world")
     assert trust.measure == "image" and trust.num_episodes == 6
     for extra, sentence in (
@@ -72,6 +74,6 @@ def test_the_command_fits_tests_and_saves(tiny_shards, tmp_path, capsys):
         (["--save", "--tolerance", "-1"], "a positive number for --tolerance"),
     ):
         with pytest.raises(SystemExit) as ended:
-            main([*command, *extra])
+            main("trust", arguments=[*command, *extra])
         assert ended.value.code == 2
         assert sentence in capsys.readouterr().err

@@ -12,7 +12,7 @@ from dreamer_hf.ranking.rank_units import DREAM, REAL, RankUnit, play_unit
 from dreamer_hf.ranking.ranking_options import RankOptions
 from dreamer_hf.ranking.unit_cache import unit_key
 from dreamer_hf.start_frames import save_start_frames
-from tiny import random_world
+from tiny import make_starts, make_world, random_world
 
 PUSHT = "gym_pusht/PushT-v0"
 
@@ -99,6 +99,9 @@ def test_players_are_ranked_in_pusht(pusht_world, tmp_path):
     again = rank(replace(options, output_dir=str(tmp_path / "again")), refuse)
     assert again == table
     (tmp_path / "cache" / kept[0]).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="player:push gives positions: leave out --policy_actions world"):
+        rank(replace(options, policy_actions="world", output_dir=str(tmp_path / "refused")))
+    assert not (tmp_path / "refused").exists()
     played = []
     rank(
         replace(options, output_dir=str(tmp_path / "third")),
@@ -141,6 +144,7 @@ def test_a_cached_unit_is_one_of_the_same_world_policy_and_settings(line, tmp_pa
         ({"policies": ("made_up:broken",)}, "not finite: give finite ones of shape"),
         ({"policies": ("made_up:forward@noise=much",)}, "write the noise as a number"),
         ({"policies": ("no/such/policy",)}, "cannot load a policy from 'no/such/policy'"),
+        ({"real": PUSHT, "policies": ("made_up:forward",), "world": "wide"}, "takes 2 actions but .* has 3"),
         ({"score": ("pusht:coverage",)}, "is for PushT, which .* does not show"),
         ({"score": ("pusht:nonsense",)}, "no reward function"),
         ({"real": "gym/Nothing-v0"}, "no real environment 'gym/Nothing-v0': choose gym_pusht/PushT-v0"),
@@ -149,6 +153,10 @@ def test_a_cached_unit_is_one_of_the_same_world_policy_and_settings(line, tmp_pa
     ],
 )
 def test_bad_input_is_refused_with_the_next_step(line, tmp_path, changes, sentence):
+    if changes.get("world") == "wide":
+        make_world(action_dim=3, action_names=None, action_stats=None, fps=10).save_pretrained(tmp_path / "wide")
+        save_start_frames(tmp_path / "wide", make_starts(action_dim=3))
+        changes = changes | {"world": str(tmp_path / "wide")}
     if changes.get("world", "") is None:
         plain = tmp_path / "plain"
         random_world(fps=10).save_pretrained(plain)

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .observations import SCENE_SIZE, Observation, WorldView
+from .observations import AGENT_SIZE, SCENE_SIZE, Observation, WorldView
 
 STATE_KEY, SCENE_KEY = "observation.state", "observation.environment_state"
-AGENT_SIZE = 2
-"""Components of the agent's position in PushT."""
 
 
 class LeRobotPolicy:

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from ..pusht.state import find_pusht_state
-from ..pusht.task import TEE_CENTER_OFFSET
+from ..pusht.task import TEE_CENTER_OFFSET, WORLD_SIZE
 
-SCENE_SIZE = 5
-"""Components of a scene of PushT: x, y of the agent; x, y and angle of the block."""
+SCENE_SIZE, AGENT_SIZE = 5, 2
+"""Components of a scene of PushT: x, y of the agent; x, y and angle of the block; and those of the agent alone."""
+UNSEEN = np.array([WORLD_SIZE / 2] * 4 + [0.0])
+"""What an agent or a block that has never been found counts as: in the middle of the table."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Observation:
         if self._scene is not None:
             return self._scene
         scene = find_scenes(self.frames)
-        return scene if self._last_scene is None else np.where(np.isnan(scene), self._last_scene, scene)
+        return np.where(np.isnan(scene), UNSEEN if self._last_scene is None else self._last_scene, scene)
 
     @property
     def found_scene(self) -> np.ndarray | None:
@@ -100,4 +102,4 @@ def find_scenes(frames: np.ndarray) -> np.ndarray:
     return np.column_stack([agent, center - offset, angle % (2 * np.pi)])
 
 
-__all__ = ["SCENE_SIZE", "Observation", "WorldView", "find_scenes"]
+__all__ = ["AGENT_SIZE", "SCENE_SIZE", "Observation", "WorldView", "find_scenes"]

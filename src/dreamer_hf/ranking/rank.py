@@ -9,11 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.files import new_output_folder, replacing
+from .observations import AGENT_SIZE
 from .policies import open_policy
 from .rank_units import DREAM, REAL, RankUnit, open_for_ranking, play_unit
 from .ranking_options import RankOptions
 from .ranking_plot import save_ranking_plots
 from .ranking_report import PolicyResult, make_ranking, ranking_table
+from .real_environment import PUSHT
 from .scoring import EpisodeScores, reads_scenes, score_function
 from .unit_cache import cached
 
@@ -81,8 +83,16 @@ def _check(options: RankOptions) -> str:
         score_function(name)
         if reads_scenes(name) and not opened.view.has_scene:
             raise ValueError(f"{name} is for PushT, which {options.world} does not show: choose another --score.")
+    if options.real == PUSHT and opened.view.action_size != AGENT_SIZE:
+        raise ValueError(
+            f"{PUSHT} takes {AGENT_SIZE} actions but {options.world} has {opened.view.action_size}: choose a world of "
+            "PushT."
+        )
     for name in options.policies:
-        open_policy(name, options.device or "cpu").check_fits(opened.view)
+        policy = open_policy(name, options.device or "cpu")
+        policy.check_fits(opened.view)
+        if options.policy_actions == "world" and policy.gives_positions:
+            raise ValueError(f"{name} gives positions: leave out --policy_actions world.")
     return opened.note
 
 

@@ -128,10 +128,7 @@ def _remembered(observation: Observation, keep_frames: bool) -> tuple:
 
 def _scored(record: list[tuple], unit: RankUnit, episodes) -> dict:
     frames, states, scenes = zip(*record)
-    if episodes.has_scene and scenes[-1] is None:
-        found = find_scenes(np.concatenate(frames))
-        scenes = found.reshape(len(frames), -1, found.shape[1])
-    scenes = filled(np.stack(scenes, axis=1)) if episodes.has_scene else None
+    scenes = filled(np.stack(_found_everywhere(frames, scenes), axis=1)) if episodes.has_scene else None
     states = None if states[0] is None else np.stack(states, axis=1)
     scores = {
         name: score_episodes(name, len(record), lambda: np.stack(frames, axis=1), states, scenes)
@@ -143,6 +140,16 @@ def _scored(record: list[tuple], unit: RankUnit, episodes) -> dict:
         "trust": episodes.trust,
         "num_clipped": episodes.num_clipped,
     }
+
+
+def _found_everywhere(frames: tuple, scenes: tuple) -> list[np.ndarray]:
+    """Return the scenes (N, 5) of all moments; those that the policy has not looked for are found now, together."""
+    missing = [time for time, scene in enumerate(scenes) if scene is None]
+    if not missing:
+        return list(scenes)
+    found = find_scenes(np.concatenate([frames[time] for time in missing]))
+    by_time = dict(zip(missing, np.split(found, len(missing))))
+    return [by_time.get(time, scene) for time, scene in enumerate(scenes)]
 
 
 class _DreamedEpisodes:
@@ -225,7 +232,8 @@ class _RealEpisodes:
 
 def real_form(options: RankOptions, dreams: Dreams, positions: bool, frame_size: tuple[int, int]) -> RealForm:
     """Return what the real environment of a ranking has to look like."""
-    return RealForm(frame_size, dreams.fps, dreams.space.is_relative, positions, dreams.engine.action_offset)
+    engine, state_size = dreams.engine, len(dreams.state_space)
+    return RealForm(frame_size, dreams.fps, dreams.space.is_relative, positions, state_size, engine.action_offset)
 
 
 @lru_cache(maxsize=1)

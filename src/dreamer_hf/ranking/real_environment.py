@@ -14,7 +14,7 @@ import torch
 
 from ..pusht.simulator import PushTSimulator
 from ..start_frames import CONTEXT_FRAMES, StartFrames
-from .observations import Observation
+from .observations import AGENT_SIZE, SCENE_SIZE, Observation
 from .policies import imported
 
 PUSHT = "gym_pusht/PushT-v0"
@@ -29,6 +29,7 @@ class RealForm:
         fps: frame rate.
         relative: whether the world's actions are displacements.
         positions: whether the policies' actions are positions; otherwise they are the world's own.
+        state_size: number of components of the world's state; 0 if it has none.
         action_offset: as in `DreamerDynamicsConfig`.
     """
 
@@ -36,6 +37,7 @@ class RealForm:
     fps: float
     relative: bool
     positions: bool
+    state_size: int = 0
     action_offset: int = 1
 
 
@@ -71,6 +73,8 @@ def open_real(name: str, form: RealForm) -> RealEnvironment:
 class RealPushTs:
     """N simulators of PushT side by side. Scenes are known exactly; frames are drawn when they are asked for.
 
+    A world's state is the agent's position, or that and the block's pose; the first context frames have none.
+
     Args:
         form: see `RealForm`.
 
@@ -92,14 +96,23 @@ class RealPushTs:
         self._playing = self._simulators[: len(seeds)]
         starts = [simulator.reset(seed, CONTEXT_FRAMES) for simulator, seed in zip(self._playing, seeds)]
         names = ("pixel_values_videos", "actions", "action_mask")
-        return StartFrames(*(torch.cat([getattr(start, name) for start in starts]) for name in names))
+        frames, actions, mask = (torch.cat([getattr(start, name) for start in starts]) for name in names)
+        states = self.observe().states
+        if states is None:
+            return StartFrames(frames, actions, mask)
+        known = torch.zeros(mask.shape, dtype=torch.bool)
+        known[:, -1] = True
+        every = torch.from_numpy(states)[:, None].expand(-1, mask.shape[1], -1) * known[..., None]
+        return StartFrames(frames, actions, mask, every.contiguous(), known)
 
     def observe(self) -> Observation:
         """See `RealEnvironment`."""
         scene = np.array([[*simulator.agent, *simulator.block_pose] for simulator in self._playing])
         positions = np.array([simulator.target for simulator in self._playing], np.float64)
+        size = self.form.state_size
+        states = scene[:, :size].astype(np.float32) if size in (AGENT_SIZE, SCENE_SIZE) else None
         return Observation(
-            lambda: np.stack([simulator.render() for simulator in self._playing]), None, positions, scene
+            lambda: np.stack([simulator.render() for simulator in self._playing]), states, positions, scene
         )
 
     def step(self, actions: np.ndarray) -> None:
