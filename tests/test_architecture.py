@@ -22,6 +22,7 @@ FLOORS = (
         "configuration_base",
         "configuration_dreamer",
         "configuration_dreamer_agent",
+        "configuration_dreamer_transformer",
         "extras",
         "scheduling_shortcut",
         "frame_inputs",

@@ -46,8 +46,8 @@ class Categorical:
     def sample(self, logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> torch.Tensor:
         # The noise of rollouts is normal on every device and in every engine; its distribution function makes it
         # uniform, and the class is where the cumulated probabilities pass that.
-        cumulated = (logits.double() / temperature).softmax(-1).cumsum(-1)
-        uniform = torch.special.ndtr(noise.double()) * cumulated[..., -1]
+        cumulated = (logits / temperature).softmax(-1).cumsum(-1)
+        uniform = torch.special.ndtr(noise) * cumulated[..., -1]
         classes = torch.searchsorted(cumulated, uniform[..., None].contiguous(), right=True)[..., 0]
         return classes.clamp(max=self.num_logits - 1)
 

@@ -44,9 +44,16 @@ def never(frames, states):
 
 
 @pytest.fixture(scope="session")
-def dot_world(tmp_path_factory):
+def bare_world(tmp_path_factory):
     """A world of one camera without a name, without a state, whose two actions are targets."""
-    return save_world(tmp_path_factory.mktemp("dot") / "world", make_world())
+    return save_world(tmp_path_factory.mktemp("bare") / "world", make_world())
+
+
+@pytest.fixture(scope="session")
+def dot_world(tmp_path_factory):
+    """The same with a state, which all policies of LeRobot need."""
+    state = {"state_dim": 2, "num_state_tokens": 1, "state_names": ["x", "y"], "state_stats": STATE_STATS}
+    return save_world(tmp_path_factory.mktemp("dot") / "world", make_world(**state))
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +115,7 @@ def _stats(inputs, action_size, spread):
 @pytest.fixture(scope="session")
 def dot_policy(tmp_path_factory):
     """An ACT policy that looks at 32-pixel images of one camera."""
-    return save_policy(tmp_path_factory.mktemp("policies") / "dot", {"observation.image": (32, 32)}, 0)
+    return save_policy(tmp_path_factory.mktemp("policies") / "dot", {"observation.image": (32, 32)}, 2)
 
 
 @pytest.fixture(scope="session")

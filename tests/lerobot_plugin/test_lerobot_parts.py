@@ -103,8 +103,8 @@ def test_a_state_is_read_from_images_of_pusht():
     simulator.close()
 
 
-def test_a_world_without_a_state_has_none(dot_world):
-    facts = read_world_facts(str(dot_world))
+def test_a_world_without_a_state_has_none(bare_world):
+    facts = read_world_facts(str(bare_world))
     with pytest.raises(ValueError, match="has no state: train one on data with a state"):
         state_kind("world", facts)
     assert state_kind("none", facts) == "none"
@@ -147,8 +147,8 @@ def test_rewards_of_pusht_are_those_of_the_whole_episode(name):
 # The fit of a policy and a world
 
 
-def test_misfits_name_both_sides_and_what_helps(arm_world, dot_world):
-    arm, dot = read_world_facts(str(arm_world)), read_world_facts(str(dot_world))
+def test_misfits_name_both_sides_and_what_helps(arm_world, bare_world):
+    arm, bare = read_world_facts(str(arm_world)), read_world_facts(str(bare_world))
     images = ["observation.images.front", "observation.images.wrist"]
 
     def refused(world, sentence, policy, shown=("observation.image",), state=(), rename=None):
@@ -156,13 +156,13 @@ def test_misfits_name_both_sides_and_what_helps(arm_world, dot_world):
             check_policy_fits(world, PolicyFacts("me/policy", **policy), list(shown), state, rename or {})
         assert sentence in str(error.value) and "me/policy" in str(error.value) and world.model in str(error.value)
 
-    refused(dot, "gives actions of 6 numbers, but", {"images": {}, "action_size": 6})
-    refused(dot, "no state: train a world on data with a state", {"images": {}, "state_size": 2})
-    refused(dot, "needs observation.environment_state", {"images": {}, "needs_environment_state": True})
+    refused(bare, "gives actions of 6 numbers, but", {"images": {}, "action_size": 6})
+    refused(bare, "no state: train a world on data with a state", {"images": {}, "state_size": 2})
+    refused(bare, "needs observation.environment_state", {"images": {}, "needs_environment_state": True})
     sentence = "needs observation.state of 6 numbers, but the state of the world"
     refused(arm, sentence, {"images": {}, "state_size": 6}, images, arm.state.names)
     sentence = "expects observation.images.top, but"
-    refused(dot, sentence, {"images": {"observation.images.top": (8, 8)}})
+    refused(bare, sentence, {"images": {"observation.images.top": (8, 8)}})
     both = {"images": {f"observation.images.{name}": (8, 8) for name in ("a", "b", "c")}}
     refused(arm, "trained on all cameras of the policy", both, images)
     rename = {images[0]: "observation.images.top"}
@@ -171,7 +171,7 @@ def test_misfits_name_both_sides_and_what_helps(arm_world, dot_world):
 
 def test_a_policy_is_described_by_its_files(dot_policy):
     facts = read_policy_facts(str(dot_policy))
-    assert facts.images == {"observation.image": (32, 32)} and facts.action_size == 2 and facts.state_size is None
+    assert facts.images == {"observation.image": (32, 32)} and facts.action_size == facts.state_size == 2
     np.testing.assert_allclose(facts.action_spread, [100, 100])
     assert read_policy_facts(str(dot_policy / "nowhere")) is None
 
@@ -196,8 +196,8 @@ def test_the_environment_is_what_lerobot_asks_for(arm_world):
         env.reset(seed=[1, 2, 3])
 
 
-def test_rows_end_and_start_again_in_the_same_step(dot_world):
-    env = make_env(dot_world)
+def test_rows_end_and_start_again_in_the_same_step(bare_world):
+    env = make_env(bare_world)
     env.reset(seed=1)
     for step in range(3):
         frames, rewards, terminated, truncated, info = env.step(np.full((2, 2), 900, np.float32))
@@ -210,13 +210,13 @@ def test_rows_end_and_start_again_in_the_same_step(dot_world):
     assert not truncated.any() and info["clipped"].tolist() == [0, 0] and "final_info" not in info
 
 
-def test_it_dreams_what_the_plain_environment_dreams(dot_world):
+def test_it_dreams_what_the_plain_environment_dreams(bare_world):
     import gymnasium
 
     import dreamer_hf.envs  # noqa: F401  (registers it)
 
-    plain = gymnasium.make("dreamer_hf/DreamerWorld-v0", model=dot_world, threads=1)
-    ours = make_env(dot_world, num_rows=1)
+    plain = gymnasium.make("dreamer_hf/DreamerWorld-v0", model=bare_world, threads=1)
+    ours = make_env(bare_world, num_rows=1)
     expected, _ = plain.reset(seed=4)
     frames, _ = ours.reset(seed=[4])
     np.testing.assert_array_equal(frames["pixels"][0], expected)
@@ -229,9 +229,9 @@ def test_it_dreams_what_the_plain_environment_dreams(dot_world):
 # The robot and the teleoperator
 
 
-def test_a_robot_keeps_the_rate_of_its_world(dot_world, tmp_path):
+def test_a_robot_keeps_the_rate_of_its_world(bare_world, tmp_path):
     """Actions that come faster than frames wait for the next frame, or give way to later ones."""
-    config = DreamerRobotConfig(world=str(dot_world), engine="torch", threads=1, calibration_dir=tmp_path)
+    config = DreamerRobotConfig(world=str(bare_world), engine="torch", threads=1, calibration_dir=tmp_path)
     robot = DreamerRobot(config)
     assert robot.observation_features == {"image": (16, 16, 3)} and not robot.is_connected
     assert robot.action_features == {"target_x.pos": float, "target_y.pos": float}
@@ -251,9 +251,9 @@ def test_a_robot_keeps_the_rate_of_its_world(dot_world, tmp_path):
     assert not robot.is_connected
 
 
-def test_what_is_sent_is_what_is_applied(dot_world, tmp_path):
+def test_what_is_sent_is_what_is_applied(bare_world, tmp_path):
     config = DreamerRobotConfig(
-        world=str(dot_world), engine="torch", threads=1, calibration_dir=tmp_path, realtime=False, seed=3
+        world=str(bare_world), engine="torch", threads=1, calibration_dir=tmp_path, realtime=False, seed=3
     )
     with DreamerRobot(config) as robot:
         applied = robot.send_action({"target_x": 100, "target_y": 700})
@@ -272,9 +272,9 @@ def test_a_script_is_played_again_and_again(tmp_path):
         DreamerScripted(DreamerScriptedConfig(file=str(tmp_path / "script.csv"), calibration_dir=tmp_path))
 
 
-def test_a_random_walk_stays_in_the_range_and_repeats(dot_world, tmp_path):
+def test_a_random_walk_stays_in_the_range_and_repeats(bare_world, tmp_path):
     def walk():
-        config = DreamerScriptedConfig(world=str(dot_world), seed=2, step=0.5, calibration_dir=tmp_path)
+        config = DreamerScriptedConfig(world=str(bare_world), seed=2, step=0.5, calibration_dir=tmp_path)
         teleop = DreamerScripted(config)
         return np.array([list(teleop.get_action().values()) for _ in range(50)])
 
@@ -283,8 +283,8 @@ def test_a_random_walk_stays_in_the_range_and_repeats(dot_world, tmp_path):
     assert (actions >= [0, 10]).all() and (actions <= [512, 500]).all() and actions.std(axis=0).min() > 50
 
 
-def test_the_camera_of_a_world_can_be_named(dot_world):
-    config = DreamerEnvConfig(world=str(dot_world), camera_name="top")
+def test_the_camera_of_a_world_can_be_named(bare_world):
+    config = DreamerEnvConfig(world=str(bare_world), camera_name="top")
     assert config.features_map["pixels/top"] == "observation.images.top"
     (env,) = config.create_envs(1)["dreamer"].values()
     assert list(env.reset(seed=0)[0]["pixels"]) == ["top"]
@@ -301,6 +301,6 @@ def test_the_camera_of_a_world_can_be_named(dot_world):
         ({"reward": "verdicts"}, "there is no reward function 'verdicts': choose one of pusht:coverage"),
     ],
 )
-def test_bad_options_are_refused(dot_world, options, sentence):
+def test_bad_options_are_refused(bare_world, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        make_env(dot_world, **options)
+        make_env(bare_world, **options)

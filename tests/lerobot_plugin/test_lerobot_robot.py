@@ -44,7 +44,7 @@ def run(commands, folder, name, *argv, status=0):
 
 def record(commands, folder, arm_world, script, episodes=2):
     target = [f"--robot.world={arm_world}", "--dataset.repo_id=me/waving", f"--dataset.root={folder / 'waving'}"]
-    length = [f"--dataset.num_episodes={episodes}", "--dataset.episode_time_s=1", "--dataset.reset_time_s=0.2"]
+    length = [f"--dataset.num_episodes={episodes}", "--dataset.episode_time_s=5", "--dataset.reset_time_s=0.2"]
     return run(commands, folder, "lerobot-record", *ROBOT, *script, *DATASET, *target, *length)
 
 
@@ -112,7 +112,7 @@ def test_a_policy_acts_in_the_dream(commands, tmp_path, arm_world, arm_policy):
     argv = [*ROBOT, f"--robot.world={arm_world}", f"--policy.path={arm_policy}", f"--rename_map={json.dumps(NAMES)}"]
     argv += ["--strategy.type=episodic", "--dataset.repo_id=me/rollout_waving", f"--fps={FPS}", "--device=cpu"]
     argv += [f"--dataset.root={tmp_path / 'acted'}", *DATASET, "--return_to_initial_position=false"]
-    argv += ["--dataset.num_episodes=2", "--dataset.episode_time_s=1", "--dataset.reset_time_s=0"]
+    argv += ["--dataset.num_episodes=2", "--dataset.episode_time_s=3", "--dataset.reset_time_s=0"]
     run(commands, tmp_path, "lerobot-rollout", *argv, "--strategy.reset_to_initial_position=false")
     info = json.loads((tmp_path / "acted" / "meta" / "info.json").read_text())
     assert info["total_episodes"] == 2 and info["total_frames"] > 2
@@ -122,7 +122,7 @@ def test_corrections_of_a_policy_are_recorded(commands, tmp_path, arm_world, arm
     argv = [*ROBOT, f"--robot.world={arm_world}", f"--policy.path={arm_policy}", f"--rename_map={json.dumps(NAMES)}"]
     argv += ["--strategy.type=dagger", "--strategy.record_autonomous=true", *script, f"--fps={FPS}", "--device=cpu"]
     argv += ["--dataset.repo_id=me/rollout_corrected", f"--dataset.root={tmp_path / 'corrected'}", *DATASET]
-    run(commands, tmp_path, "lerobot-rollout", *argv, "--duration=1", "--return_to_initial_position=false")
+    run(commands, tmp_path, "lerobot-rollout", *argv, "--duration=4", "--return_to_initial_position=false")
     info = json.loads((tmp_path / "corrected" / "meta" / "info.json").read_text())
     assert "intervention" in info["features"] and info["total_frames"] > 0
 

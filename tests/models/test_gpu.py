@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dreamer_hf import SeededNoise
+from dreamer_hf.imagination import imagine
 from dreamer_hf.losses import FrameConditions, sample_training_row, shortcut_forcing_loss
 from dreamer_hf.training.optimizers import compile_layers
-from tiny import rand, randn, tiny_dynamics, tiny_tokenizer, tiny_world
+from tiny import rand, randn, tiny_agent, tiny_dynamics, tiny_tokenizer, tiny_world
 
 pytestmark = pytest.mark.gpu
 
@@ -138,3 +140,19 @@ def test_training_gives_the_gradients_of_a_cpu(form):
     gradients = dict(on_gpu.named_parameters())
     for name, parameter in on_cpu.named_parameters():
         assert_close(gradients[name].grad.cpu(), parameter.grad)
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_agents_imagine_on_a_gpu_what_they_imagine_on_a_cpu(is_compiled):
+    context, actions = randn(2, 3, 3, 5), 10 * rand(2, 3, 2)
+    known = []
+    for device in ("cpu", "cuda"):
+        episode = (
+            tiny_agent(*SMALL)
+            .to(device)
+            .start_from_latents(context, actions, generator=[SeededNoise(1), SeededNoise(2)])
+        )
+        if is_compiled and device == "cuda":
+            episode.compile()
+        known.append(imagine(episode, 4).agent_states.cpu())
+    assert_close(*known)

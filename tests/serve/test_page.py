@@ -228,6 +228,20 @@ def test_views_of_several_cameras_are_large_and_undistorted_next_to_gauges(serve
         driver.quit()
 
 
+def test_a_press_on_a_view_is_a_position_in_this_view(desktop, serve):
+    page = desktop.open(serve(*joint_world(2, (48, 64), 2)).url)
+    page.wait_for_frames()
+    canvas = page.driver.find_element(By.ID, "screen")
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, -canvas.size["width"] // 4, 0)
+    mouse.click_and_hold().perform()  # the middle of the left view
+    wait_until(lambda: max(map(abs, page.values)) < 0.1, "the action to be in the middle")
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, -12, canvas.size["height"] // 2 - 4)
+    mouse.perform()  # its lower right corner
+    wait_until(lambda: min(page.values) > 0.9, "the action to follow the mouse")
+    ActionChains(page.driver).release().perform()
+    page.check_no_errors()
+
+
 def paused_frame(page, served):
     """Pause and return the last frame that the server sent."""
     ActionChains(page.driver).send_keys(" ").perform()

@@ -99,7 +99,6 @@ def test_flags_override_and_the_table_says_so(tiny_shards):
     words = ["--preset", "auto", "--data_dir", str(tiny_shards), "--output_dir", "out", "--patch_size", "16"]
     arguments = parse_arguments(TokenizerArguments, words)
     assert arguments.model.patch_size == 16
-    assert arguments.model.patch_positions
     assert arguments.objective.pyramid_weight == 1  # of the preset that it builds on
     table = describe_auto_preset(arguments)
     facts = read_data_facts(str(tiny_shards), 0.9)

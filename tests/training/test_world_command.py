@@ -59,7 +59,7 @@ def test_both_models_are_trained_and_a_finished_tokenizer_stays(tmp_path, tiny_s
     printed = capsys.readouterr().out
     assert "--preset auto for the tokenizer" in printed and "--preset auto for the dynamics" in printed
     world = DreamerWorldModel.from_pretrained(tmp_path / "out/world")
-    assert world.config.tokenizer_config.patch_positions
+    assert world.config.tokenizer_config.num_latent_tokens == 12
     weights = (tmp_path / "out/tokenizer/model.safetensors").read_bytes()
     with pytest.raises(FileExistsError, match="continue with --resume_from_checkpoint latest"):
         main([*words, *TINY])

@@ -36,7 +36,7 @@ class DreamerLeRobotEnv(VectorEnv):
     info are then in `info["final_obs"]` and `info["final_info"]`.
 
     `info` holds, for each row, `is_success` (whether the dream has been solved so far) and `clipped` (how many of its
-    actions were outside of the world's range).
+    actions were outside of the world's range), and what `DreamRows.info` holds.
 
     Args:
         rows: the N dreams.
@@ -210,7 +210,8 @@ class DreamerLeRobotEnv(VectorEnv):
         return observations | {"agent_pos": self._states.copy()} if self._state.names else observations
 
     def _info(self, row: int) -> dict:
-        return {"is_success": bool(self._solved[row]), "clipped": int(self.targets.clipped[row])}
+        judged = {"is_success": bool(self._solved[row]), "clipped": int(self.targets.clipped[row])}
+        return self._rows.info(row) | judged
 
     def _infos(self) -> dict:
         """Return the info of all rows, as Gymnasium batches it."""

@@ -25,7 +25,8 @@ AGENT_ACTS, PERSON_ACTS = "the agent acts", "you act"
 class AgentActions:
     """The actions of an agent in a dream or, after `hand_over`, those of a person or a script.
 
-    The agent watches every frame, also while the person acts. After a reset or a rewind it knows only the frame that is shown.
+    The agent watches every frame, also while the person acts. After a reset or a rewind it knows only the
+    frame that is shown.
 
     Args:
         agent: the agent, of the world of the dream.

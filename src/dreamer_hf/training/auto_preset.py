@@ -1,7 +1,8 @@
 """What `--preset auto` chooses: sizes, rates and minutes for a data set and a machine.
 
-`choose_options` is a pure function of facts about the two. What it leaves open is as in the preset `BASE`. The sizes
-are those of worlds that were trained (docs/decisions, 0001 to 0005 and 0010).
+`choose_options` is a pure function of facts about the two. What it leaves open is as in the preset `BASE`. The tiny
+size and the dynamics model of the small one were trained and measured (docs/decisions, 0001 to 0005); the rest was
+not.
 """
 
 import math
@@ -20,10 +21,8 @@ PATCH_SIZES = range(4, 65)
 USUAL_PATCH = 14
 """Patches of about this many pixels across have worked: 12 for 96 x 72, 16 for 64 x 64."""
 WINDOWS = (32, 24, 16, 12, 8, 6, 4)
-LATENTS = {1: 16, 2: 12}
-"""Latent tokens of each camera, for one and for two cameras."""
-FEWEST_LATENTS = 8
-"""Latent tokens of each camera, for more cameras."""
+LATENTS, FEWER_LATENTS = 12, 8
+"""Latent tokens of a camera, and those of each of three cameras or more, which the dynamics model sees at once."""
 NUMBERS_PER_TOKEN = 16
 """Components of an action or a state that one token carries."""
 TOKENIZER_BATCH = 64
@@ -114,7 +113,7 @@ SIZES = (
 )
 """From the smallest to the largest."""
 ENOUGH_STEPS = 800
-"""Steps of either model from which on a size is worth more than the next smaller one."""
+"""Steps of each model that a size has to reach in the given minutes: those of the guide docs/first-world.md."""
 
 
 def choose_options(data: DataFacts, machine: Machine, minutes: float) -> dict[str, list[Choice]]:
@@ -142,7 +141,7 @@ def choose_options(data: DataFacts, machine: Machine, minutes: float) -> dict[st
     dynamics.append(Choice("bootstrap_start_step", steps[1] // 8, "fine steps are learned first"))
     if size.gpu_memory:
         for choices in (tokenizer, dynamics):
-            choices.append(Choice("mixed_precision", "bf16", "twice as fast on a GPU"))
+            choices.append(Choice("mixed_precision", "bf16", "as in all presets for GPUs"))
     return {"tokenizer": tokenizer, "dynamics": dynamics}
 
 
@@ -183,12 +182,11 @@ def _frame_choices(data: DataFacts, size: Size) -> list[Choice]:
     patch = choose_patch(data.frame_size, size)
     height, width = data.frame_size
     number = height * width // patch**2
-    latents = LATENTS.get(data.num_cameras, FEWEST_LATENTS)
+    latents = LATENTS if data.num_cameras < 3 else FEWER_LATENTS
     cameras = "one camera" if data.num_cameras == 1 else f"each of {data.num_cameras} cameras"
     return [
         Choice("patch_size", patch, f"divides {width} x {height} into {number} patches"),
         Choice("num_latent_tokens", latents, f"for {cameras}; each sees the whole frame, so that they agree"),
-        Choice("patch_positions", True, "so that latents learn where things are"),
     ]
 
 

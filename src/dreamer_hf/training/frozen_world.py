@@ -16,13 +16,14 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..data.windows import EpisodeWindows
+from ..data.windows import EpisodeWindows, collate_windows
 from ..losses import FrameConditions
 from ..modeling_dreamer_agent import DreamerAgentModel
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from .batches import Batch
 from .randomness import seeded_generator
 
+FRAMES = ("pixel_values_videos", "latents")
 CACHED_WINDOWS = 3_000_000
 """Takes the place of a kind of batch in seeds: the noise of cached windows."""
 
@@ -85,8 +86,8 @@ def agent_states(agent: DreamerAgentModel, memory: torch.Tensor, tasks: torch.Te
 class CachedWorld(Dataset):
     """Windows of a dataset with what a frozen world makes of them, computed once and kept in memory.
 
-    Items are those of the dataset with `world_memory` float16 in place of latents. A frame of the world that ships
-    with the package takes 86 KB.
+    Items are those of the dataset with `world_memory` float16 in place of frames or latents. A frame of the world that
+    ships with the package takes 86 KB.
 
     Args:
         windows: the dataset, with latents.
@@ -104,13 +105,15 @@ class CachedWorld(Dataset):
         seed: int,
         progress: bool = True,
     ):
-        self.windows, self._memories = windows, []
+        self.windows, self._items = windows, []
         numbers = np.array_split(np.arange(len(windows)), -(-len(windows) // self.BATCH))
         for chosen in tqdm(numbers, "computing the frozen world", unit="batch", disable=not progress):
             items = [windows[int(number)] for number in chosen]
-            batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
             generators = [seeded_generator("cpu", seed, CACHED_WINDOWS, int(number)) for number in chosen]
-            self._memories.extend(compute(batch, generators).to("cpu", torch.float16))
+            memories = compute(collate_windows(items), generators).to("cpu", torch.float16)
+            for item, memory in zip(items, memories):
+                kept = {name: value for name, value in item.items() if name not in FRAMES}
+                self._items.append(kept | {"world_memory": memory})
 
     def with_window(self, window_size: int | None, stride: int = 1) -> "CachedWorld":
         """Return the dataset, whose windows are those that were cached."""
@@ -126,9 +129,7 @@ class CachedWorld(Dataset):
         return len(self.windows)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        item = dict(self.windows[index])
-        del item["latents"]
-        return item | {"world_memory": self._memories[index]}
+        return self._items[index]
 
 
 __all__ = ["CachedWorld", "agent_states", "world_memory"]

@@ -9,11 +9,11 @@ const MAX_PADS = 2; // one for each thumb
 const clamp = (value) => Math.min(1, Math.max(-1, value));
 
 export class PlayerInput {
-  // screen: the element on which the pointer is a position.
+  // screen: the element on which the pointer is a position. locate: returns the position within the view at a position.
   // pads: the element that the touch pads are put into.
   // onChange: called when a device has changed (except a gamepad, which has to be read again and again).
   // onButton: called with the number of a gamepad button that was just pressed.
-  constructor({ screen, pads, onChange, onButton }) {
+  constructor({ screen, locate, pads, onChange, onButton }) {
     this.container = pads;
     this.onChange = onChange;
     this.gamepad = new Gamepad(onButton);
