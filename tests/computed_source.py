@@ -32,6 +32,7 @@ class ComputedSource:
     action_key: str = "action"
     camera_names: None = None
     state: None = None
+    rewards: None = None
     lengths: None = None
 
     def __post_init__(self):

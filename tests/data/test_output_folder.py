@@ -73,7 +73,7 @@ def test_a_server_that_shows_unfinished_uploads(tmp_path):
     [
         ("nothing://bucket/data", "nothing://bucket/data cannot be opened by fsspec .*: give a folder, or"),
         ("sftp://host/data", "sftp://host/data needs another package .*paramiko"),
-        ("ftp://127.0.0.1:1/data", "ftp://127.0.0.1:1/data cannot be reached .*refused.*check the address"),
+        ("ftp://me:secret@127.0.0.1:1/data", "^ftp://127.0.0.1:1/data cannot be reached .*refused.*check the address"),
     ],
 )
 def test_addresses_that_cannot_be_written(address, sentence):

@@ -155,17 +155,17 @@ class RemoteFolder:
     is_remote = True
 
     def __str__(self) -> str:
-        return self.address
+        return re.sub(r"(?<=://)[^/@]*@", "", self.address)  # without a name and a password
 
     def check_protocol(self) -> None:
         """Raise ValueError unless fsspec can open such addresses here."""
         try:
             self._open()
         except ImportError as error:
-            raise ValueError(f"{self.address} needs another package ({first_line(error)}).") from error
+            raise ValueError(f"{self} needs another package ({first_line(error)}).") from error
         except ValueError as error:
             raise ValueError(
-                f"{self.address} cannot be opened by fsspec ({first_line(error)}): give a folder, or an address "
+                f"{self} cannot be opened by fsspec ({first_line(error)}): give a folder, or an address "
                 "such as s3://bucket/data or hf://datasets/me/data."
             ) from error
 
@@ -175,7 +175,7 @@ class RemoteFolder:
             system.makedirs(root, exist_ok=True)
 
     def lock(self) -> AbstractContextManager:
-        logger.warning(f"{self.address} has no locks: make sure that no other run writes there.")
+        logger.warning(f"{self} has no locks: make sure that no other run writes there.")
         return nullcontext()
 
     def names(self) -> set[str]:
@@ -206,7 +206,7 @@ class RemoteFolder:
     def read_json(self, name: str) -> dict:
         system, root = self._open()
         with self._one_sentence("read"):
-            return parse_json(system.cat_file(f"{root}/{name}"), f"{self.address}/{name}")
+            return parse_json(system.cat_file(f"{root}/{name}"), f"{self}/{name}")
 
     def remove(self, name: str) -> None:
         if name in self._listed():
@@ -225,7 +225,8 @@ class RemoteFolder:
         """Return the file system, which fsspec keeps for each address, and the path in it."""
         from fsspec.core import url_to_fs
 
-        return url_to_fs(self.address)
+        with self._one_sentence("reached"):
+            return url_to_fs(self.address)
 
     def _listed(self) -> list[str]:
         system, root = self._open()
@@ -258,7 +259,7 @@ class RemoteFolder:
             yield
         except OSError as error:
             raise OSError(
-                f"{self.address} cannot be {done} ({first_line(error)}): check the address and your access to it, "
+                f"{self} cannot be {done} ({first_line(error)}): check the address and your access to it, "
                 "then run the same command with --resume."
             ) from error
 
