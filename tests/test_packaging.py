@@ -25,6 +25,9 @@ OURS = {
     "computed_source",
     "ftp_server",
     "serving",
+    "agent_experiment",
+    "demo_agent",
+    "drawn_scenes",
 }
 """Modules of this repository that its own files import by their name."""
 

@@ -13,15 +13,15 @@ from dreamer_hf.data.files import lock_folder, read_json, remove_leftovers, temp
 HOLD = """
 import sys, time
 from dreamer_hf.data.files import lock_folder, temporary_path
-with lock_folder(sys.argv[1], shared=len(sys.argv) > 2):
+with lock_folder(sys.argv[1]):
     temporary_path(sys.argv[1] + "/shard_0000.h5").write_text("half")
     print("locked", flush=True)
     time.sleep(60)
 """
 
 
-def holding_process(folder, *arguments):
-    command = [sys.executable, "-c", HOLD, str(folder), *arguments]
+def holding_process(folder):
+    command = [sys.executable, "-c", HOLD, str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "locked\n"
     return process
@@ -40,18 +40,6 @@ def test_a_locked_folder_is_refused_until_its_process_has_died(tmp_path):
     with lock_folder(tmp_path):
         remove_leftovers(tmp_path)
     assert not list(tmp_path.iterdir()), "neither a lock file nor the file of the killed process may stay"
-
-
-def test_shared_locks_exclude_only_exclusive_ones(tmp_path):
-    process = holding_process(tmp_path, "shared")
-    try:
-        with lock_folder(tmp_path, shared=True):
-            pass
-        with pytest.raises(BlockingIOError), lock_folder(tmp_path):
-            pass
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_lock_ends_with_its_block_and_holds_within_one_process(tmp_path):

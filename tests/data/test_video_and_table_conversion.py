@@ -148,7 +148,7 @@ def test_an_interrupted_stream_continues_where_it_stopped(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return prepare_shard(path, *args, **kwargs)
 
-    from dreamer_hf.data import convert as converting
+    from dreamer_hf.data import shard_task as converting
 
     prepare_shard = converting.prepare_shard
     monkeypatch.setattr(converting, "prepare_shard", fail_in_third_shard)

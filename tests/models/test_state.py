@@ -239,7 +239,7 @@ def test_a_saved_world_keeps_its_state(tmp_path):
     loaded = DreamerWorldModel.from_pretrained(tmp_path)
     frames, states = rand(1, 4, 3, 16, 16), tiny_states(1, 4)
     steps = [each.start_rollout(frames, states=states, generator=seeded()).step(None) for each in (world, loaded)]
-    assert torch.equal(steps[0].state, steps[1].state)
+    torch.testing.assert_close(steps[0].state, steps[1].state)  # the bits depend on where weights lie in memory
     assert loaded.config.dynamics_config.state_names == STATE["state_names"]
     output = loaded(frames, states=states, state_noise=randn(1, 4, 3))
     assert output.states.shape == (1, 4, 3)

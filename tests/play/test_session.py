@@ -22,7 +22,7 @@ class Diary:
     def __init__(self, fails=False):
         self.steps, self.cuts, self.closed, self.fails = [], [], False, fails
 
-    def add(self, before, action, after, states=(None, None)):
+    def add(self, before, action, after, states=(None, None), trusts=(None, None)):
         self.steps.append((before, action, after))
 
     def cut(self):

@@ -54,6 +54,7 @@ def learned(steps=200, **options):
     optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], lr=1e-2)
     options = DreamsObjectiveArguments(**options)
     for _ in range(steps):
+        trained.update_slow_value(options.slow_value_decay)
         terms, extras = dream_losses(trained, trained, dream(trained.agent, generator), options)
         optimizer.zero_grad()
         sum(terms.values()).backward()

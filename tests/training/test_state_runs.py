@@ -102,9 +102,8 @@ def test_latents_of_episodes_keep_their_states(state_data, tokenizer_run, tmp_pa
     data = ShardDataset(state_data, 5, split="all")
     tokenizer = DreamerTokenizerModel.from_pretrained(tokenizer_run).eval()
     cached = LatentDataset(data, tokenizer, progress=False)
-    stored = ShardDataset(
-        encode_shards(Accelerator(), tokenizer, str(state_data), tmp_path / "out", False), 5, split="all"
-    )
+    encode_shards(Accelerator(), tokenizer, str(state_data), tmp_path / "out", False)
+    stored = ShardDataset(tmp_path / "out", 5, split="all")
     assert stored.state_stats == data.state_stats
     for index in (0, len(data) // 2, len(data) - 1):
         for name in ("states", "state_mask"):

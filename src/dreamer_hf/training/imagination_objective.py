@@ -116,22 +116,13 @@ class ImaginationObjective:
 
     def losses(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> tuple[Scalars, Scalars]:
         """See `Objective`."""
-        self._follow_slowly()
+        self.model.update_slow_value(self.options.slow_value_decay)
         dream = self._dream_of(batch, rows)
         terms, extras = dream_losses(model, self.model, dream, self.options)
         self._check_value(extras["value_mean"], dream.rewards, rows.step)
         if rows.step < self.options.value_warmup_steps:
             terms["policy"] = 0 * terms["policy"]
         return terms, extras
-
-    @torch.no_grad()
-    def _follow_slowly(self) -> None:
-        """Let the slow copy of the value head follow it."""
-        if self.model.slow_value is None:
-            return
-        pairs = zip(self.model.slow_value.parameters(), self.model.agent.value_head.parameters())
-        for slow, fast in pairs:
-            slow.lerp_(fast, 1 - self.options.slow_value_decay)
 
     def _dream_of(self, batch: Batch, rows: RowNumbers) -> ImaginedTrajectories:
         """Return the dream of a step: a new one, or that of an earlier step with `updates_per_dream`."""

@@ -33,6 +33,14 @@ class TrainedAgent(nn.Module):
         """The agent's config."""
         return self.agent.config
 
+    @torch.no_grad()
+    def update_slow_value(self, decay: float) -> None:
+        """Let the slow copy of the value head, if there is one, follow it: `decay` is the share that it keeps."""
+        if self.slow_value is None:
+            return
+        for slow, fast in zip(self.slow_value.parameters(), self.agent.value_head.parameters()):
+            slow.lerp_(fast, 1 - decay)
+
     def activation_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass."""
         self.agent.activation_checkpointing_enable()

@@ -86,7 +86,7 @@ export class Game {
   }
 
   #onHello(world) {
-    // A cluster sends another one when it goes on with a new dream, because an engine has died.
+    // A cluster sends another one when an engine has died and a new dream begins.
     this.world = world;
     this.paused = false;
     this.recording = false;
