@@ -1,5 +1,5 @@
-"""How far to believe a dreamed frame: a number for each row and frame, at the cost of one more dream and an encoder
-pass.
+"""How far to believe a dreamed frame: a number for each row and frame, at the cost of one more dream and, if the model
+uses that signal, an encoder pass.
 
 Two signals tell when a dream leaves reality, without a real frame to compare with:
 
@@ -142,7 +142,8 @@ class TrustedRollout:
 
     Attributes:
         rollout: the rollout itself.
-        signals: float64 (B,) by name, of the last step; empty before the first.
+        signals: float64 (B,) by name, of the last step; empty before the first. `reencoding` is missing if the trust
+            model does not use it.
     """
 
     def __init__(self, engine: WorldEngine, rollout, trust: TrustModel | None):
@@ -173,13 +174,13 @@ class TrustedRollout:
         output = self.rollout.step(actions, action_mask)
         other = self._twin.step(actions, action_mask)
         self._steps = self._steps + 1
-        again = self.engine.encode_frames(output.pixel_values)
         latents = as_numpy(output.latents)
         self.signals = {
-            "reencoding": _distance(latents, again),
             "spread": _distance(latents, as_numpy(other.latents)),
             "step": self._steps.astype(np.float64),
         }
+        if self.trust is None or "reencoding" in self.trust.signals:  # Otherwise the encoder's pass is spared.
+            self.signals["reencoding"] = _distance(latents, self.engine.encode_frames(output.pixel_values))
         output.trust = None if self.trust is None else self.trust(self.signals)
         return output
 
