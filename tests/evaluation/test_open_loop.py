@@ -105,7 +105,9 @@ def test_actions_with_another_meaning_are_noticed(data):
     config = random_world(action_names=["target_x", "target_y"], action_stats=stats).config.dynamics_config
     names, spread = action_warnings(config, data)
     assert names == "The actions of the data are named step_x, step_y, those of the world target_x, target_y."
-    assert spread.startswith("The play is different: the data's 'target_x' is ") and spread.endswith("the world's 0 ± 12.")
+    assert spread.startswith("The play is different: the data's 'target_x' is ") and spread.endswith(
+        "the world's 0 ± 12."
+    )
     assert action_warnings(random_world().config.dynamics_config, data) == [], "a world that knows nothing"
 
 

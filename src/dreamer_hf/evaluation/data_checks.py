@@ -66,7 +66,9 @@ def action_warnings(config: DreamerDynamicsConfig, data: ShardDataset) -> list[s
         for index in np.flatnonzero(differs):
             values = (f"{stats['mean'][index]:.3g} ± {stats['std'][index]:.3g}" for stats in (theirs, ours))
             warnings.append(
-                "The play is different: the data's {} is {}, the world's {}.".format(f"{space.names[index]!r}", *values)
+                "The play is different: the data's {} is {}, the world's {}.".format(
+                    f"{space.names[index]!r}", *values
+                )
             )
     return warnings
 
