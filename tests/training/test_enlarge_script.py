@@ -20,7 +20,7 @@ def test_a_world_is_enlarged_and_its_refiner_trained(tmp_path):
     model = save_world(tmp_path / "old", old)
     shards = write_moving_square(tmp_path / "shards", size=24)
     arguments = ("--model", model, "--data_dir", shards, "--output_dir", tmp_path / "new")
-    done = run(*arguments, "--minutes", "0.03", "--batch_size", "4", "--refiner_channels", "3")
+    done = run(*arguments, "--minutes", "0.02", "--batch_size", "4", "--frames", "24", "--refiner_channels", "3")
     assert done.returncode == 0, done.stderr
     assert "Frames of 24 pixels are reconstructed at" in done.stdout
     new = load_world(tmp_path / "new", "cpu")
