@@ -75,7 +75,7 @@ def test_a_strong_leash_keeps_it_at_the_prior():
 
 
 def test_the_value_learns_the_discounted_rewards():
-    agent, _ = learned(steps=150)
+    agent, _ = learned(steps=400)
     values = two_hot_mean(agent.value_head.nearest(STATES), agent.value_bins)
     # Nearly all actions are the rewarded one by then.
     assert values == pytest.approx(1 / (1 - 0.5), rel=0.2)

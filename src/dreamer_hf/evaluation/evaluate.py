@@ -139,9 +139,8 @@ def _compare_reconstruction(report: dict, saved: dict) -> None:
     ours, theirs = (each["figures"]["psnr"][TOKENIZER]["mean"][0] for each in (report, saved))
     if theirs - ours > RECONSTRUCTION_LOSS:
         note = (
-            f"The frames look different: the tokenizer reconstructs them at {ours:.1f} dB, and those of the "
-            f"evaluation saved with the world at {theirs:.1f} dB. They were probably rendered, resized or compressed "
-            "differently."
+            f"The frames look different: the tokenizer reconstructs them at {ours:.1f} dB, those of the evaluation "
+            f"saved with the world at {theirs:.1f} dB. They were rendered, resized or compressed differently."
         )
         logger.warning(note)
         report["notes"].insert(0, note)
