@@ -118,7 +118,7 @@ def test_the_negative_control_gives_dreams_the_next_actions(line):
     assert np.abs(ours - swapped)[:, 1:].max() > 1e-4
 
 
-def test_a_cached_unit_is_one_of_the_same_world_policy_and_settings(line, tmp_path):
+def test_a_cached_unit_is_one_of_the_same_world_policy_and_settings(line, tmp_path, monkeypatch):
     dream, real = (RankUnit("made_up:forward", (1,), place, line) for place in (DREAM, REAL))
     other_world = replace(line, world=str(tmp_path))
     assert unit_key(real) == unit_key(replace(real, options=other_world))
@@ -127,10 +127,11 @@ def test_a_cached_unit_is_one_of_the_same_world_policy_and_settings(line, tmp_pa
     assert unit_key(real) != unit_key(replace(real, options=replace(line, steps=6)))
     keys = set()
     for weights in (b"first", b"second"):
-        policy = tmp_path / weights.decode() / "policy"
-        policy.mkdir(parents=True)
-        (policy / "model.safetensors").write_bytes(weights)
-        keys |= {unit_key(replace(real, policy=f"{policy}{suffix}")) for suffix in ("", "@noise=0.1")}
+        folder = tmp_path / weights.decode()
+        (folder / "policy").mkdir(parents=True)
+        (folder / "policy" / "model.safetensors").write_bytes(weights)
+        monkeypatch.chdir(folder)  # the same name, but other weights
+        keys |= {unit_key(replace(real, policy=f"policy{suffix}")) for suffix in ("", "@noise=0.1")}
     assert len(keys) == 4
 
 

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -53,8 +55,8 @@ def unit_key(unit: RankUnit) -> str:
     names = PLAYED_OPTIONS if unit.place == REAL else PLAYED_OPTIONS + DREAM_OPTIONS
     content = {name: getattr(unit.options, name) for name in names}
     content |= {"policy": unit.policy, "seeds": unit.seeds, "place": unit.place}
-    content["policy files"] = _files(PolicyName.parse(unit.policy).place)
-    content["world files"] = None if unit.place == REAL else _files(resolve_model(unit.options.world))
+    content["policy files"] = _files(os.path.abspath(PolicyName.parse(unit.policy).place))
+    content["world files"] = None if unit.place == REAL else _files(os.path.abspath(resolve_model(unit.options.world)))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -91,7 +93,7 @@ def _read(path: Path | None) -> dict | None:
             for part in ("rewards", "successes")
         }
         return {**parts, "trust": arrays.get("trust"), "num_clipped": int(arrays["num_clipped"])}
-    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error):
         return None
 
 
