@@ -34,7 +34,7 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         draft_patch_size (`int`, *optional*): Side in pixels of a patch that the decoder draws; `patch_size` by
             default. A smaller one gives a small draft of the frame, which is then enlarged linearly.
         refiner_channels (`int`, *optional*, defaults to 0): Width of the convolutions that sharpen the enlarged draft;
-            0 for none (docs/decisions/0010).
+            0 for none (docs/decisions/0011).
         refiner_layers (`int`, *optional*, defaults to 4): Number of these convolutions, at least 2.
         num_channels (`int`, *optional*, defaults to 3): Number of color channels.
         num_encoder_layers (`int`, *optional*, defaults to 16): Number of layers of the encoder, a multiple of
