@@ -7,6 +7,7 @@ decides the speed, is ours. An export is compared with the PyTorch model, so the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 import numpy as np
 import onnx
@@ -45,9 +46,8 @@ class GraphBuilder:
         values = np.asarray(values)
         values = values if np.issubdtype(values.dtype, np.integer) else values.astype(np.float32)
         if name == "constant":
-            name = (
-                f"constant_{values.dtype}_{'x'.join(map(str, values.shape))}_{hash(values.tobytes()) & (2**63 - 1):x}"
-            )
+            digest = sha256(values.tobytes()).hexdigest()[:16]
+            name = f"constant_{values.dtype}_{'x'.join(map(str, values.shape))}_{digest}"
             if name in self._weights:
                 return name
         elif name in self._weights:
