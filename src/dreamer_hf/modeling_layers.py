@@ -81,6 +81,7 @@ class DreamerMLP(nn.Module):
         super().__init__()
         self.gate_up_proj = PaddedLinear(config.hidden_size, 2 * config.intermediate_size)
         self.down_proj = PaddedLinear(config.intermediate_size, config.hidden_size)
+        self.down_proj.starts_at_zero = True
         self.act_fn = ACT2FN["silu"]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -176,6 +177,7 @@ class DreamerAttention(nn.Module):
         self.query_key_width = self.query_width + self.value_width
         self.qkv_proj = nn.Linear(config.hidden_size, self.query_key_width + self.value_width, bias=False)
         self.o_proj = nn.Linear(self.query_width, config.hidden_size, bias=False)
+        self.o_proj.starts_at_zero = True
         self.query_scale = nn.Parameter(torch.empty(self.num_heads)) if config.qk_norm else None
 
     def forward(
@@ -481,19 +483,18 @@ class DreamerPreTrainedModel(PreTrainedModel):
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             std = self.config.initializer_range
             init.normal_(module.weight, std=module.weight[0].numel() ** -0.5 if std is None else std)
+            # Known by the layer itself: transformers skips modules without parameters of their own, such as an MLP.
+            if getattr(module, "starts_at_zero", False):
+                init.zeros_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=1.0)
         elif isinstance(module, DreamerRMSNorm):
             init.ones_(module.weight)
-        elif isinstance(module, DreamerMLP):
-            init.zeros_(module.down_proj.weight)
-        elif isinstance(module, DreamerAttention):
-            init.zeros_(module.o_proj.weight)
-            if module.query_scale is not None:
-                # Two random directions of width h have a cosine near h^-1/2: this gives logits of unit variance.
-                init.constant_(module.query_scale, module.head_dim)
+        elif isinstance(module, DreamerAttention) and module.query_scale is not None:
+            # Two random directions of width h have a cosine near h^-1/2: this gives logits of unit variance.
+            init.constant_(module.query_scale, module.head_dim)
 
 
 __all__ = ["DreamerPreTrainedModel", "DreamerTransformer"]
