@@ -95,8 +95,11 @@ def train_on(root, folder):
     assert data.num_episodes == 2 and data.state_dim == 2
     configs = {"tokenizer": TINY_TOKENIZER, "dynamics": TINY_DYNAMICS}
     for kind, text in configs.items():
+        # LeRobot records for some seconds: on a busy machine these are only a few frames.
+        text = re.sub(r"sequence_length: \d+", "sequence_length: 4", text)
         (folder / f"{kind}.yaml").write_text(re.sub(r"max_train_steps: \d+", "max_train_steps: 2", text))
         argv = ["--config", folder / f"{kind}.yaml", "--data_dir", folder / "shards", "--output_dir", folder / kind]
+        argv += ["--train_fraction", 0.5]
         train(kind, *argv, *(["--tokenizer", folder / "tokenizer"] if kind == "dynamics" else []))
     assert (folder / "dynamics" / "env.py").is_file()
 
@@ -115,7 +118,7 @@ def test_a_policy_acts_in_the_dream(commands, tmp_path, arm_world, arm_policy):
     argv += ["--dataset.num_episodes=2", "--dataset.episode_time_s=3", "--dataset.reset_time_s=0"]
     run(commands, tmp_path, "lerobot-rollout", *argv, "--strategy.reset_to_initial_position=false")
     info = json.loads((tmp_path / "acted" / "meta" / "info.json").read_text())
-    assert info["total_episodes"] == 2 and info["total_frames"] > 2
+    assert info["total_episodes"] == 2 and info["total_frames"] >= 2
 
 
 def test_corrections_of_a_policy_are_recorded(commands, tmp_path, arm_world, arm_policy, script):
