@@ -44,7 +44,7 @@ def run(commands, folder, name, *argv, status=0):
 
 def record(commands, folder, arm_world, script, episodes=2):
     target = [f"--robot.world={arm_world}", "--dataset.repo_id=me/waving", f"--dataset.root={folder / 'waving'}"]
-    length = [f"--dataset.num_episodes={episodes}", "--dataset.episode_time_s=5", "--dataset.reset_time_s=0.2"]
+    length = [f"--dataset.num_episodes={episodes}", "--dataset.episode_time_s=10", "--dataset.reset_time_s=0.2"]
     return run(commands, folder, "lerobot-record", *ROBOT, *script, *DATASET, *target, *length)
 
 
@@ -62,7 +62,8 @@ def test_what_is_recorded_in_a_dream_replays_converts_and_trains(commands, tmp_p
     assert {"observation.images.front", "observation.images.wrist"} <= set(info["features"])
     assert info["features"]["observation.state"]["names"] == ["shoulder.pos", "elbow.pos"]
     actions, episodes = rows_of(root, "action"), rows_of(root, "episode_index")
-    np.testing.assert_allclose(actions[:4], ACTIONS, atol=1e-6)
+    count = np.sum(episodes == 0)
+    np.testing.assert_allclose(actions[:count], np.resize(ACTIONS, (count, 2)), atol=1e-6)  # again and again
 
     states = rows_of(root, "observation.state")
     first, second = (states[episodes == number][0] for number in (0, 1))
@@ -95,8 +96,11 @@ def train_on(root, folder):
     assert data.num_episodes == 2 and data.state_dim == 2
     configs = {"tokenizer": TINY_TOKENIZER, "dynamics": TINY_DYNAMICS}
     for kind, text in configs.items():
+        # LeRobot records for some seconds: on a busy machine these are only a few frames.
+        text = re.sub(r"sequence_length: \d+", "sequence_length: 4", text)
         (folder / f"{kind}.yaml").write_text(re.sub(r"max_train_steps: \d+", "max_train_steps: 2", text))
         argv = ["--config", folder / f"{kind}.yaml", "--data_dir", folder / "shards", "--output_dir", folder / kind]
+        argv += ["--train_fraction", 0.5]
         train(kind, *argv, *(["--tokenizer", folder / "tokenizer"] if kind == "dynamics" else []))
     assert (folder / "dynamics" / "env.py").is_file()
 
@@ -115,7 +119,7 @@ def test_a_policy_acts_in_the_dream(commands, tmp_path, arm_world, arm_policy):
     argv += ["--dataset.num_episodes=2", "--dataset.episode_time_s=3", "--dataset.reset_time_s=0"]
     run(commands, tmp_path, "lerobot-rollout", *argv, "--strategy.reset_to_initial_position=false")
     info = json.loads((tmp_path / "acted" / "meta" / "info.json").read_text())
-    assert info["total_episodes"] == 2 and info["total_frames"] > 2
+    assert info["total_episodes"] == 2 and info["total_frames"] >= 2
 
 
 def test_corrections_of_a_policy_are_recorded(commands, tmp_path, arm_world, arm_policy, script):
