@@ -7,6 +7,7 @@ N_b d_b = N_z d_z; these are the latents, unless tokens are grouped (`latent_gro
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -141,7 +142,7 @@ class DreamerRefiner(nn.Module):
         super().__init__()
         self.config = config
         widths = [config.num_channels, *[config.refiner_channels] * (config.refiner_layers - 1), config.num_channels]
-        self.layers = nn.ModuleList([nn.Conv2d(*pair, 3, padding=1) for pair in zip(widths, widths[1:])])
+        self.layers = nn.ModuleList([nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths)])
         self.places = nn.Parameter(torch.empty(config.refiner_channels, *config.frame_size))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
