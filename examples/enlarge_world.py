@@ -3,7 +3,7 @@
     dreamer record --output_dir data/play --episodes 400
     python examples/enlarge_world.py --model pusht-tiny --data_dir data/play --output_dir outputs/pusht-96
 
-The encoder and the dynamics model stay what they are (docs/decisions/0011). Only the refiner is trained, which
+The encoder and the dynamics model do not change (docs/decisions/0011). Only the refiner is trained, which
 sharpens the enlarged frames of the decoder. The frames in the shards have the size of the new world.
 """
 

@@ -55,10 +55,10 @@ class DreamerTokenizerConfig(DreamerTransformerConfig):
         num_whole_frame_tokens (`int`, *optional*, defaults to 0): With `spatial_latents`, number of tokens of the
             bottleneck, the last ones, that have no cell: they see the whole frame, and every patch of the decoder sees
             them in addition to the token of its cell. They hold together what spans cells. Not in the paper
-            (docs/decisions/0011).
+            (docs/decisions/0010).
         patch_positions (`bool`, *optional*, defaults to `False`): Whether the encoder adds a learned vector of its
             row and one of its column to each patch. Attention alone tells a token what is in a patch, and where only
-            relative to itself. Not in the paper (docs/decisions/0011).
+            relative to itself. Not in the paper (docs/decisions/0010).
         max_mask_ratio (`float`, *optional*, defaults to 0.9): In training, each frame draws the probability that a
             patch is masked from U(0, max_mask_ratio); 0 trains a plain autoencoder.
         image_mean (`list[float]`, *optional*, defaults to 0.5 for every channel): Pixels in [0, 1] enter the network
