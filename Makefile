@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train demo-agent play test test-fast test-gpu test-all fuzz test-system system-packages lint docs release-check lock clean
+.PHONY: help setup demo demo-train demo-agent play test test-fast test-gpu test-cluster test-all fuzz test-system system-packages lint docs release-check lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -58,7 +58,7 @@ test: $(BYTECODE)  ## Run the tests, except those that need a browser or an X se
 	$(PYTEST) $(PARALLEL)
 
 test-fast: $(BYTECODE)  ## Run the quick tests, for the edit loop (at most 90 seconds on two cores)
-	$(PYTEST) $(PARALLEL) -m "not slow and not system and not gpu"
+	$(PYTEST) $(PARALLEL) -m "not slow and not system and not cluster and not gpu"
 
 test-gpu: $(BYTECODE)  ## Run the tests that need a GPU
 	$(PYTEST) -m gpu
@@ -66,7 +66,10 @@ test-gpu: $(BYTECODE)  ## Run the tests that need a GPU
 fuzz: $(BYTECODE)  ## Damage files of every format; for example: make fuzz FUZZ_SEED=1 FUZZ_TRIES=1000
 	OMP_NUM_THREADS=1 FUZZ_SEED=$(FUZZ_SEED) FUZZ_TRIES=$(FUZZ_TRIES) $(PYTHON) tests/fuzz/damage.py
 
-test-all: test test-system  ## Run all tests (installs chromium, chromium-driver, xvfb and xdotool with apt-get)
+test-cluster: $(BYTECODE)  ## Run the tests that start Ray clusters
+	$(PYTEST) -m cluster
+
+test-all: test test-cluster test-system  ## Run all tests (installs chromium, chromium-driver, xvfb and xdotool with apt-get)
 
 test-system: $(BYTECODE) system-packages  ## Run the tests that need a browser or an X server
 	$(PYTEST) -m system

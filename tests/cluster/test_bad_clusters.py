@@ -20,7 +20,7 @@ from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.convert import convert
 from waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 PACKAGE = Path(dreamer_hf.__file__).parent
 
 

@@ -16,7 +16,7 @@ from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.convert import convert
 from waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 OPTIONS = ConversionOptions(episodes_per_shard=2)
 CONVERT = """
 import sys

@@ -24,7 +24,7 @@ from dreamer_hf.training.latents import encode_shards
 from ftp_server import serving_ftp
 from tiny import make_world, save_world
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 
 def content(folder) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ from waiting import TIMEOUT, wait_until
 sys.path.append(str(Path(__file__).parents[1] / "serve"))
 from serving import MeasuringPlayer, next_frame, next_message, send
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 START_SECONDS = 600
 """How long several engines may take to start at the same time on a busy machine."""
 
