@@ -8,6 +8,7 @@ from dreamer_hf.data import ShardDataset
 from dreamer_hf.evaluation.trust_calibration import WatchedDreams, fit_trust, watch_dreams
 from dreamer_hf.evaluation.trust_options import TrustOptions
 from dreamer_hf.rollout_schedule import RolloutSchedule
+from dreamer_hf.trust import load_trust
 from tiny import random_world
 
 SCHEDULE = RolloutSchedule(4, 0.9, 8)
@@ -47,13 +48,26 @@ def test_dreams_that_say_nothing_about_the_tolerance_are_refused():
 
 
 @pytest.mark.slow
-def test_signals_and_distances_are_those_of_every_frame(tiny_shards):
+def test_the_command_fits_tests_and_saves_what_dreams_show(tiny_shards, tmp_path, capsys):
     world, data = random_world(), ShardDataset(tiny_shards, None, split="all")
+    world.save_pretrained(tmp_path / "world")
     options = TrustOptions(model="", data_dir="", measure="image", num_context_frames=4, num_dream_frames=6)
     dreams = watch_dreams(world, data, options, world)
     assert dreams.distances.shape == dreams.signals["spread"].shape == (6, 6)
     assert (dreams.signals["reencoding"] > 0).all() and dreams.watched_seconds > 0
-    assert np.isfinite(dreams.distances).all()
+    farther = np.sort(dreams.distances[dreams.distances > 0])
+    assert len(farther) > 1, "a random world is about as far from reality as its random tokenizer"
+    tolerance = farther[: len(farther) // 2 + 1].mean()  # between two distances
+    command = ["--model", str(tmp_path / "world"), "--data_dir", str(tiny_shards), "--split", "all"]
+    command += ["--num_context_frames", "4", "--num_dream_frames", "6", "--engine", "torch"]
+    command += ["--test_dir", str(tiny_shards), "--tolerance", str(tolerance)]
+    main("trust", arguments=[*command, "--save"])
+    said = capsys.readouterr().out
+    share = f"{100 * (dreams.distances > tolerance).mean():.0f}"
+    assert f"36 frames, of which {share} % are more than" in said and "Test: 6 other episodes" in said
+    assert load_trust(tmp_path / "world").num_episodes == 6
+    main("trust", arguments=[*command, "--output", str(tmp_path / "other.json")])
+    assert load_trust(tmp_path / "other.json") == load_trust(tmp_path / "world")
 
 
 @pytest.mark.parametrize(

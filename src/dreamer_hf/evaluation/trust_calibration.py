@@ -82,7 +82,8 @@ def calibrate_trust(options: TrustOptions) -> str:
     if options.test_dir is not None:
         test_data = _open(world, options.test_dir, "all")
         lines.append(_tested(trust, watch_dreams(world, test_data, replace(options, measure=measure), dreamer)))
-    for path in [folder / TRUST_NAME] * options.save + [Path(options.output)] * (options.output is not None):
+    places = [folder / TRUST_NAME if options.save else None, options.output and Path(options.output)]
+    for path in filter(None, places):
         write_json(path, trust_content(trust))
         lines.append(f"Written to {path}.")
     return "\n\n".join(lines)
