@@ -483,7 +483,7 @@ class DreamerPreTrainedModel(PreTrainedModel):
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             std = self.config.initializer_range
             init.normal_(module.weight, std=module.weight[0].numel() ** -0.5 if std is None else std)
-            # Known by the layer itself: transformers skips modules without parameters of their own, such as an MLP.
+            # Known by the layer itself: transformers skips modules that hold no parameters directly, such as an MLP.
             if getattr(module, "starts_at_zero", False):
                 init.zeros_(module.weight)
             if module.bias is not None:

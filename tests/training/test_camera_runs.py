@@ -57,7 +57,8 @@ def test_latents_of_all_cameras_are_cached_and_stored(both_runs, camera_data, co
     tokenizer = DreamerTokenizerModel.from_pretrained(both_runs[0]).eval()
     data = ShardDataset(camera_data, 5, split="all")
     cached = LatentDataset(data, tokenizer, progress=False)
-    folder = encode_shards(Accelerator(), tokenizer, str(camera_data), tmp_path / "latents", False)
+    folder = tmp_path / "latents"
+    encode_shards(Accelerator(), tokenizer, str(camera_data), folder, False)
     stored = ShardDataset(folder, 5, split="all")
     assert stored.camera_names == NAMES and stored.metadata.latent_shape == (8, 4)
     episode = data.episode(1)["pixel_values_videos"]
