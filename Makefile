@@ -92,7 +92,7 @@ demo: $(STAMP)  ## Steer the shipped world: a video and figures in seconds
 demo-train: $(STAMP)  ## Record, convert, train, load and dream PushT (about twelve minutes on two CPU cores)
 	$(PYTHON) examples/demo_train.py
 
-demo-agent: $(STAMP)  ## Give the shipped world an agent that learns in dreams (about fifteen minutes on two CPU cores)
+demo-agent: $(STAMP)  ## Give the shipped world an agent, and let it learn in dreams if its rewards are good enough
 	$(PYTHON) examples/demo_agent.py
 
 WORLD := pusht-tiny

@@ -3,15 +3,15 @@
     python examples/demo_agent.py
     python examples/demo_agent.py --agent_minutes 30 --dream_minutes 60 --episodes 400
 
-The task is to move to a spot. The play that is recorded rarely gets there. About fifteen minutes on two CPU cores; the
-last stage shows the agent before and after learning in dreams, in the simulator, next to scripts. Stages that have
-finished are not repeated.
+The task is to move to a spot. The play that is recorded rarely gets there. The last stage shows the agent before and
+after learning in dreams, in the simulator, next to scripts. If the predicted rewards are too poor to learn from, the
+run stops before the dreams: repeat it with more minutes. Stages that have finished are not repeated.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo_train import Stage, run_stage
+from demo_train import Stage, run_stages
 from dreamer_hf.cli import run_with_options
 from dreamer_hf.options import option
 
@@ -84,11 +84,7 @@ def stages(options: AgentDemoOptions, output_dir: Path) -> list[Stage]:
 
 def run_demo(options: AgentDemoOptions) -> str:
     """Run the stages that have not finished yet; return where the results are."""
-    output_dir = Path(options.output_dir).absolute()
-    output_dir.mkdir(parents=True, exist_ok=True)
-    chain = stages(options, output_dir)
-    for number, stage in enumerate(chain, start=1):
-        run_stage(number, len(chain), stage)
+    output_dir = run_stages(options, stages)
     table = (output_dir / "result" / "agents.md").read_text(encoding="utf-8")
     return (
         f"\n{table}\nThe agents in the simulator are in {options.output_dir}/result/agents.gif, and their dreams, "

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,13 +122,19 @@ def run_stage(number: int, count: int, stage: Stage) -> None:
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
 
 
-def run_chain(options: ChainOptions) -> str:
-    """Run the stages that have not finished yet; return where the results are."""
+def run_stages(options, stages: Callable[..., list[Stage]]) -> Path:
+    """Run those of `stages(options, output_dir)` that have not finished yet, and return the folder."""
     output_dir = Path(options.output_dir).absolute()
     output_dir.mkdir(parents=True, exist_ok=True)
     chain = stages(options, output_dir)
     for number, stage in enumerate(chain, start=1):
         run_stage(number, len(chain), stage)
+    return output_dir
+
+
+def run_chain(options: ChainOptions) -> str:
+    """Run the stages that have not finished yet; return where the results are."""
+    run_stages(options, stages)
     return (
         f"\nThe dreams are in {options.output_dir}/dream/dream.gif. To play the world: "
         f"make play WORLD={options.output_dir}/world"

@@ -33,7 +33,6 @@ class ComputedSource:
     camera_names: None = None
     state: None = None
     rewards: None = None
-    rewards: None = None
     lengths: None = None
 
     def __post_init__(self):
