@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from dreamer_hf.action_space import ActionSpace
+from dreamer_hf.modeling_dreamer_world import DreamerWorldModel
 from dreamer_hf.planning import CrossEntropyPlanner
+from dreamer_hf.pusht.state import find_pusht_agent
+from dreamer_hf.start_frames import load_start_frames
+from dreamer_hf.worlds import shipped_world
 from tiny import make_starts, make_world
 
 
@@ -27,6 +31,11 @@ def brightness(frames):
     return frames.mean(dim=(1, 2, 3))
 
 
+def distance_to_the_corner(frames):
+    """Return how far the agent is from the top left corner, in pixels of gym-pusht; far away where it is not seen."""
+    return find_pusht_agent(frames).norm(dim=-1).nan_to_num(1000.0)
+
+
 def make_planner(world, **options):
     space = ActionSpace.from_config(world.config.dynamics_config)
     return CrossEntropyPlanner(space, brightness, **{"horizon": 4, "num_candidates": 24, "num_elites": 4} | options)
@@ -43,19 +52,20 @@ def test_costs_are_those_of_each_future_dreamed_alone(world, rollout):
 
 
 @pytest.mark.slow
-def test_plans_are_cheaper_than_chance_under_new_noise(world, rollout):
-    cheaper = []
-    for seed in range(3):
-        planner = make_planner(world, horizon=2, num_candidates=48, num_rounds=6, seed=seed)
-        space, plan = planner.space, planner.plan(rollout)
-        assert plan.actions.shape == (2, 2) and plan.actions.dtype == np.float32
-        assert (plan.actions >= space.low).all() and (plan.actions <= space.high).all()
-        others = np.random.default_rng(1).uniform(space.low, space.high, size=(24, 2, 2)).astype(np.float32)
-        candidates = np.concatenate([plan.actions[None], others])
-        costs = np.mean([planner.costs(rollout, candidates, noise_seed) for noise_seed in range(8)], axis=0)
-        cheaper.append(np.mean(costs[1:] < costs[0]))
-    # A random world's noise is as strong as its actions: about 0.05 here, and 0.5 without planning.
-    assert np.mean(cheaper) < 0.2
+def test_plans_are_cheaper_than_chance_under_new_noise():
+    """In the shipped world, a plan brings the agent closer to a spot than 24 random futures do."""
+    path = shipped_world("pusht-tiny")
+    world = DreamerWorldModel.from_pretrained(path).eval()
+    rollout = world.start_rollout(load_start_frames(path)[0], generator=torch.Generator().manual_seed(0))
+    space = ActionSpace.from_config(world.config.dynamics_config)
+    planner = CrossEntropyPlanner(space, distance_to_the_corner, horizon=3, num_candidates=24, num_rounds=3, seed=0)
+    plan = planner.plan(rollout)
+    assert plan.actions.shape == (3, 2) and plan.actions.dtype == np.float32
+    assert (plan.actions >= space.low).all() and (plan.actions <= space.high).all()
+    others = np.random.default_rng(1).uniform(space.low, space.high, size=(24, 3, 2)).astype(np.float32)
+    candidates = np.concatenate([plan.actions[None], others])
+    costs = np.mean([planner.costs(rollout, candidates, noise_seed) for noise_seed in range(2)], axis=0)
+    assert (costs[1:] < costs[0]).mean() <= 1 / 24
 
 
 def test_planning_does_not_change_the_dream_and_is_reproducible(world, rollout):

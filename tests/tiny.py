@@ -112,10 +112,16 @@ def random_world(image_size=32, **dynamics_fields):
     tokenizer = DreamerTokenizerConfig(image_size=image_size, patch_size=8, **layers, **common)
     dynamics = DreamerDynamicsConfig(num_hidden_layers=4, num_signal_levels=8, **common | dynamics_fields)
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
-    for parameter in world.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
+    give_weight(world, std=0.1)
     return world.eval()
+
+
+def give_weight(world: DreamerWorldModel, std: float) -> None:
+    """Give weight to projections that start at zero, so that every part matters; less to those of the many layers."""
+    for name, parameter in world.named_parameters():
+        if not parameter.any():
+            is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            torch.nn.init.normal_(parameter, std=0.06 if is_residual else std)
 
 
 # A world to play and serve
@@ -135,9 +141,7 @@ def make_world(**dynamics_fields) -> DreamerWorldModel:
     )
     dynamics = DreamerDynamicsConfig(num_hidden_layers=4, **(latents | width | fields | dynamics_fields))
     world = DreamerWorldModel(DreamerWorldConfig(tokenizer_config=tokenizer, dynamics_config=dynamics))
-    for parameter in world.parameters():
-        if not parameter.any():  # projections that start at zero: give them weight, so that every part matters
-            torch.nn.init.normal_(parameter, std=0.2)
+    give_weight(world, std=0.2)
     return world.eval()
 
 

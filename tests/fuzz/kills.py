@@ -163,7 +163,7 @@ def kill_at_random(work: Work, folder: Path, kills: int, seed: int) -> tuple[int
             shutil.rmtree(run)
         elif work.is_done(run):
             compare()
-    if run.exists():
+    if run.exists() or not runs:  # kills may all come before the work begins
         finish(work, run)
         compare()
     return hits, runs, faults
