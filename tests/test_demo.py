@@ -1,12 +1,11 @@
 """The demo: what it writes and how little it prints."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from commands import run_command
 from dreamer_hf.demo import DemoOptions, run_demo
 from dreamer_hf.start_frames import load_start_frames
 
@@ -16,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_demo_steers_the_shipped_world(tmp_path):
-    command = [sys.executable, ROOT / "examples/demo.py", "--num_dream_frames", "5", "--output_dir", tmp_path]
+    command = [ROOT / "examples/demo.py", "--num_dream_frames", "5", "--output_dir", tmp_path]
     for _ in range(2):  # The second run replaces the files of the first.
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        done = run_command(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) <= 15 and str(tmp_path / "dream.mp4") in done.stdout and "play" in lines[-1]

@@ -1,11 +1,12 @@
 """The drawn robots of `examples/drawn_scenes.py`, and their recorder."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from commands import run_command
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
@@ -63,10 +64,11 @@ def test_recording_two_cameras(tmp_path):
     pytest.importorskip("lerobot")
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    script, root = str(EXAMPLES / "record_scene.py"), tmp_path / "gripper"
-    command = [sys.executable, script, "--scene", "gripper", "--cameras", "2", "--repo_id", "me/gripper"]
+    root = tmp_path / "gripper"
+    command = [EXAMPLES / "record_scene.py", "--scene", "gripper", "--cameras", "2", "--repo_id", "me/gripper"]
     command += ["--root", str(root), "--episodes", "2", "--frames_per_episode", "6"]
-    subprocess.run(command, check=True, capture_output=True)
+    done = run_command(*command)
+    assert done.returncode == 0, done.stderr
     dataset = LeRobotDataset("me/gripper", root=root)
     assert (dataset.num_episodes, len(dataset), dataset.fps) == (2, 12, FPS)
     expected = SCENES["gripper"].simulate(np.random.default_rng(0), 6)
@@ -76,5 +78,5 @@ def test_recording_two_cameras(tmp_path):
     for view in VIEWS:
         shown = item[f"observation.images.{view}"].permute(1, 2, 0).numpy() * 255
         assert np.abs(shown - SCENES["gripper"].draw(expected.poses[3], view)).mean() < 4
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = run_command(*command)
     assert (again.returncode, "already exists: choose another --root" in again.stderr) == (2, True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from commands import run_command
 from dreamer_hf import (
     DreamerAgentConfig,
     DreamerAgentModel,
@@ -394,7 +395,7 @@ def script_command(name: str, *argv) -> list[str]:
 
 def run_script(name: str, *argv, status: int = 0) -> subprocess.CompletedProcess:
     """Runs examples/train_<name>.py to its end and checks its exit status."""
-    result = subprocess.run(script_command(name, *argv), capture_output=True, text=True, env=script_environment())
+    result = run_command(EXAMPLES / f"train_{name}.py", *argv)
     assert result.returncode == status, result.stdout + result.stderr
     return result
 

@@ -1,8 +1,6 @@
 """The whole evaluation: of tiny episodes by the script, and of a real PushT recording."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from commands import run_command
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.convert import convert
@@ -26,15 +25,14 @@ from dreamer_hf.evaluation.report import make_report, read_report, write_report
 from dreamer_hf.evaluation.tables import evaluation_table
 from dreamer_hf.pusht.record import record_pusht
 from dreamer_hf.training.model_card import CardFacts, write_model_card
-from tiny import random_world
+from tiny import EXAMPLES, random_world
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = Protocol(num_context_frames=4, num_dream_frames=8, num_episodes=5, batch_size=2, num_videos=3)
 
 
 def run_script(*arguments):
-    command = [sys.executable, ROOT / "examples/evaluate.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_command(EXAMPLES / "evaluate.py", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from lerobot_commands import LeRobotCommands
 
+from commands import ENVIRONMENT, CommandServer
 from dreamer_hf.start_frames import StartFrames, save_start_frames
 from tiny import make_starts, make_world, save_world
 
@@ -129,7 +129,10 @@ def arm_policy(tmp_path_factory):
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory):
     """The installed commands of LeRobot."""
-    running = LeRobotCommands(tmp_path_factory.mktemp("commands"))
+    home = tmp_path_factory.mktemp("home")
+    variables = {"HF_HOME": str(home), "HF_LEROBOT_HOME": str(home / "lerobot"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    scripts = (f"lerobot.scripts.lerobot_{name}" for name in ("eval", "record", "replay", "rollout", "teleoperate"))
+    running = CommandServer((*scripts, "transformers"), ENVIRONMENT | variables)
     yield running
     running.close()
 

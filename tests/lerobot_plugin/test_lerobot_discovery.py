@@ -54,11 +54,11 @@ def test_a_wheel_registers_everything(commands, tmp_path, dot_world, dot_policy)
     argv += ["--eval.n_episodes=1", "--eval.batch_size=1", "--env.episode_length=2", "--policy.device=cpu"]
     argv += ["--env.engine=torch", "--env.threads=1"]
     missing = commands.run("lerobot-eval", *argv, cwd=tmp_path)
-    assert missing.status != 0 and "dreamer" in missing.output
+    assert missing.returncode != 0 and "dreamer" in missing.stdout + missing.stderr
     result = commands.run("lerobot-eval", *argv, cwd=tmp_path, path=(tmp_path / "installed",))
-    assert result.status == 0, result.output
+    assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads((tmp_path / "out" / "eval_info.json").read_text())["overall"]["n_episodes"] == 1
-    assert "Without --env.success every episode counts as failed" in result.output
+    assert "Without --env.success every episode counts as failed" in result.stdout + result.stderr
 
 
 def test_a_world_on_the_hub_is_an_environment(tmp_path, dot_world):

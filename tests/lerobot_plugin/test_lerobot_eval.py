@@ -5,10 +5,10 @@ import json
 import av
 import numpy as np
 import pytest
-from lerobot_commands import PLUGINS
 
 pytestmark = pytest.mark.slow
 
+PLUGINS = "dreamer_hf.lerobot"
 DISCOVER = f"--env.discover_packages_path={PLUGINS}"
 
 
@@ -20,8 +20,9 @@ def options(world, policy, out, *more, episodes=4, batch=2, discover=(DISCOVER,)
 
 def evaluate(commands, folder, *argv, status=0, path=(), **given):
     result = commands.run("lerobot-eval", *options(*argv, **given), cwd=folder, path=path)
-    assert result.status == status, result.output
-    return result.output
+    output = result.stdout + result.stderr
+    assert result.returncode == status, output
+    return output
 
 
 def frames_of(path):

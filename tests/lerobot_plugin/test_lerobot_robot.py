@@ -2,19 +2,18 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from lerobot_commands import PLUGINS
 
+from commands import run_command
 from dreamer_hf.data.shard_dataset import ShardDataset
-from tiny import TINY_DYNAMICS, TINY_TOKENIZER, script_environment, train
+from tiny import TINY_DYNAMICS, TINY_TOKENIZER, train
 
 pytestmark = pytest.mark.slow
 
+PLUGINS = "dreamer_hf.lerobot"
 FPS = 20
 ROBOT = [f"--robot.discover_packages_path={PLUGINS}", "--robot.type=dreamer", "--robot.engine=torch"]
 ROBOT += ["--robot.threads=1", "--robot.realtime=false"]
@@ -38,8 +37,9 @@ def script(tmp_path):
 
 def run(commands, folder, name, *argv, status=0):
     result = commands.run(name, *argv, cwd=folder)
-    assert result.status == status, result.output
-    return result.output
+    output = result.stdout + result.stderr
+    assert result.returncode == status, output
+    return output
 
 
 def record(commands, folder, arm_world, script, episodes=2):
@@ -89,9 +89,9 @@ def start_states(world):
 def train_on(root, folder):
     """Convert a recording as anyone would, and train a tokenizer and a world on it for a few steps."""
     cameras = "observation.images.front,observation.images.wrist"
-    argv = [sys.executable, "-m", "dreamer_hf", "convert", "lerobot", "--repo_id", "me/waving", "--local_dir", root]
-    argv += ["--output_dir", folder / "shards", "--image_key", cameras]
-    subprocess.run(list(map(str, argv)), check=True, capture_output=True, env=script_environment())
+    argv = ["--repo_id", "me/waving", "--local_dir", root, "--output_dir", folder / "shards", "--image_key", cameras]
+    converted = run_command("dreamer", "convert", "lerobot", *argv)
+    assert converted.returncode == 0, converted.stderr
     data = ShardDataset(folder / "shards", window_size=None)
     assert data.num_episodes == 2 and data.state_dim == 2
     configs = {"tokenizer": TINY_TOKENIZER, "dynamics": TINY_DYNAMICS}

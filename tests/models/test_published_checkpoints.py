@@ -2,14 +2,13 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import run_command
 from dreamer_hf import DreamerDynamicsModel, DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.cli import main
 from dreamer_hf.convert_published import PublishedOptions, convert_published
@@ -22,8 +21,7 @@ TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 
 def convert(*arguments):
-    command = [sys.executable, ROOT / "conversion/dreamer_v4_to_hf.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_command(ROOT / "conversion/dreamer_v4_to_hf.py", *arguments)
 
 
 @pytest.fixture(scope="module", params=["plain", "grouped_query"])

@@ -10,18 +10,19 @@ import av
 import numpy as np
 import pytest
 
+from commands import run_command
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "play.py"
+SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
 
 
 def environment(**changes) -> dict[str, str]:
     """The environment of this process, with one thread, and without the variables that name a screen."""
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
-    return {k: v for k, v in os.environ.items() if k not in hidden} | {"OMP_NUM_THREADS": "1"} | changes
+    return {k: v for k, v in os.environ.items() if k not in SCREENS} | {"OMP_NUM_THREADS": "1"} | changes
 
 
 def play(*arguments, **changes) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment(**changes))
+    return run_command(SCRIPT, *arguments, environment=dict.fromkeys(SCREENS) | changes)
 
 
 def count_frames(path: Path) -> int:

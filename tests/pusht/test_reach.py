@@ -1,12 +1,11 @@
 """Planning in PushT: positions measured by color, and episodes in the dream and in the simulator."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from commands import run_command
 from dreamer_hf.pusht.pusht_options import ReachOptions
 from dreamer_hf.pusht.reach import COLORS, distance_to, reach
 from dreamer_hf.pusht.simulator import PushTSimulator
@@ -62,5 +61,5 @@ def test_other_worlds_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_the_script_refuses_positions_off_the_table():
-    done = subprocess.run([sys.executable, SCRIPT, "--model", "x", "--to", "9", "600"], capture_output=True, text=True)
+    done = run_command(SCRIPT, "--model", "x", "--to", "9", "600")
     assert done.returncode == 2 and "expected a position in 0 to 512 for --to, got 9.0 600.0" in done.stderr

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -14,6 +12,7 @@ from accelerate import Accelerator
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from commands import run_command
 from dreamer_hf import DreamerDynamicsConfig, DreamerDynamicsModel, DreamerWorldModel
 from dreamer_hf.adapters import add_lora, load_adapter, replace_action_encoder, save_adapter
 from dreamer_hf.data import ShardDataset
@@ -23,7 +22,7 @@ from dreamer_hf.loading import load_world_and_starts
 from dreamer_hf.options import WorldOptions
 from dreamer_hf.training.finetune import TOKENIZER, load_model
 from dreamer_hf.training.latents import encode_shards
-from tiny import EXAMPLES, arguments_of, loss_curve, read_metrics, script_environment, train, write_moving_square
+from tiny import EXAMPLES, arguments_of, loss_curve, read_metrics, train, write_moving_square
 
 LORA = ["--lora_rank", 2, "--learning_rate", 1e-2]
 
@@ -202,8 +201,7 @@ def test_adapters_that_do_not_fit_are_refused(dynamics_run, lora_run, tmp_path):
 def test_the_dream_script_takes_an_adapter(dynamics_run, lora_run, data_dir, tmp_path):
     argv = ["--model", dynamics_run, "--adapter", lora_run, "--data_dir", data_dir, "--output_dir", tmp_path / "dream"]
     argv += ["--num_context_frames", 4, "--num_dream_frames", 2]
-    command = [sys.executable, EXAMPLES / "dream.py", *argv]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=script_environment())
+    result = run_command(EXAMPLES / "dream.py", *argv)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "dream" / "dream.mp4").exists()
 

@@ -1,28 +1,26 @@
 """Latents on disk in place of frames: the same windows, for the tokenizer that made them only."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 
+from commands import run_command
 from dreamer_hf import DreamerTokenizerModel, DreamerWorldModel
 from dreamer_hf.data import ShardDataset
 from dreamer_hf.start_frames import load_start_frames
 from dreamer_hf.training.latents import encode_shards
-from tiny import EXAMPLES, script_environment, train, write_moving_square
+from tiny import EXAMPLES, train, write_moving_square
 
 
 @pytest.fixture(scope="module")
 def latent_dir(tmp_path_factory, data_dir, tokenizer_run):
     """What the script makes of the moving squares."""
     folder = tmp_path_factory.mktemp("latents") / "square"
-    command = [sys.executable, EXAMPLES / "encode_latents.py", "--tokenizer", tokenizer_run]
-    command += ["--data_dir", data_dir, "--output_dir", folder]
-    done = subprocess.run(command, capture_output=True, text=True, env=script_environment())
+    argv = ["--tokenizer", tokenizer_run, "--data_dir", data_dir, "--output_dir", folder]
+    done = run_command(EXAMPLES / "encode_latents.py", *argv)
     assert done.returncode == 0, done.stderr
     return folder
 
