@@ -61,6 +61,19 @@ def restored_logging():
     logging.root.setLevel(level)
 
 
+@pytest.fixture
+def without_a_code_generator():
+    """Run what PyTorch captures uncompiled: generating code for it takes a minute and is tested elsewhere."""
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    with torch.compiler.set_stance("default", force_backend="eager"):
+        yield
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="session")
 def tiny_lerobot(tmp_path_factory) -> Path:
     """Folder of a real LeRobotDataset v3.0 (AV1 video, 32x32, 10 fps, 6 episodes of 24 to 40 frames, 2-D actions)."""

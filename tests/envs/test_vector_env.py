@@ -143,7 +143,7 @@ def test_batches_of_every_space(classes):
 
 
 @pytest.mark.slow
-def test_compiled_rows_dream_the_same(world_folder):
+def test_compiled_rows_dream_the_same(world_folder, without_a_code_generator):
     plain, compiled = (make_vector(world_folder, 2, compile=compile, max_episode_steps=3) for compile in (False, True))
     np.testing.assert_array_equal(plain.reset(seed=0)[0], compiled.reset(seed=0)[0])
     compiled.reset(seed=0)

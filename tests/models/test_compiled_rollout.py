@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dreamer_hf.compile_rollout import compile_pass, decoder_pass, warm_up
+from dreamer_hf.compile_rollout import CPU_CODE, compile_pass, decoder_pass, warm_up
 from tiny import rand, randn, shake, tiny_tokenizer, tiny_world
 
 pytestmark = pytest.mark.slow
@@ -118,8 +118,15 @@ def test_products_without_a_generated_form_are_left_to_the_libraries():
     compiled_for(model)
 
 
+@pytest.fixture
+def quick_code(monkeypatch):
+    """Leave out the settings that only make code faster: they take most of the time of compiling."""
+    for name in ("max_autotune", "cpp_wrapper"):
+        monkeypatch.delitem(CPU_CODE, name)
+
+
 @torch.no_grad()
-def test_other_models_and_changed_weights_get_separate_code():
+def test_other_models_and_changed_weights_get_separate_code(quick_code):
     """Weights are frozen into the code, and hardly anything is checked before a call."""
     first, second = tiny_tokenizer(**SMALLEST), tiny_tokenizer(**SMALLEST)
     shake(second, seed=3)

@@ -237,7 +237,8 @@ def test_actions_steer_from_the_frame_they_are_given_for():
 
 @pytest.mark.slow
 def test_ten_thousand_steps_in_flat_memory_and_time():
-    world = tiny_world({}, {"num_hidden_layers": 4})
+    layers = {"num_hidden_layers": 2, "time_every": 2}
+    world = tiny_world({"num_decoder_layers": 2, "time_every": 2}, layers)
     rollout = world.start_rollout(rand(1, 2, 3, 16, 16), generator=seeded(), num_inference_steps=1)
     action = torch.zeros(1, 2)
     process = psutil.Process()

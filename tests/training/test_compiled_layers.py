@@ -12,17 +12,7 @@ from dreamer_hf.losses import FrameConditions, sample_training_row, shortcut_for
 from dreamer_hf.training.optimizers import compile_layers
 from tiny import loss_curve, train
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def without_a_code_generator():
-    """Run what PyTorch captures uncompiled: generating code for it takes a minute and is not tested here."""
-    torch._dynamo.reset()
-    counters.clear()
-    with torch.compiler.set_stance("default", force_backend="eager"):
-        yield
-    torch._dynamo.reset()
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_a_code_generator")]
 
 
 def tiny_model(num_layers: int) -> DreamerDynamicsModel:
@@ -49,7 +39,7 @@ def loss_and_gradients(model):
 
 @pytest.mark.parametrize("form", ["plain", "gradient checkpointing", "adapter"])
 def test_losses_and_gradients_are_the_same(form):
-    model = tiny_model(num_layers=4)
+    model = tiny_model(num_layers=2)
     if form == "gradient checkpointing":
         model.activation_checkpointing_enable()
     elif form == "adapter":
