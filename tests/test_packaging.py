@@ -19,6 +19,7 @@ OURS = {
     "browser",
     "static_server",
     "waiting",
+    "commands",
     "tiny",
     "hub_stand_in",
     "without_package",
