@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dreamer_hf.cli.application import dreamer, invoke
+from dreamer_hf.modeling_dreamer_world import DreamerWorldModel
 from dreamer_hf.onnx import Manifest, OnnxWorld
 from dreamer_hf.onnx.export_cache import cached_export, export_key, load_or_export
 from dreamer_hf.onnx.export_world import export_onnx
@@ -18,7 +19,8 @@ from dreamer_hf.onnx.graph_weights import write_graph
 from dreamer_hf.onnx.manifest import GraphEntry, file_sha256
 from dreamer_hf.onnx.world_graphs import world_graphs
 from dreamer_hf.seeded_noise import SeededNoise
-from dreamer_hf.start_frames import save_start_frames
+from dreamer_hf.start_frames import load_start_frames, save_start_frames
+from dreamer_hf.worlds import shipped_world
 from hub_stand_in import HubStandIn
 from tiny import build_once, make_starts, make_world, tiny_world
 
@@ -278,3 +280,11 @@ def test_the_command_exports_a_world(kept_world, tmp_path, capsys):
         "start_frames.safetensors",
         "start_latents.safetensors",
     ]
+
+
+@pytest.mark.slow
+def test_the_shipped_world_keeps_its_dreams_with_8_bit_weights(tmp_path):
+    world = DreamerWorldModel.from_pretrained(shipped_world("pusht-tiny")).eval()
+    manifest = export_onnx(world, tmp_path / "export", "int8", load_start_frames("pusht-tiny"))
+    assert manifest.check["mean_pixel_error"] < 3e-3
+    assert sum(path.stat().st_size for path in (tmp_path / "export").glob("*.onnx")) < 9e6
