@@ -83,6 +83,7 @@ class Handler(SimpleHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pusht-tiny", help="World to measure (default: %(default)s).")
+    parser.add_argument("--dtype", default="float16", help="How weights are stored (default: %(default)s).")
     parser.add_argument("--frames", type=int, default=100, help="Frames of each engine (default: %(default)s).")
     args = parser.parse_args()
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
@@ -91,7 +92,7 @@ def main() -> None:
     print(f"{describe_machine(torch.device('cpu'))}\n")
     with tempfile.TemporaryDirectory() as folder:
         site, graphs = Path(folder) / "site", Path(folder) / "onnx"
-        export_web(WebOptions(output_dir=str(site), model=args.model))
+        export_web(WebOptions(output_dir=str(site), model=args.model, dtype=args.dtype))
         world, starts = load_world_and_starts(WorldOptions(model=args.model, device="cpu"))
         export_onnx(world, graphs, "float16", starts)
         server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(site)))
