@@ -39,8 +39,10 @@ def record(root, num_frames, use_videos):
         "image": {"dtype": "video" if use_videos else "image", "shape": (size, size, 3), "names": None},
         "action": {"dtype": "float32", "shape": (2,), "names": None},
     }
-    options = {"streaming_encoding": True, "rgb_encoder": RGBEncoderConfig("h264")} if use_videos else {}
-    dataset = LeRobotDataset.create(TINY_REPO_ID, 10, features, root=root, use_videos=use_videos, **options)
+    options = {"rgb_encoder": RGBEncoderConfig("h264"), "streaming_encoding": use_videos, "encoder_queue_maxsize": 0}
+    dataset = LeRobotDataset.create(
+        TINY_REPO_ID, 10, features, root=root, use_videos=use_videos, **(options if use_videos else {})
+    )
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
     if use_videos:
         image[:] = np.arange(size)[:, None, None]
@@ -69,7 +71,9 @@ def lengthen(root, destination, times):
 def peak_memory(root, out):
     """MiB that a fresh process held at most while it converted."""
     command = [sys.executable, "-c", CONVERT, str(root), str(out)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
 
 
 def growth(tmp_path, short, long):

@@ -1,5 +1,7 @@
 """A dream recorded as a LeRobotDataset, read again with lerobot itself."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -20,8 +22,8 @@ def space(world) -> ActionSpace:
     return ActionSpace.from_config(world.config.dynamics_config)
 
 
-def gray(time: int) -> np.ndarray:
-    return np.full((SIZE, SIZE, 3), 10 * time, np.uint8)
+def gray(step: int) -> np.ndarray:
+    return np.full((SIZE, SIZE, 3), 10 * step, np.uint8)
 
 
 @pytest.mark.parametrize("offset", [1, 0])
@@ -30,8 +32,8 @@ def test_rows_are_paired_as_in_recorded_data_and_cuts_end_episodes(tmp_path, spa
 
     recorder = DatasetRecorder(tmp_path / "dreams", space, fps=20, action_offset=offset)
     for episode_length in (4, 3):
-        for time in range(episode_length):
-            recorder.add(gray(time), np.full(2, time, np.float32), gray(time + 1))
+        for step in range(episode_length):
+            recorder.add(gray(step), np.full(2, step, np.float32), gray(step + 1))
         recorder.cut()
         recorder.cut()  # a reset right after a rewind ends no episode twice
         recorder.add(gray(0), np.full(2, 9, np.float32), gray(1))
@@ -49,6 +51,22 @@ def test_rows_are_paired_as_in_recorded_data_and_cuts_end_episodes(tmp_path, spa
     shown = [0, 1, 2, 3, 0, 1, 2, 0, 1] if offset == 1 else [1, 2, 3, 4, 1, 2, 3, 1, 2]
     brightness = [25.5 * float(row["observation.image"].mean()) for row in rows]
     np.testing.assert_allclose(brightness, shown, atol=0.3)
+
+
+def test_no_frame_is_lost_while_the_encoder_is_behind(tmp_path, space, monkeypatch):
+    """LeRobot drops frames where its queue of 30 is full for a tenth of a second."""
+    from lerobot.datasets import video_utils
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    encode = video_utils._CameraEncoderThread.run
+    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", lambda self: time.sleep(0.5) or encode(self))
+    recorder = DatasetRecorder(tmp_path / "dreams", space, fps=20, action_offset=1)
+    for number in range(40):
+        recorder.add(gray(number % 20), np.zeros(2, np.float32), gray(number % 20 + 1))
+    recorder.close()
+    dataset = LeRobotDataset("dreamer_hf/dreams", root=tmp_path / "dreams", video_backend="pyav")
+    shown = [25.5 * float(dataset[number]["observation.image"].mean()) for number in range(40)]
+    np.testing.assert_allclose(shown, np.arange(40) % 20, atol=0.3)
 
 
 def test_a_single_row_leaves_no_folder(tmp_path, space):

@@ -158,6 +158,7 @@ class DatasetRecorder:
             robot_type="dream",
             use_videos=kind == "video",
             streaming_encoding=kind == "video",
+            encoder_queue_maxsize=0,  # unlimited: LeRobot drops the frames that a full queue refuses
         )
 
 

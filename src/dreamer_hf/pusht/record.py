@@ -95,6 +95,7 @@ def record_pusht(
         root=root,
         robot_type="pusht",
         streaming_encoding=True,
+        encoder_queue_maxsize=0,  # unlimited: LeRobot drops the frames that a full queue refuses
         rgb_encoder=None if video_quality is None else RGBEncoderConfig(crf=video_quality),
     )
     env = make_pusht_env(image_size)

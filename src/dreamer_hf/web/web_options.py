@@ -13,7 +13,9 @@ class WebOptions(WorldSource):
     output_dir: str = option(help="New folder for the page.")
     title: str | None = option(None, help="Title of the page. Defaults to the name of the world.")
     dtype: str = option(
-        "float16", choices=DTYPES, help="How the weights are stored. int8 also computes most matrix products with integers."
+        "float16",
+        choices=DTYPES,
+        help="How the weights are stored. int8 also computes most matrix products with integers.",
     )
     push_to_space: str | None = option(
         None, metavar="REPO_ID", help="Space on the Hub to upload the page to, such as me/my-world."
