@@ -24,6 +24,8 @@ OURS = {
     "without_package",
     "computed_source",
     "ftp_server",
+    "s3_server",
+    "tiny_videos",
     "serving",
     "agent_experiment",
     "demo_agent",
