@@ -18,6 +18,7 @@ from dreamer_hf.cluster.converting import RayWorkers
 from dreamer_hf.cluster.node_checks import check_nodes, nodes_with_cores
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.convert import convert
+from dreamer_hf.data.output_folder import output_folder
 from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -46,11 +47,11 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
     other = tmp_path / "other" / "dreamer_hf"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text('__version__ = "0.0.9"\n')
-    (tmp_path / "no_datasets").mkdir()
-    (tmp_path / "no_datasets" / "sitecustomize.py").write_text(
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(
         "import importlib.util\n"
-        "find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'datasets' else find(name, *rest)\n"
+        "find, gone = importlib.util.find_spec, ('datasets', 's3fs')\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name in gone else find(name, *rest)\n"
     )
     cluster.add_node(env_vars={"PYTHONPATH": str(other.parent)})
     ours = f"dreamer_hf {__version__} on Python {platform.python_version()}"
@@ -58,9 +59,7 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
     with connected(cluster.address), pytest.raises(ValueError, match=sentence):
         check_nodes(nodes_with_cores(), ())
     cluster.kill_node(cluster.nodes[0])
-    cluster.add_node(
-        env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path / "no_datasets"), os.environ["PYTHONPATH"]])}
-    )
+    cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path / "without"), os.environ["PYTHONPATH"]])})
     with connected(cluster.address):
         wait_until(lambda: len(nodes_with_cores()) == 1, "the first node to be gone")
         check_nodes(nodes_with_cores(), ("h5py",))
@@ -68,6 +67,8 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
             ValueError, match=r"lacks datasets, which this work needs: pip install 'dreamer_hf\[table\]'"
         ):
             check_nodes(nodes_with_cores(), ("h5py", "datasets"))
+        with pytest.raises(ValueError, match="lacks s3fs, which this work needs: pip install s3fs there"):
+            check_nodes(nodes_with_cores(), output_folder("s3://bucket/data").modules)
 
 
 @pytest.mark.skipif(

@@ -1,7 +1,10 @@
 """Encoding, evaluating and dreaming on a real cluster: the results of one machine."""
 
 import json
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from computed_source import ComputedSource
-from dreamer_hf.cli.commands import encode_latents, evaluate
+from dreamer_hf.cli.commands import encode_latents, evaluate, rank
 from dreamer_hf.cluster.connection import connected
 from dreamer_hf.cluster.dreaming import DreamEngines, dream_rows
 from dreamer_hf.cluster.spread import spread
@@ -19,10 +22,15 @@ from dreamer_hf.dreams import Dreams
 from dreamer_hf.engines.opening import open_world
 from dreamer_hf.evaluation.evaluation_options import EvaluationOptions
 from dreamer_hf.options import WorldOptions
+from dreamer_hf.ranking.ranking_options import RankOptions
+from dreamer_hf.start_frames import save_start_frames
 from dreamer_hf.training.encode_options import EncodeOptions
 from dreamer_hf.training.latents import encode_shards
 from ftp_server import serving_ftp
-from tiny import make_world, save_world
+from tiny import make_world, random_world, save_world
+
+sys.path.append(str(Path(__file__).parents[1] / "ranking"))
+from made_up import Line
 
 pytestmark = pytest.mark.cluster
 
@@ -43,11 +51,12 @@ def test_models_on_two_nodes(cluster, tmp_path):
     save_world(tmp_path / "world", world)
     frames = convert(ComputedSource(8), tmp_path / "frames", ConversionOptions(episodes_per_shard=2))
     for _ in range(2):
-        cluster.add_node()
+        cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join(sys.path)})
     with connected(cluster.address):
         encoding_is_the_same(cluster.address, world, frames, tmp_path)
         evaluation_is_the_same(cluster.address, frames, tmp_path)
         dreams_are_the_same(cluster.address, tmp_path)
+        ranking_is_the_same(cluster.address, tmp_path)
         assert spread(share_of, range(5), cluster.address) == [f"unit {unit}" for unit in range(5)]
         with pytest.raises(ValueError, match=r"^on node .*: seven cannot be done: choose another number\.$"):
             spread(share_of, [7], cluster.address)
@@ -93,3 +102,19 @@ def dreams_are_the_same(address, folder) -> None:
     assert many.frames.shape == one.frames.shape == (5, 4, 16, 16, 3) and many.states is None
     difference = np.abs(many.frames.astype(int) - one.frames)
     assert difference.max() <= 1, "dreams depend on their seeds alone, except for rounding"
+
+
+def ranking_is_the_same(address, folder) -> None:
+    stats = {"mean": [0.0] * 2, "std": [1.0] * 2, "min": [-1.0] * 2, "max": [1.0] * 2}
+    state = {"state_dim": 2, "state_stats": stats, "state_names": ["x", "y"]}
+    random_world(fps=10, action_stats=stats, **state).save_pretrained(folder / "line_world")
+    save_start_frames(folder / "line_world", Line(None).reset([0, 1]))
+    given = {"world": str(folder / "line_world"), "policies": ("made_up:slowly", "made_up:forward")}
+    given |= {"real": "made_up:Line", "score": ("made_up:how_far",), "episodes": 4, "steps": 5, "batch_size": 1}
+    scores = []
+    for name, ray in (("ranking", None), ("ranking_ray", address)):
+        rank(RankOptions(output_dir=str(folder / name), engine="torch", device="cpu", ray=ray, **given))
+        scores.append(dict(np.load(folder / name / "episodes.npz")))
+    assert scores[0].keys() == scores[1].keys() and len(scores[0]) >= 4
+    for name, score in scores[0].items():
+        np.testing.assert_allclose(scores[1][name], score, rtol=1e-4, atol=1e-5, err_msg=name)
