@@ -26,6 +26,7 @@ OURS = {
     "ftp_server",
     "s3_server",
     "tiny_videos",
+    "made_up",
     "serving",
     "agent_experiment",
     "demo_agent",

@@ -39,7 +39,7 @@ def test_a_node_may_die(cluster, tmp_path, caplog):
     notes = []
 
     class Noting(RayWorkers):
-        """Notes what the progress bar shows beside the frames."""
+        """Notes what the progress bar shows with the frames."""
 
         def convert(self, tasks, progress) -> None:
             progress.note = notes.append
