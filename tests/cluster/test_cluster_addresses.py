@@ -58,7 +58,7 @@ def test_shards_and_latents_at_addresses(cluster, convert, tmp_path):
 
 def a_killed_command_continues(s3, command, environment, folder) -> None:
     def shards() -> dict:
-        found = s3.files.ls("bucket/frames", refresh=True) if s3.names("frames") else []
+        found = s3.files.ls("bucket/frames", detail=True, refresh=True) if s3.names("frames") else []
         return {each["name"]: each["LastModified"] for each in found if "shard_" in each["name"]}
 
     driver = subprocess.Popen(command, env=environment)
