@@ -14,7 +14,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 REPO_ID = "someone/tiny-shards"
-NUM_VIDEOS = 60
+NUM_VIDEOS = 40
 
 
 def content(folder) -> dict[str, bytes]:
@@ -23,7 +23,7 @@ def content(folder) -> dict[str, bytes]:
 
 @pytest.fixture
 def convert(tmp_path):
-    """The beginning of a command that makes a shard of each of sixty videos."""
+    """The beginning of a command that makes a shard of each video."""
     videos = tmp_path / "videos"
     videos.mkdir()
     write_video(videos / "00.mp4", frames_of(0, count=40, size=(16, 16)), "libx264", "yuv444p")
@@ -82,5 +82,3 @@ def latents_at_s3_of_frames_on_the_hub(s3, hub, convert, ray, environment, folde
     subprocess.run([*command, folder / "latents"], check=True, env=environment)
     subprocess.run([*command, "s3://bucket/latents", *ray], check=True, env=environment)
     assert s3.content("latents") == content(folder / "latents")
-    sentence = refusal([*command, "s3://misspelled/latents", *ray], environment)
-    assert "s3://misspelled does not exist, or you may not see it: create it first" in sentence

@@ -57,8 +57,13 @@ def _connect(address: str) -> None:
     except RuntimeError as error:
         raise _mismatch(address, error) from error
     except ConnectionError as error:
-        where = "on this machine" if address == AUTO else f"at {address} that this machine belongs to"
-        raise ValueError(f"there is no Ray cluster {where}: {START_ONE}.") from error
+        if address == AUTO:
+            raise ValueError(f"there is no Ray cluster on this machine: {START_ONE}.") from error
+        # Ray sends its token to an address only if it is told to.
+        raise ValueError(
+            f"the Ray cluster at {address} does not take this process: let this machine join it (ray start --address "
+            f"{address}), and set RAY_AUTH_MODE=token if the cluster was started with a token."
+        ) from error
     except Exception as error:  # Ray raises many kinds; none of them leaves a connection
         raise ValueError(f"cannot connect to the Ray cluster {address} ({first_line(error)}): {START_ONE}.") from error
 
