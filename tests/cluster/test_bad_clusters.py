@@ -43,7 +43,7 @@ def test_no_such_cluster(address, sentence, tmp_path):
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b""])
-def test_what_answers_is_no_cluster(greeting, tmp_path):
+def test_something_else_answers(greeting, tmp_path):
     def answer() -> None:
         with listener.accept()[0] as connection:
             connection.recv(1000)

@@ -59,7 +59,7 @@ def _connect(address: str) -> None:
     except ConnectionError as error:
         if address == AUTO:
             raise ValueError(f"there is no Ray cluster on this machine: {START_ONE}.") from error
-        # Ray sends its token to an address only if it is told to.
+        # Ray sends its token to an address only if RAY_AUTH_MODE says so.
         raise ValueError(
             f"the Ray cluster at {address} does not take this process: let this machine join it (ray start --address "
             f"{address}), and set RAY_AUTH_MODE=token if the cluster was started with a token."
