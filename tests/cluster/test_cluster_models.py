@@ -51,12 +51,11 @@ def test_models_on_two_nodes(cluster, tmp_path):
     save_world(tmp_path / "world", world)
     frames = convert(ComputedSource(8), tmp_path / "frames", ConversionOptions(episodes_per_shard=2))
     for _ in range(2):
-        cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join(sys.path)})
+        cluster.add_node()
     with connected(cluster.address):
         encoding_is_the_same(cluster.address, world, frames, tmp_path)
         evaluation_is_the_same(cluster.address, frames, tmp_path)
         dreams_are_the_same(cluster.address, tmp_path)
-        ranking_is_the_same(cluster.address, tmp_path)
         assert spread(share_of, range(5), cluster.address) == [f"unit {unit}" for unit in range(5)]
         with pytest.raises(ValueError, match=r"^on node .*: seven cannot be done: choose another number\.$"):
             spread(share_of, [7], cluster.address)
@@ -104,17 +103,19 @@ def dreams_are_the_same(address, folder) -> None:
     assert difference.max() <= 1, "dreams depend on their seeds alone, except for rounding"
 
 
-def ranking_is_the_same(address, folder) -> None:
+def test_a_ranking_on_two_nodes(cluster, tmp_path):
+    for _ in range(2):
+        cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join(sys.path)})
     stats = {"mean": [0.0] * 2, "std": [1.0] * 2, "min": [-1.0] * 2, "max": [1.0] * 2}
     state = {"state_dim": 2, "state_stats": stats, "state_names": ["x", "y"]}
-    random_world(fps=10, action_stats=stats, **state).save_pretrained(folder / "line_world")
-    save_start_frames(folder / "line_world", Line(None).reset([0, 1]))
-    given = {"world": str(folder / "line_world"), "policies": ("made_up:slowly", "made_up:forward")}
+    random_world(fps=10, action_stats=stats, **state).save_pretrained(tmp_path / "line_world")
+    save_start_frames(tmp_path / "line_world", Line(None).reset([0, 1]))
+    given = {"world": str(tmp_path / "line_world"), "policies": ("made_up:slowly", "made_up:forward")}
     given |= {"real": "made_up:Line", "score": ("made_up:how_far",), "episodes": 4, "steps": 5, "batch_size": 1}
     scores = []
-    for name, ray in (("ranking", None), ("ranking_ray", address)):
-        rank(RankOptions(output_dir=str(folder / name), engine="torch", device="cpu", ray=ray, **given))
-        scores.append(dict(np.load(folder / name / "episodes.npz")))
+    for name, ray in (("ranking", None), ("ranking_ray", cluster.address)):
+        rank(RankOptions(output_dir=str(tmp_path / name), engine="torch", device="cpu", ray=ray, **given))
+        scores.append(dict(np.load(tmp_path / name / "episodes.npz")))
     assert scores[0].keys() == scores[1].keys() and len(scores[0]) >= 4
     for name, score in scores[0].items():
         np.testing.assert_allclose(scores[1][name], score, rtol=1e-4, atol=1e-5, err_msg=name)
