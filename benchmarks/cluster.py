@@ -118,7 +118,7 @@ class Run:
 
 def _measured_run(folder: Path, workers: int, num_episodes: int) -> Run:
     """Convert with some workers, and delete the result."""
-    conversion = _conversion(folder, ComputedSource(num_episodes, length=40, size=256, smooth=True), 10)
+    conversion = _conversion(folder, ComputedSource(num_episodes, length=40, size=64, smooth=True), 10)
     units, at_work = list(enumerate(conversion.plan())), set()
     with WorkerPool(Stage(prepare_conversion, (conversion,)), workers) as pool:
         while workers not in at_work:  # They start, one perhaps later.
