@@ -119,10 +119,10 @@ class Run:
 def _measured_run(folder: Path, workers: int, num_episodes: int) -> Run:
     """Convert with some workers, and delete the result."""
     conversion = _conversion(folder, ComputedSource(num_episodes, length=40, size=64, smooth=True), 10)
-    units, at_work = list(enumerate(conversion.plan())), set()
+    units = list(enumerate(conversion.plan()))
     with WorkerPool(Stage(prepare_conversion, (conversion,)), workers) as pool:
-        while workers not in at_work:  # They start, one perhaps later.
-            _use_up(pool.run(units[:8], lambda status: at_work.add(status.workers)))
+        while sum(member.is_ready for member in pool._members) < workers:  # One may start later.
+            _use_up(pool.run(units[:8]))
         before, started = processor_seconds(), time.monotonic()
         _use_up(pool.run(units))
         seconds, after = time.monotonic() - started, processor_seconds()
