@@ -1,7 +1,7 @@
 """Measure work on a Ray cluster of this machine: how it scales, and what the driver needs, for docs/scaling.md.
 
-Episodes are computed, so that only conversion itself is measured. Times are processor time, of everything
-(workers, Ray and the driver), as other programs take wall-clock time away.
+Episodes are computed, so that only conversion itself is measured. Processor time is that of the workers, of this
+process and of Ray's own processes, each by itself: the latter two take some whatever the workers do.
 
 python benchmarks/cluster.py scaling                     one worker against two
 python benchmarks/cluster.py memory --episodes 100000    memory of the driver from the first episode to the last
@@ -14,14 +14,15 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import shutil
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
@@ -32,14 +33,16 @@ from dreamer_hf.cluster.converting import prepare_conversion
 from dreamer_hf.cluster.engine_replica import EngineAddress
 from dreamer_hf.cluster.fleet import SERVING, Fleet, FleetEngine
 from dreamer_hf.cluster.proxy import Proxy, make_proxy_app
-from dreamer_hf.cluster.worker import Stage
+from dreamer_hf.cluster.worker import Stage, Worker
 from dreamer_hf.cluster.worker_pool import WorkerPool
 from dreamer_hf.data.conversion_options import ConversionOptions
-from dreamer_hf.data.episodes import Episode
 from dreamer_hf.data.output_folder import LocalFolder
 from dreamer_hf.data.shard_task import Conversion
 from dreamer_hf.serve.serve_options import ServeOptions
 from dreamer_hf.serve.server import limited_server, listen
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from computed_source import ComputedSource
 
 EPISODES_PER_SHARD = 100
 FPS = 20
@@ -47,80 +50,99 @@ FRAME_BYTES = 8_000
 """Of the frames that the proxy passes on: a JPEG of 256 pixels has about this size."""
 
 
-@dataclass
-class ComputedSource:
-    """Episodes that are computed: smooth frames of moving gradients; an `EpisodeSource`."""
-
-    num_episodes: int
-    length: int
-    size: int
-    fps: float = 10.0
-    action_dim: int = 2
-    action_names: list[str] = field(default_factory=lambda: ["x", "y"])
-    action_units: None = None
-    image_key: str = "image"
-    action_key: str = "action"
-    camera_names: None = None
-    state: None = None
-    rewards: None = None
-    lengths: None = None
-
-    def __post_init__(self):
-        self.numbers = range(self.num_episodes)
-        self.description = {"format": "computed"}
-
-    def check(self) -> None:
-        """There are no files."""
-
-    def read(self, numbers: Sequence[int], frame_step: int) -> Iterator[Episode]:
-        ramp = np.arange(self.size, dtype=np.uint8)
-        for number in numbers:
-            scene = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], ramp[None] ^ ramp[:, None]), -1)
-            frames = (np.roll(scene, number + time_step, axis=0) for time_step in range(self.length))
-            yield Episode(number, frames, lambda: np.zeros((self.length, 2), np.float32))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("scaling", "memory", "proxy"))
     parser.add_argument("--episodes", type=int, default=4000, help="Episodes to convert (default: %(default)s).")
+    parser.add_argument(
+        "--repeats", type=int, default=2, help="Runs of each number of workers (default: %(default)s)."
+    )
     parser.add_argument("--players", type=int, default=8, help="Players (default: %(default)s).")
     parser.add_argument("--seconds", type=float, default=10, help="Seconds of play (default: %(default)s).")
     args = parser.parse_args()
-    if min(args.episodes, args.players, args.seconds) <= 0:
-        raise ValueError("expected positive numbers for --episodes, --players and --seconds.")
+    if min(args.episodes, args.repeats, args.players, args.seconds) <= 0:
+        raise ValueError("expected positive numbers for --episodes, --repeats, --players and --seconds.")
     if args.what == "proxy":
         measure_proxy(args.players, args.seconds)
         return
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of the workers
     with tempfile.TemporaryDirectory() as folder, connected("local"):
         if args.what == "scaling":
-            measure_scaling(Path(folder), args.episodes)
+            measure_scaling(Path(folder), args.episodes, args.repeats)
         else:
             measure_memory(Path(folder), args.episodes)
 
 
-def measure_scaling(folder: Path, num_episodes: int) -> None:
-    """Convert the same episodes with one worker and with two."""
-    rows, per_second = [], {}
-    for workers in (1, 2):
-        conversion = _conversion(folder / str(workers), ComputedSource(num_episodes, length=40, size=64), 10)
-        units = list(enumerate(conversion.plan()))
-        with WorkerPool(Stage(prepare_conversion, (conversion,)), workers) as pool:
-            _use_up(pool.run(units[: 4 * workers]))  # starts the workers
-            before, started = processor_seconds(), time.monotonic()
-            _use_up(pool.run(units[4 * workers :]))
-            seconds, wall = processor_seconds() - before, time.monotonic() - started
+def measure_scaling(folder: Path, num_episodes: int, repeats: int) -> None:
+    """Convert the same episodes with one worker and with two, in turns."""
+    idle = _idle_share()
+    runs = {workers: [] for workers in (1, 2)}
+    for number in range(repeats):
+        for workers in (1, 2) if number % 2 == 0 else (2, 1):
+            runs[workers].append(_measured_run(folder / f"{number}-{workers}", workers, num_episodes))
+    rows, rates = [], {}
+    for workers, parts in runs.items():
+        run = Run(*(sum(values) for values in zip(*(vars(part).values() for part in parts))))
+        rates[workers] = (run.frames / run.workers, run.frames / (run.workers + run.command), run.frames / run.seconds)
+        columns = (run.frames, f"{run.workers:.1f}", f"{run.command:.1f}", f"{run.ray:.1f}", f"{run.seconds:.1f}")
+        rows.append([str(workers), *map(str, columns), f"{rates[workers][0]:.0f}", f"{rates[workers][2]:.0f}"])
+    header = ["workers", "frames", "s of the workers", "s of the command", "s of Ray", "s by the clock"]
+    show([*header, "frames per s of the workers", "frames per s by the clock"], rows)
+    print(f"\nRay's processes, idle: {idle:.3f} s of processor time per second.")
+    one, two = rates[1], rates[2]
+    print(f"Efficiency of two workers by their processor time: {two[0] / one[0]:.2f}")
+    print(f"... by that of the workers and the command: {two[1] / one[1]:.2f}")
+    print(f"... by the clock: {two[2] / (2 * one[2]):.2f}")
+    for workers, parts in runs.items():
+        spread = ", ".join(f"{part.frames / part.workers:.0f}" for part in parts)
+        print(f"Runs of {workers}, frames per s of the workers: {spread}")
+
+
+@dataclass
+class Run:
+    """What a conversion took once its workers were ready.
+
+    Attributes:
+        frames: that were converted.
+        workers, command, ray: processor seconds of the workers, of this process, and of Ray's own processes.
+        seconds: by the clock.
+    """
+
+    frames: int
+    workers: float
+    command: float
+    ray: float
+    seconds: float
+
+
+def _measured_run(folder: Path, workers: int, num_episodes: int) -> Run:
+    """Convert with some workers, and delete the result."""
+    conversion = _conversion(folder, ComputedSource(num_episodes, length=40, size=64, smooth=True), 10)
+    units = list(enumerate(conversion.plan()))
+    with WorkerPool(Stage(prepare_conversion, (conversion,)), workers) as pool:
+        while sum(member.is_ready for member in pool._members) < workers:  # One may start later.
+            _use_up(pool.run(units[:8]))
+        before, started = processor_seconds(), time.monotonic()
+        _use_up(pool.run(units))
+        seconds, after = time.monotonic() - started, processor_seconds()
         frames = pool.status.frames
-        per_second[workers] = frames / seconds
-        rows.append([str(workers), str(frames), f"{seconds:.1f}", f"{per_second[workers]:.0f}", f"{wall:.1f}"])
-    show(["workers", "frames", "processor seconds", "frames per processor second", "seconds"], rows)
-    print(f"\nEfficiency of two workers by processor time: {per_second[2] / per_second[1]:.2f}")
+    shutil.rmtree(folder)
+    return Run(frames, *(after[kind] - before[kind] for kind in ("workers", "command", "ray")), seconds)
+
+
+def _idle_share(seconds: float = 10.0) -> float:
+    """Return the processor time that Ray takes in a second in which it has nothing to do."""
+    before = processor_seconds()["ray"]
+    time.sleep(seconds)
+    return (processor_seconds()["ray"] - before) / seconds
 
 
 def measure_memory(folder: Path, num_episodes: int) -> None:
     """Convert many small episodes, and look at the memory of this process in between."""
-    conversion = _conversion(folder / "out", ComputedSource(num_episodes, length=1, size=8), EPISODES_PER_SHARD)
+    conversion = _conversion(
+        folder / "out", ComputedSource(num_episodes, length=1, size=8, smooth=True), EPISODES_PER_SHARD
+    )
     process, rows, shown = psutil.Process(), [], 0
     with WorkerPool(Stage(prepare_conversion, (conversion,))) as pool:
         for done, _ in enumerate(pool.run(enumerate(conversion.plan())), start=1):
@@ -230,16 +252,15 @@ def show(header: list[str], rows: list[list[str]]) -> None:
     print_table(header, rows)
 
 
-def processor_seconds() -> float:
-    """Return the processor time of this process and of everything that it has started."""
-    process, total = psutil.Process(), 0.0
-    for each in [process, *process.children(recursive=True)]:
-        try:
-            times = each.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
+def processor_seconds() -> dict[str, float]:
+    """Return the processor time of this process ("command") and of what it has started: "workers", and "ray"."""
+    process = psutil.Process()
+    totals = {"command": sum(process.cpu_times()[:2]), "workers": 0.0, "ray": 0.0}
+    for each in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            is_worker = each.cmdline()[:1] and each.cmdline()[0].startswith(f"ray::{Worker.__name__}")
+            totals["workers" if is_worker else "ray"] += sum(each.cpu_times()[:2])
+    return totals
 
 
 def _conversion(folder: Path, source: ComputedSource, episodes_per_shard: int) -> Conversion:

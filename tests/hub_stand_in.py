@@ -3,19 +3,22 @@
 import base64
 import hashlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LARGE = (".safetensors", ".gzipped")
+LARGE = (".safetensors", ".gzipped", ".h5", ".npz")
 """Files of these kinds travel as the Hub's large files do: their content apart from the commit."""
+NEW_FILES = {".gitattributes": b"*.h5 filter=lfs diff=lfs merge=lfs -text\n"}
+"""What a repository holds that was created in a browser."""
 
 
 class HubStandIn:
     """`files` holds what was uploaded (or put there), `tags` the names of tags, which all mean the one commit,
     `requests` every request line, `created` what was asked of a new repository; `environment` is for the client's
-    process.
+    process. The next `refusals` commits are refused, as the Hub does while another process makes one.
 
     Args:
         repo_id: the repository.
@@ -32,6 +35,7 @@ class HubStandIn:
         self.tags: list[str] = []
         self.requests: list[str] = []
         self.created: dict = {}
+        self.refusals = 0
         stand_in = self
 
         class Handler(_Handler):
@@ -100,6 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(
                 {"transfer": "basic", "objects": [self._upload_action(o) for o in json.loads(body)["objects"]]}
             )
+        elif self.path == f"{api}/commit/main" and self.hub.refusals > 0:
+            self.hub.refusals -= 1
+            self.answer({"error": "A commit has happened since. Please refresh and try again."}, status=412)
         elif self.path == f"{api}/commit/main":
             for line in map(json.loads, body.decode().strip().splitlines()):
                 if line["key"] == "file":
@@ -141,13 +148,21 @@ class _Handler(BaseHTTPRequestHandler):
             entries = [{"type": "file", "path": n, "size": len(c), "oid": _sha1(c)} for n, c in self.hub.files.items()]
             self.answer(entries)
         elif path.startswith(resolve) and name in self.hub.files:
-            content = self.hub.files[name]
-            self.answer(body=content, headers={"ETag": f'"{_sha1(content)}"', "X-Repo-Commit": COMMIT})
+            self.answer_file(self.hub.files[name])
         elif path.startswith(resolve):
             headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}
             self.answer({"error": "Entry not found"}, status=404, headers=headers)
         else:
             self.answer({"error": "Repository not found"}, status=404, headers={"X-Error-Code": "RepoNotFound"})
+
+    def answer_file(self, content: bytes):
+        headers = {"ETag": f'"{_sha1(content)}"', "X-Repo-Commit": COMMIT}
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            self.answer(body=content[first : last + 1], status=206, headers=headers)
+        else:
+            self.answer(body=content, headers=headers)
 
     do_HEAD = do_GET
 

@@ -1,14 +1,18 @@
 """What a user can get wrong about a cluster: one sentence each."""
 
+import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import ray
+from ray.experimental.internal_kv import _internal_kv_put
 
 import dreamer_hf
 from computed_source import ComputedSource
@@ -18,6 +22,7 @@ from dreamer_hf.cluster.converting import RayWorkers
 from dreamer_hf.cluster.node_checks import check_nodes, nodes_with_cores
 from dreamer_hf.data.conversion_options import ConversionOptions
 from dreamer_hf.data.convert import convert
+from dreamer_hf.data.output_folder import output_folder
 from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -34,6 +39,25 @@ PACKAGE = Path(dreamer_hf.__file__).parent
     ],
 )
 def test_no_such_cluster(address, sentence, tmp_path):
+    refuses(address, sentence, tmp_path)
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b""])
+def test_something_else_answers(greeting, tmp_path):
+    def answer() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(1000)
+            connection.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        refuses(
+            address, f"what answers at {address} is not a Ray cluster: give the address of its head node", tmp_path
+        )
+
+
+def refuses(address, sentence, tmp_path) -> None:
     command = [sys.executable, "-m", "dreamer_hf", "convert", "video", "--video_dir", tmp_path, "--output_dir"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
@@ -46,11 +70,11 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
     other = tmp_path / "other" / "dreamer_hf"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text('__version__ = "0.0.9"\n')
-    (tmp_path / "no_datasets").mkdir()
-    (tmp_path / "no_datasets" / "sitecustomize.py").write_text(
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(
         "import importlib.util\n"
-        "find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'datasets' else find(name, *rest)\n"
+        "find, gone = importlib.util.find_spec, ('datasets', 's3fs')\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name in gone else find(name, *rest)\n"
     )
     cluster.add_node(env_vars={"PYTHONPATH": str(other.parent)})
     ours = f"dreamer_hf {__version__} on Python {platform.python_version()}"
@@ -58,9 +82,7 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
     with connected(cluster.address), pytest.raises(ValueError, match=sentence):
         check_nodes(nodes_with_cores(), ())
     cluster.kill_node(cluster.nodes[0])
-    cluster.add_node(
-        env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path / "no_datasets"), os.environ["PYTHONPATH"]])}
-    )
+    cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path / "without"), os.environ["PYTHONPATH"]])})
     with connected(cluster.address):
         wait_until(lambda: len(nodes_with_cores()) == 1, "the first node to be gone")
         check_nodes(nodes_with_cores(), ("h5py",))
@@ -68,6 +90,20 @@ def test_a_node_with_another_version_or_without_an_extra(cluster, tmp_path):
             ValueError, match=r"lacks datasets, which this work needs: pip install 'dreamer_hf\[table\]'"
         ):
             check_nodes(nodes_with_cores(), ("h5py", "datasets"))
+        with pytest.raises(ValueError, match="lacks s3fs, which this work needs: pip install s3fs there"):
+            check_nodes(nodes_with_cores(), output_folder("s3://bucket/data").modules)
+
+
+def test_a_cluster_of_another_python(cluster):
+    """The cluster says that it runs another Python, as one that was started with it says."""
+    with connected(cluster.address):
+        theirs = json.dumps({"ray_version": ray.__version__, "python_version": "3.11.99", "ray_init_cluster": False})
+        _internal_kv_put("CLUSTER_METADATA", theirs, namespace="cluster")
+    ours = f"this process Ray {ray.__version__} and Python {platform.python_version()}"
+    both = rf"runs Ray {ray.__version__} and Python 3\.11\.99, {ours}"
+    with pytest.raises(ValueError, match=f"{both}: install the same versions everywhere"), connected(cluster.address):
+        pass
+    assert not ray.is_initialized()
 
 
 @pytest.mark.skipif(

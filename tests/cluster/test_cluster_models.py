@@ -1,7 +1,10 @@
 """Encoding, evaluating and dreaming on a real cluster: the results of one machine."""
 
 import json
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from computed_source import ComputedSource
-from dreamer_hf.cli.commands import encode_latents, evaluate
+from dreamer_hf.cli.commands import encode_latents, evaluate, rank
 from dreamer_hf.cluster.connection import connected
 from dreamer_hf.cluster.dreaming import DreamEngines, dream_rows
 from dreamer_hf.cluster.spread import spread
@@ -19,10 +22,15 @@ from dreamer_hf.dreams import Dreams
 from dreamer_hf.engines.opening import open_world
 from dreamer_hf.evaluation.evaluation_options import EvaluationOptions
 from dreamer_hf.options import WorldOptions
+from dreamer_hf.ranking.ranking_options import RankOptions
+from dreamer_hf.start_frames import save_start_frames
 from dreamer_hf.training.encode_options import EncodeOptions
 from dreamer_hf.training.latents import encode_shards
 from ftp_server import serving_ftp
-from tiny import make_world, save_world
+from tiny import make_world, random_world, save_world
+
+sys.path.append(str(Path(__file__).parents[1] / "ranking"))
+from made_up import Line
 
 pytestmark = pytest.mark.cluster
 
@@ -93,3 +101,21 @@ def dreams_are_the_same(address, folder) -> None:
     assert many.frames.shape == one.frames.shape == (5, 4, 16, 16, 3) and many.states is None
     difference = np.abs(many.frames.astype(int) - one.frames)
     assert difference.max() <= 1, "dreams depend on their seeds alone, except for rounding"
+
+
+def test_a_ranking_on_two_nodes(cluster, tmp_path):
+    for _ in range(2):
+        cluster.add_node(env_vars={"PYTHONPATH": os.pathsep.join(sys.path)})
+    stats = {"mean": [0.0] * 2, "std": [1.0] * 2, "min": [-1.0] * 2, "max": [1.0] * 2}
+    state = {"state_dim": 2, "state_stats": stats, "state_names": ["x", "y"]}
+    random_world(fps=10, action_stats=stats, **state).save_pretrained(tmp_path / "line_world")
+    save_start_frames(tmp_path / "line_world", Line(None).reset([0, 1]))
+    given = {"world": str(tmp_path / "line_world"), "policies": ("made_up:slowly", "made_up:forward")}
+    given |= {"real": "made_up:Line", "score": ("made_up:how_far",), "episodes": 4, "steps": 5, "batch_size": 1}
+    scores = []
+    for name, ray in (("ranking", None), ("ranking_ray", cluster.address)):
+        rank(RankOptions(output_dir=str(tmp_path / name), engine="torch", device="cpu", ray=ray, **given))
+        scores.append(dict(np.load(tmp_path / name / "episodes.npz")))
+    assert scores[0].keys() == scores[1].keys() and len(scores[0]) >= 4
+    for name, score in scores[0].items():
+        np.testing.assert_allclose(scores[1][name], score, rtol=1e-4, atol=1e-5, err_msg=name)

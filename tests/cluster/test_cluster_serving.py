@@ -142,29 +142,41 @@ def test_players_policies_and_operators(cluster, serve):
 
 
 def test_a_node_that_dies_costs_its_own_players_a_sentence(cluster, serve):
-    nodes = {node.node_id: node for node in (cluster.add_node(), cluster.add_node())}
-    served = serve(engines=2)
+    """One of three nodes is killed: its player continues elsewhere, and those on the other two lose no frame."""
+    nodes = {node.node_id: node for node in (cluster.add_node() for _ in range(3))}
+    served = serve(engines=3)
     with contextlib.ExitStack() as stack:
-        watcher = stack.enter_context(MeasuringPlayer(served))  # the only session: it is on one of the two
-        busy = next(engine for engine in served.engines() if engine["sessions"])
-        victim = next(engine for engine in served.engines() if engine["name"] != busy["name"])
+        watchers = [stack.enter_context(MeasuringPlayer(served)) for _ in range(2)]
+        engines = served.engines()
+        busy = {engine["name"] for engine in engines if engine["sessions"]}
+        victim = next(engine for engine in engines if engine["name"] not in busy)
+        assert len({engine["node"] for engine in engines}) == 3 and len(busy) == 2
         unlucky = stack.enter_context(served.play("?seed=3"))
         assert engine_of(next_message(unlucky, "hello")["session"]) == victim["name"]
         next_frame(unlucky, lambda header: header["step"] >= 2)
         before = served.metrics()["dreamer_frames_total"]
-        _, policy = served.ask("POST", "/api/sessions", {})
+        policies = [served.ask("POST", "/api/sessions", {})[1]["session"] for _ in range(3)]
+        lost = next(session for session in policies if engine_of(session) == victim["name"])
         cluster.kill_node(nodes[victim["node"]])
 
         assert next_message(unlucky, "error")["error"] == ENGINE_DIED
-        assert engine_of(next_message(unlucky, "hello")["session"]) == busy["name"]
+        assert engine_of(next_message(unlucky, "hello")["session"]) in busy
         assert next_frame(unlucky)[0]["seed"] == 3
-        watcher.wait_for_frames(4)
+        for watcher in watchers:
+            watcher.wait_for_frames(4)
         counted = served.metrics()
-        # The watcher's dream continued from frame to frame; its engine leaves frames out on a busy machine.
-        gaps = [late - early - 1 for early, late in itertools.pairwise(watcher.steps)]
-        assert watcher.failure is None and min(gaps) >= 0
+        # The watchers' dreams continued from frame to frame; an engine leaves frames out on a busy machine.
+        gaps = [late - early - 1 for each in watchers for early, late in itertools.pairwise(each.steps)]
+        assert [watcher.failure for watcher in watchers] == [None, None] and min(gaps) >= 0
         assert sum(gaps) <= counted["dreamer_frames_skipped_total"] and counted["dreamer_dreams_moved_total"] == 1
         assert counted["dreamer_engines_lost"] == 1 and counted["dreamer_frames_total"] >= before
-        if engine_of(policy["session"]) == victim["name"]:
-            status, answer = served.ask("POST", f"/api/sessions/{policy['session']}/step", {"action": [0, 0]})
-            assert status == 404 and "start another session" in answer["error"]
+        status, answer = served.ask("POST", f"/api/sessions/{lost}/step", {"action": [0, 0]})
+        assert status == 404 and "start another session" in answer["error"]
+        for session in set(policies) - {lost}:
+            assert served.ask("POST", f"/api/sessions/{session}/step", {"action": [0, 0]})[0] == 200
+
+        cluster.add_node()
+        served.wait_for_engines(3)
+        for watcher in watchers:
+            watcher.wait_for_frames(2)
+        assert [watcher.failure for watcher in watchers] == [None, None]

@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub_stand_in import HubStandIn
+from dreamer_hf.data.conversion_options import ConversionOptions
+from dreamer_hf.data.convert import convert
+from dreamer_hf.data.sources.video_source import VideoSource
+from hub_stand_in import NEW_FILES, HubStandIn
 from tiny import TINY_REPO_ID
+from tiny_videos import frames_of, write_video
 
 CONVERTER = Path(__file__).parents[2] / "conversion" / "lerobot_to_hdf5.py"
 REPO_ID = "someone/tiny-shards"
@@ -35,10 +39,10 @@ print(*frames)
 
 
 def run(code, hub, home, *arguments, token="secret"):
-    """Runs code, or a script given by its path, as a process that takes the stand-in for the Hub."""
+    """Runs code, a script given by its path, or Python with some arguments, where the stand-in is the Hub."""
     environment = os.environ | hub.environment(home, token) | {"HF_LEROBOT_HOME": str(home / "lerobot")}
-    start = [str(code)] if isinstance(code, Path) else ["-c", code]
-    command = [sys.executable, *start, *map(str, arguments)]
+    start = code if isinstance(code, list) else [code] if isinstance(code, Path) else ["-c", code]
+    command = [sys.executable, *map(str, start), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
@@ -107,3 +111,29 @@ def test_a_converter_pushes_what_it_wrote(tiny_lerobot, tmp_path):
     assert done.returncode == 0, done.stderr
     written = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
     assert {name: hub.files[name] for name in written} == written and "README.md" in hub.files
+
+
+@pytest.mark.slow
+def test_shards_are_written_to_the_hub_directly(tmp_path):
+    """Two processes commit shards to a new repository, one commit twice; then the shards are read."""
+    home, address = tmp_path / "home", f"hf://datasets/{REPO_ID}"
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        write_video(tmp_path / "videos" / f"{number}.mp4", frames_of(number), "libx264", "yuv444p")
+    given = ["-m", "dreamer_hf", "convert", "video", "--video_dir", tmp_path / "videos", "--episodes_per_shard", 1]
+    expected = convert(VideoSource(tmp_path / "videos"), tmp_path / "out", ConversionOptions(episodes_per_shard=1))
+    with HubStandIn(REPO_ID, "secret") as hub:
+        hub.files |= NEW_FILES
+        missing = run(given, hub, home, "--output_dir", "hf://datasets/someone/misspelled")
+        assert missing.returncode == 2 and "Traceback" not in missing.stderr
+        assert "hf://datasets/someone/misspelled does not exist, or you may not see it" in missing.stderr
+        refused = run(given, hub, home, "--output_dir", address, token="wrong")
+        assert refused.returncode == 2 and f"{address} cannot be written (" in refused.stderr
+        assert "Traceback" not in refused.stderr and hub.files == NEW_FILES
+        hub.refusals = 1
+        done = run(given, hub, home, "--output_dir", address, "--num_workers", 2)
+        assert done.returncode == 0 and "HTTP" not in done.stderr, done.stderr
+        assert hub.refusals == 0
+        assert hub.files == NEW_FILES | {path.name: path.read_bytes() for path in expected.iterdir()}
+        read = run(READ, hub, home, address)
+        assert read.returncode == 0 and "shard_0002.h5" in read.stdout, read.stderr

@@ -10,13 +10,36 @@ from dreamer_hf.data.conversion_options import ConversionOptions, JobOptions
 from dreamer_hf.data.convert import convert
 from dreamer_hf.data.output_folder import LocalFolder, RemoteFolder, output_folder
 from ftp_server import serving_ftp
+from s3_server import forget_connections, serving_s3
 
 OPTIONS = ConversionOptions(episodes_per_shard=2)
 
 
+class MemoryBucket:
+    """A folder in the memory of this process."""
+
+    address = "memory://bucket"
+
+    def content(self, folder: str) -> dict[str, bytes]:
+        files = MemoryFileSystem()
+        return {path.rpartition("/")[2]: files.cat_file(path) for path in files.ls(f"/bucket/{folder}", detail=False)}
+
+
 @pytest.fixture
-def memory():
-    yield MemoryFileSystem()
+def s3(monkeypatch):
+    with serving_s3() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        yield bucket
+    forget_connections()
+
+
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def bucket(request):
+    if request.param == "s3":
+        yield request.getfixturevalue("s3")
+        return
+    yield MemoryBucket()
     MemoryFileSystem.store.clear()
 
 
@@ -24,19 +47,17 @@ def content(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def stored(memory, folder) -> dict[str, bytes]:
-    return {path.rpartition("/")[2]: memory.cat_file(path) for path in memory.ls(folder, detail=False)}
-
-
-def test_an_address_gets_the_files_of_a_folder(memory, tmp_path, caplog):
+def test_an_address_gets_the_files_of_a_folder(bucket, tmp_path, caplog):
     convert(ComputedSource(6), tmp_path / "out", OPTIONS)
+    address = f"{bucket.address}/out"
     with caplog.at_level(logging.WARNING):
-        assert convert(ComputedSource(6), "memory://bucket/out", OPTIONS) == "memory://bucket/out"
-    assert stored(memory, "/bucket/out") == content(tmp_path / "out")
-    assert "memory://bucket/out has no locks" in caplog.text
+        assert convert(ComputedSource(6), address, OPTIONS) == address
+    assert bucket.content("out") == content(tmp_path / "out")
+    assert f"{address} has no locks" in caplog.text
 
 
-def test_a_conversion_to_an_address_continues(memory, tmp_path):
+def test_a_conversion_to_an_address_continues(bucket, tmp_path):
+    address = f"{bucket.address}/out"
     convert(ComputedSource(6), tmp_path / "out", OPTIONS)
 
     class Interrupted(ComputedSource):
@@ -46,16 +67,45 @@ def test_a_conversion_to_an_address_continues(memory, tmp_path):
             return super().read(numbers, frame_step)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        convert(Interrupted(6), "memory://bucket/out", OPTIONS)
-    assert sorted(stored(memory, "/bucket/out")) == ["conversion.json", "shard_0000.h5"]
-    with pytest.raises(FileExistsError, match="memory://bucket/out holds an unfinished conversion: continue it with"):
-        convert(ComputedSource(6), "memory://bucket/out", OPTIONS)
+        convert(Interrupted(6), address, OPTIONS)
+    assert sorted(bucket.content("out")) == ["conversion.json", "shard_0000.h5"]
+    with pytest.raises(FileExistsError, match=f"{address} holds an unfinished conversion: continue it with"):
+        convert(ComputedSource(6), address, OPTIONS)
     with pytest.raises(ValueError, match="was started with other values of episodes, source"):
-        convert(ComputedSource(7), "memory://bucket/out", OPTIONS, JobOptions(resume=True))
-    convert(ComputedSource(6), "memory://bucket/out", OPTIONS, JobOptions(resume=True))
-    assert stored(memory, "/bucket/out") == content(tmp_path / "out")
+        convert(ComputedSource(7), address, OPTIONS, JobOptions(resume=True))
+    convert(ComputedSource(6), address, OPTIONS, JobOptions(resume=True))
+    assert bucket.content("out") == content(tmp_path / "out")
     with pytest.raises(FileExistsError, match="holds a finished conversion"):
-        convert(ComputedSource(6), "memory://bucket/out", OPTIONS, JobOptions(resume=True))
+        convert(ComputedSource(6), address, OPTIONS, JobOptions(resume=True))
+
+
+@pytest.mark.slow
+def test_an_object_store_and_a_folder_made_in_a_browser(s3, tmp_path):
+    s3.files.touch("bucket/made/out/")
+    size = {"size": 256}  # a shard is larger than what is read at a time to look into it
+    convert(ComputedSource(6, **size), tmp_path / "out", OPTIONS)
+    convert(ComputedSource(6, **size), "s3://bucket/made/out", OPTIONS)
+    assert {name: s3.content("made/out")[name] for name in content(tmp_path / "out")} == content(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_object_stores_that_cannot_be_written(s3, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"^s3://misspelled does not exist, or you may not see it: create it"):
+        convert(ComputedSource(2), "s3://misspelled/out", OPTIONS)
+    assert s3.files.ls("", detail=False) == ["bucket"], "a misspelled bucket is not created"
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name, value, sentence in (
+        (
+            "AWS_ACCESS_KEY_ID",
+            None,
+            "s3://bucket/out cannot be reached .*credentials.*check the address and your access",
+        ),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "s3://bucket/out cannot be reached .*Could not connect"),
+    ):
+        forget_connections()
+        with monkeypatch.context() as changed, pytest.raises(OSError, match=sentence):
+            changed.setenv(name, value) if value else changed.delenv(name)
+            convert(ComputedSource(2), "s3://bucket/out", OPTIONS)
 
 
 @pytest.mark.slow

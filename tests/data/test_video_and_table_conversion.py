@@ -1,4 +1,3 @@
-import av
 import cv2
 import datasets
 import numpy as np
@@ -10,25 +9,7 @@ from dreamer_hf.data.convert import convert
 from dreamer_hf.data.inspect_dataset import describe
 from dreamer_hf.data.sources.table_source import TableColumns, TableSource, load_table
 from dreamer_hf.data.sources.video_source import VideoSource
-
-
-def frames_of(episode, count=10, size=(16, 24)):
-    frames = np.zeros((count, *size, 3), np.uint8)
-    frames[..., 0] = 20 * episode
-    frames[..., 2] = 25 * np.arange(count)[:, None, None]
-    return frames
-
-
-def write_video(path, frames, codec, pixels, fps=10):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = pixels
-        if codec == "libx264":
-            stream.options = {"crf": "0"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels)))
-        container.mux(stream.encode())
+from tiny_videos import frames_of, write_video
 
 
 @pytest.fixture

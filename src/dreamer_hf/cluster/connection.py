@@ -14,6 +14,9 @@ from ..data.files import first_line
 
 AUTO, LOCAL = "auto", "local"
 PROBE_SECONDS = 5.0
+HTTP2_SETTINGS = 4
+"""Type of the first frame that both sides of an HTTP/2 connection send, in its fourth byte of nine."""
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, HTTP2_SETTINGS, 0, 0, 0, 0, 0])
 VERSIONS = re.compile(r"(Ray|Python): *(\S+)")
 START_ONE = "start one with `ray start --head`, or use the cores of this machine with --ray local"
 
@@ -54,8 +57,13 @@ def _connect(address: str) -> None:
     except RuntimeError as error:
         raise _mismatch(address, error) from error
     except ConnectionError as error:
-        where = "on this machine" if address == AUTO else f"at {address} that this machine belongs to"
-        raise ValueError(f"there is no Ray cluster {where}: {START_ONE}.") from error
+        if address == AUTO:
+            raise ValueError(f"there is no Ray cluster on this machine: {START_ONE}.") from error
+        # Ray sends its token to an address only if RAY_AUTH_MODE says so.
+        raise ValueError(
+            f"the Ray cluster at {address} does not take this process: let this machine join it (ray start --address "
+            f"{address}), and set RAY_AUTH_MODE=token if the cluster was started with a token."
+        ) from error
     except Exception as error:  # Ray raises many kinds; none of them leaves a connection
         raise ValueError(f"cannot connect to the Ray cluster {address} ({first_line(error)}): {START_ONE}.") from error
 
@@ -71,10 +79,27 @@ def _check_reachable(address: str) -> None:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"expected auto, local or HOST:PORT for --ray, got {address!r}.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS) as connection:
+            speaks = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_http2(connection)
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise ValueError(f"no Ray cluster answers at {address} ({reason}): {START_ONE}.") from error
+    if not speaks:
+        raise ValueError(
+            f"what answers at {address} is not a Ray cluster: give the address of its head node, whose port is 6379 "
+            "unless `ray start` was given another one."
+        )
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Return whether a server greets as Ray's does, which speaks gRPC."""
+    connection.settimeout(PROBE_SECONDS)
+    try:
+        connection.sendall(HTTP2_GREETING)
+        answer = connection.recv(9)
+    except OSError:
+        return False
+    return len(answer) == 9 and answer[3] == HTTP2_SETTINGS
 
 
 def _mismatch(address: str, error: RuntimeError) -> ValueError:

@@ -10,6 +10,7 @@ from ..data.command_options import ConverterOptions
 from ..data.conversion_progress import ConversionProgress
 from ..data.convert_command import run_converter
 from ..data.local_workers import LocalWorkers
+from ..data.output_folder import output_folder
 from ..data.shard_summary import ShardSummary, summarize_shard
 from ..data.shard_task import Conversion, ShardTask
 from .connection import connected
@@ -33,7 +34,9 @@ def convert_on_cluster(options: ConverterOptions) -> Path | str:
     Raises:
         OSError, ValueError: as `run_converter`; or there is no such cluster, or one on which the work cannot be done.
     """
-    needs = STORAGE_MODULES + SOURCE_MODULES.get(type(options).__name__, ())
+    needs = (
+        STORAGE_MODULES + SOURCE_MODULES.get(type(options).__name__, ()) + output_folder(options.output_dir).modules
+    )
     with connected(options.ray):
         check_nodes(nodes_with_cores(), needs)
         return run_converter(options, RayWorkers(options.num_workers, needs))

@@ -21,10 +21,12 @@ def encode_on_cluster(options: EncodeOptions) -> str:
     Raises:
         OSError, ValueError: as `encode_shards`; or there is no such cluster, or one on which the work cannot be done.
     """
+    folder = output_folder(options.output_dir)
+    needs = NEEDS + folder.modules
     with connected(options.ray):
-        check_nodes(nodes_with_cores(), NEEDS)
+        check_nodes(nodes_with_cores(), needs)
         tokenizer = load_model(options.tokenizer, TOKENIZER).eval()
-        data, folder = open_frames(options.data_dir, tokenizer), output_folder(options.output_dir)
+        data = open_frames(options.data_dir, tokenizer)
         fingerprint = tokenizer.fingerprint()
         folder.make()
         with folder.lock():
@@ -32,7 +34,7 @@ def encode_on_cluster(options: EncodeOptions) -> str:
             shards = missing_shards(data, folder)
             frames = sum(int(data.episode_lengths[data.episode_shards == shard].sum()) for shard in shards)
             arguments = options.tokenizer, fingerprint, options.data_dir, folder
-            stage = Stage(prepare_encoder, arguments, NEEDS, uses_gpu=True)
+            stage = Stage(prepare_encoder, arguments, needs, uses_gpu=True)
             with (
                 folder_probe(folder) as probe,
                 WorkerPool(stage, len(shards), probe) as pool,

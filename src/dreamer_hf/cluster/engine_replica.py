@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import ray
 
+from ..data.terminal_logs import log_to_terminal
 from ..engines.opening import open_world
 from ..serve.connections import limit_logs, raise_file_limit
 from ..serve.serve_options import ServeOptions
@@ -63,7 +64,7 @@ class EngineReplica:
     def __init__(self, name: str, options: ServeOptions, secret: str, folder: str):
         wait_without_spinning()
         enter_folder(folder)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        log_to_terminal(logging.WARNING)
         raise_file_limit()
         host = ray.util.get_node_ip_address()
         private = {"host": host, "port": 0, "token": secret, "token_file": None, "allowed_host": (), "ray": None}

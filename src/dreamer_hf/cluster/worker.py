@@ -1,6 +1,5 @@
 """What runs in a worker process of a cluster."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
+
+from ..data.terminal_logs import log_to_terminal
 
 REPORT_SECONDS = 1.0
 Counts = tuple[int, int]
@@ -66,7 +67,7 @@ class Worker:
     """
 
     def __init__(self, log_level: int, folder: str):
-        logging.basicConfig(level=log_level, format="%(message)s")
+        log_to_terminal(log_level)
         enter_folder(folder)
         self._work: Work | None = None
 

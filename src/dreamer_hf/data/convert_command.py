@@ -9,6 +9,7 @@ from .convert import ShardWorkers, convert
 from .frame_transform import FrameTransform
 from .output_folder import output_folder
 from .shards import METADATA_NAME
+from .terminal_logs import log_to_terminal
 
 
 def run_converter(options: ConverterOptions, workers: ShardWorkers | None = None) -> Path | str:
@@ -22,7 +23,7 @@ def run_converter(options: ConverterOptions, workers: ShardWorkers | None = None
         OSError, ValueError: as `convert` and the source.
     """
     # tensorflow-datasets brings its own handlers.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    log_to_terminal(logging.INFO, force=True)
     folder, (conversion, job) = output_folder(options.output_dir), split_options(options)
     if options.push_to_hub and folder.is_remote:
         raise ValueError(

@@ -16,6 +16,7 @@ from .conversion_progress import ConversionProgress
 from .files import temporary_path
 from .shard_summary import ShardSummary, summarize_shard
 from .shard_task import Conversion, ShardTask
+from .terminal_logs import log_to_terminal
 
 logger = logging.getLogger(__name__)
 WORKER_DIED = (
@@ -97,7 +98,7 @@ def _set_up_worker(counters, log_level: int) -> None:
     global _done
     _done = counters
     cv2.setNumThreads(1)
-    logging.basicConfig(level=log_level, format="%(message)s")
+    log_to_terminal(log_level)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -5,6 +5,7 @@ a folder, nothing incomplete ever stands under a final name. Folders and address
 """
 
 import logging
+import random
 import re
 import shutil
 import tempfile
@@ -34,7 +35,13 @@ from .shards import open_shard, open_shard_file
 logger = logging.getLogger(__name__)
 WHOLE_UPLOADS = {"abfs", "adl", "az", "gcs", "gs", "hf", "memory", "oss", "s3", "s3a"}
 """Protocols of stores in which a file appears only when its upload is complete. Elsewhere it is renamed then."""
-UPLOAD_TRIES = 3
+STORE_PARTS = {"gcs": 1, "gs": 1, "hf": 3, "oss": 1, "s3": 1, "s3a": 1}
+"""How many parts of a path name the store itself, by protocol: a bucket, or the kind and name of a repository. fsspec
+may create one whose name is misspelled, so it has to exist already."""
+FILES_OF_THE_HUB = {".gitattributes", "README.md"}
+"""What the Hub puts into a new repository."""
+UPLOAD_TRIES = 4
+"""With growing pauses of random length: the Hub refuses a commit while another process makes one."""
 HEADER_BYTES = 1 << 18
 """Bytes that are read at a time to look into a shard that was uploaded."""
 
@@ -43,6 +50,8 @@ class OutputFolder(Protocol):
     """What a conversion needs of the place that it writes to. `str(folder)` is its name for people."""
 
     is_remote: bool
+    modules: tuple[str, ...]
+    """What every process that writes here imports for it."""
 
     def make(self) -> None:
         """Make the folder if it does not exist.
@@ -104,6 +113,7 @@ class LocalFolder:
 
     path: Path
     is_remote = False
+    modules = ()
 
     def __str__(self) -> str:
         return str(self.path)
@@ -147,6 +157,10 @@ class LocalFolder:
         remove_leftovers(self.path)
 
 
+class MissingStore(FileNotFoundError):
+    """There is no such bucket or repository."""
+
+
 @dataclass(frozen=True)
 class RemoteFolder:
     """An address of fsspec; an `OutputFolder`."""
@@ -156,6 +170,18 @@ class RemoteFolder:
 
     def __str__(self) -> str:
         return re.sub(r"(?<=://)[^/@]*@", "", self.address)  # without a name and a password
+
+    @property
+    def protocol(self) -> str:
+        """The part of the address before `://`."""
+        return self.address.partition("://")[0]
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        from fsspec.registry import known_implementations
+
+        known = known_implementations.get(self.protocol)
+        return () if known is None else (known["class"].partition(".")[0],)
 
     def check_protocol(self) -> None:
         """Raise ValueError unless fsspec can open such addresses here."""
@@ -171,15 +197,27 @@ class RemoteFolder:
 
     def make(self) -> None:
         system, root = self._open()
+        parts = STORE_PARTS.get(self.protocol)
         with self._one_sentence("reached"):
-            system.makedirs(root, exist_ok=True)
+            if parts is None:
+                system.makedirs(root, exist_ok=True)
+                return
+            store = "/".join(root.split("/")[:parts])
+            try:
+                system.info(store)
+            except FileNotFoundError as error:
+                raise MissingStore(
+                    f"{self.protocol}://{store} does not exist, or you may not see it: create it first, or check the "
+                    "address and your access to it."
+                ) from error
 
     def lock(self) -> AbstractContextManager:
         logger.warning(f"{self} has no locks: make sure that no other run writes there.")
         return nullcontext()
 
     def names(self) -> set[str]:
-        return {name for name in self._listed() if not is_leftover(Path(name))}
+        ignored = FILES_OF_THE_HUB if self.protocol == "hf" else ()
+        return {name for name in self._listed() if name not in ignored and not is_leftover(Path(name))}
 
     def place(self, name: str) -> Path:
         return _staging(self.address) / name
@@ -201,12 +239,15 @@ class RemoteFolder:
     def open_shard(self, name: str) -> h5py.File:
         system, root = self._open()
         with self._one_sentence("read"):
-            return open_shard_file(system.open(f"{root}/{name}", "rb", block_size=HEADER_BYTES), Path(name))
+            file = system.open(f"{root}/{name}", "rb", block_size=HEADER_BYTES)
+        return open_shard_file(file, Path(name))
 
     def read_json(self, name: str) -> dict:
         system, root = self._open()
         with self._one_sentence("read"):
-            return parse_json(system.cat_file(f"{root}/{name}"), f"{self}/{name}")
+            content = system.cat_file(f"{root}/{name}")
+            system.invalidate_cache()  # as after a listing, which this may have made
+        return parse_json(content, f"{self}/{name}")
 
     def remove(self, name: str) -> None:
         if name in self._listed():
@@ -225,7 +266,7 @@ class RemoteFolder:
         """Return the file system, which fsspec keeps for each address, and the path in it."""
         from fsspec.core import url_to_fs
 
-        with self._one_sentence("reached"):
+        with self._one_sentence("reached", but=(ImportError, ValueError)):
             return url_to_fs(self.address)
 
     def _listed(self) -> list[str]:
@@ -233,13 +274,16 @@ class RemoteFolder:
         with self._one_sentence("reached"):
             system.invalidate_cache()
             try:
-                return [path.rstrip("/").rpartition("/")[2] for path in system.ls(root, detail=False)]
+                paths = [path.rstrip("/") for path in system.ls(root, detail=False)]
             except FileNotFoundError:
                 return []
+            system.invalidate_cache()  # Soon, other processes will have written more.
+        # An object store may list the folder itself: an empty object, made in a browser.
+        return [path.rpartition("/")[2] for path in paths if path != root]
 
     def _upload(self, path: Path, name: str) -> None:
         system, root = self._open()
-        is_whole = self.address.partition("://")[0] in WHOLE_UPLOADS
+        is_whole = self.protocol in WHOLE_UPLOADS
         uploaded = name if is_whole else temporary_path(name).name
         with self._one_sentence("written"):
             for tried in range(1, UPLOAD_TRIES + 1):
@@ -248,16 +292,19 @@ class RemoteFolder:
                     if not is_whole:
                         system.mv(f"{root}/{uploaded}", f"{root}/{name}")
                     return
-                except OSError:
+                except Exception:  # whatever it is called
                     if tried == UPLOAD_TRIES:
                         raise
-                    time.sleep(tried)
+                    time.sleep(random.uniform(0.5, 1.0) * 2 ** (tried - 1))
 
     @contextmanager
-    def _one_sentence(self, done: str) -> Iterator[None]:
+    def _one_sentence(self, done: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Raise whatever fails in the block as OSError, except `but`: file systems differ in what they raise."""
         try:
             yield
-        except OSError as error:
+        except (MissingStore, *but):
+            raise
+        except Exception as error:
             raise OSError(
                 f"{self} cannot be {done} ({first_line(error)}): check the address and your access to it, "
                 "then run the same command with --resume."

@@ -378,7 +378,8 @@ def damaged_shard(path: Path, reason: str) -> ValueError:
 
 
 class ShardFolder:
-    """Finds the shards, metadata and index of `location`: a folder, or "org/name" on the Hub.
+    """Finds the shards, metadata and index of `location`: a folder, or "org/name" (or "hf://datasets/org/name") on the
+    Hub.
 
     Raises:
         FileNotFoundError: it is neither, or the Hub cannot be reached and its files are not in the cache.
@@ -386,10 +387,15 @@ class ShardFolder:
     """
 
     def __init__(self, location: str | Path, revision: str | None = None):
+        location = str(location).removeprefix("hf://datasets/")
         self.path = Path(location)
         self.repo_id: str | None = None
-        if not self.path.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(location)):
-            self.repo_id = str(location)
+        if not self.path.is_dir() and re.match(r"[a-z][a-z0-9+.-]+:/", location):
+            raise FileNotFoundError(
+                f"{location} is an address, and shards are read from a folder or the Hub: copy them to a folder first."
+            )
+        if not self.path.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", location):
+            self.repo_id = location
             self.path = download_dataset(self.repo_id, [METADATA_NAME, INDEX_NAME], [revision])
         self.metadata = ShardMetadata.read(self.path)
 
