@@ -69,7 +69,7 @@ def find_pusht_state(frames: torch.Tensor) -> PushTState:
 @torch.no_grad()
 def find_pusht_agent(frames: torch.Tensor) -> torch.Tensor:
     """Find the agent only, which takes a small part of the time; return what `PushTState.agent` is."""
-    found = [_find_disc(_unmix(chunk.float().cpu())[0]) for chunk in frames.split(CHUNK)]
+    found = [_find_disc(*_unmix(chunk.float().cpu(), (0,))) for chunk in frames.split(CHUNK)]
     agent, is_agent = (torch.cat(parts) for parts in zip(*found))
     return _where(is_agent, agent)
 
@@ -77,7 +77,7 @@ def find_pusht_agent(frames: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def find_pusht_block(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the block only; return what `PushTState.block` and `PushTState.angle` are."""
-    found = [_fit_tee(_unmix(chunk.float().cpu())[1]) for chunk in frames.split(CHUNK)]
+    found = [_fit_tee(*_unmix(chunk.float().cpu(), (1,))) for chunk in frames.split(CHUNK)]
     block, angle, is_block = (torch.cat(parts) for parts in zip(*found))
     return _where(is_block, block), _where(is_block, angle)
 
@@ -87,21 +87,21 @@ def _where(is_found: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return torch.where(is_found.view(-1, *[1] * (values.ndim - 1)), values, torch.tensor(torch.nan))
 
 
-def _unmix(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shares (F, S, S) in [0, 1] of agent and block in each pixel.
+def _unmix(frames: torch.Tensor, shares: tuple[int, ...] = (0, 1)) -> list[torch.Tensor]:
+    """Return the shares (F, S, S) in [0, 1] of the agent (0) and the block (1) in each pixel, or one of the two.
 
     They are a least-squares fit over the three colors in which neither share is negative. Otherwise a goal that has
     faded to white would count as additional block and negative agent.
     """
     weights, rests = _unmixing(frames.shape[-1])
-    red, green, blue = (channel.contiguous() for channel in frames.unbind(dim=1))
-    together_agent, together_block, alone_agent, alone_block = (
-        torch.addcmul(rest, red, to_red).addcmul_(green, to_green).addcmul_(blue, to_blue)
-        for (to_red, to_green, to_blue), rest in zip(weights, rests)
-    )
-    agent = torch.where(together_block < 0, alone_agent, together_agent).clamp(0, 1)
-    block = torch.where(together_agent < 0, alone_block, together_block).clamp(0, 1)
-    return agent, block
+    colors = [channel.contiguous() for channel in frames.unbind(dim=1)]
+
+    @cache
+    def fit(index: int) -> torch.Tensor:
+        share = torch.addcmul(rests[index], colors[0], weights[index, 0])
+        return share.addcmul_(colors[1], weights[index, 1]).addcmul_(colors[2], weights[index, 2])
+
+    return [torch.where(fit(1 - one) < 0, fit(2 + one), fit(one)).clamp_(0, 1) for one in shares]
 
 
 @cache
