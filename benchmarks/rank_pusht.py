@@ -219,7 +219,9 @@ class Proof:
 
     def _call(self, program: str, *arguments: str) -> None:
         print(shlex.join([program, *arguments]), flush=True)
-        subprocess.run([str(Path(sys.executable).parent / program), *arguments], cwd=self.output, check=True)
+        ended = subprocess.run([str(Path(sys.executable).parent / program), *arguments], cwd=self.output)
+        if ended.returncode:
+            raise ValueError(f"{program} failed with status {ended.returncode}: see its last lines above.")
 
 
 def _flags(values: dict[str, object]) -> list[str]:
