@@ -30,7 +30,7 @@ class EpisodeScores:
     successes: np.ndarray
 
     def held(self, num_frames: np.ndarray) -> "EpisodeScores":
-        """Return the scores of episodes that stay as they are after their first frames: int (N,), the start aside."""
+        """Return the scores of episodes that no longer change after their first frames: int (N,), the start aside."""
         times = np.minimum(np.arange(self.rewards.shape[1]), np.asarray(num_frames)[:, None])
         return EpisodeScores(*(np.take_along_axis(each, times, 1) for each in (self.rewards, self.successes)))
 
