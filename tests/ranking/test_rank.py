@@ -98,6 +98,11 @@ def test_players_are_ranked_in_pusht(pusht_world, tmp_path):
 
     again = rank(replace(options, output_dir=str(tmp_path / "again")), refuse)
     assert again == table
+    held = replace(options, until_distrusted=True, distrust_below=1, output_dir=str(tmp_path / "held"))
+    assert "Scores of dreams stay what they were" in rank(held, refuse)
+    report = json.loads((tmp_path / "held" / "ranking.json").read_text())
+    push = report["policies"]["player:push"]
+    assert push["dream"]["pusht:goal"]["mean"] == [0, 0] and push["real"]["pusht:goal"]["mean"][-1] != 0
     (tmp_path / "cache" / kept[0]).write_bytes(b"damaged")
     with pytest.raises(ValueError, match="player:push gives positions: leave out --policy_actions world"):
         rank(replace(options, policy_actions="world", output_dir=str(tmp_path / "refused")))

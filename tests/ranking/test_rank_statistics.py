@@ -50,6 +50,13 @@ def test_summaries_of_an_episode_at_every_horizon():
         np.testing.assert_allclose(scores.by_horizon(summary), [expected])
 
 
+def test_episodes_are_held_after_their_first_frames():
+    scores = EpisodeScores(np.array([[0.0, 1, 2, 3], [4, 5, 6, 7]]), np.array([[False, True, False, False]] * 2))
+    held = scores.held(np.array([0, 2]))
+    assert held.rewards.tolist() == [[0, 0, 0, 0], [4, 5, 6, 6]]
+    assert held.successes.tolist() == [[False] * 4, [False, True, False, False]]
+
+
 def test_frames_in_which_nothing_is_found_have_the_value_before():
     nan = np.nan
     np.testing.assert_array_equal(filled(np.array([[nan, 1, nan, 3], [2, nan, nan, 4]])), [[1, 1, 1, 3], [2, 2, 2, 4]])

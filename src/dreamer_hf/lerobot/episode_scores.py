@@ -1,8 +1,8 @@
 """Rewards and successes of dreams while they run, by the reward functions of `reward_functions`.
 
 A reward function judges a whole episode. Here it judges each episode again with every frame, of which the last value
-counts. The functions of PushT look at the first, the previous and the current frame only, so they get the poses that
-were found in these.
+counts. The functions of PushT look at the current frame only, or also at the first and the previous one, and get no
+others.
 
 Shapes: N rows, R of them, H, W pixels, S numbers of a state.
 """
@@ -72,14 +72,26 @@ class WholeEpisodeScores:
         return _last_of(signals)
 
 
-class PushTScores:
-    """Calls a reward function of PushT with the poses of three frames; see `EpisodeScores`."""
+class PushTFrameScores:
+    """Calls a reward function of PushT that judges each frame alone, with the new ones; see `EpisodeScores`."""
 
     def __init__(self, function, num_rows: int):
-        from ..pusht.rewards import ReachReward
-
         self._function = function
-        self._needs_agent = isinstance(function, ReachReward)
+
+    def restart(self, rows: Sequence[int], frames: np.ndarray, states: np.ndarray) -> None:
+        """See `EpisodeScores`."""
+
+    def step(self, frames: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `EpisodeScores`."""
+        signal = self._function(frames)
+        return np.nan_to_num(signal.rewards.astype(np.float64)), signal.successes
+
+
+class PushTPushScores:
+    """Calls a `PushReward` with the poses of the first, the previous and the new frame; see `EpisodeScores`."""
+
+    def __init__(self, function, num_rows: int):
+        self._function = function
         self._first = np.full((num_rows, 5), np.nan)
         self._previous = self._first.copy()
 
@@ -97,19 +109,12 @@ class PushTScores:
             [self._function(np.broadcast_to(frame, (3, *frame.shape)), of) for frame, of in zip(frames, three)]
         )
 
-    def _poses(self, frames: np.ndarray) -> np.ndarray:
-        """Return the agent's position and the block's pose (R, 5); what the function does not need is NaN."""
-        import torch
-
+    @staticmethod
+    def _poses(frames: np.ndarray) -> np.ndarray:
+        """Return the block's pose with room for the agent's position, (R, 5)."""
         from ..pusht.rewards import block_poses
-        from ..pusht.state import find_pusht_agent
 
-        poses = np.full((len(frames), 5), np.nan)
-        if self._needs_agent:
-            poses[:, :2] = find_pusht_agent(torch.from_numpy(frames).movedim(-1, 1) / 255).numpy()
-        else:
-            poses[:, 2:] = block_poses(frames)
-        return poses
+        return np.pad(block_poses(frames), ((0, 0), (2, 0)), constant_values=np.nan)
 
 
 def make_scores(name: str | None, num_rows: int) -> EpisodeScores | None:
@@ -121,7 +126,9 @@ def make_scores(name: str | None, num_rows: int) -> EpisodeScores | None:
     if name is None:
         return None
     function = reward_function(name)
-    return (PushTScores if name.startswith("pusht:") else WholeEpisodeScores)(function, num_rows)
+    if not name.startswith("pusht:"):
+        return WholeEpisodeScores(function, num_rows)
+    return (PushTPushScores if name.startswith("pusht:push:") else PushTFrameScores)(function, num_rows)
 
 
 def _last_of(signals: Sequence) -> tuple[np.ndarray, np.ndarray]:

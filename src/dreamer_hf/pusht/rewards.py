@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..reward_signal import RewardFunction, RewardSignal
-from .state import find_pusht_state
+from .state import find_pusht_agent, find_pusht_block
 from .task import GOAL_POSE, WORLD_SIZE, tee_center
 
 NAMES = ("pusht:coverage", "pusht:reach:X,Y", "pusht:push:right|left|up|down")
@@ -30,6 +30,8 @@ TEE_CORNERS = (
 )
 """Corners of bar and stem in the coordinates of the block. Together they are the T, and they do not overlap."""
 TEE_AREA = 120.0 * 30 + 30 * 90
+TEE_RADIUS = 80.0
+"""No corner of the T is farther from its center."""
 
 
 def pusht_reward(name: str, task: str) -> RewardFunction:
@@ -114,7 +116,7 @@ def agent_positions(frames: np.ndarray, states: np.ndarray | None = None) -> np.
     """
     if states is not None and states.shape[-1] in (2, 5):
         return states[:, :2].astype(np.float64)
-    return _found(frames).agent.double().numpy()
+    return find_pusht_agent(_as_tensor(frames)).double().numpy()
 
 
 def block_poses(frames: np.ndarray, states: np.ndarray | None = None) -> np.ndarray:
@@ -124,8 +126,7 @@ def block_poses(frames: np.ndarray, states: np.ndarray | None = None) -> np.ndar
     """
     if states is not None and states.shape[-1] == 5:
         return states[:, 2:].astype(np.float64)
-    found = _found(frames)
-    center, angle = found.block.double().numpy(), found.angle.double().numpy()
+    center, angle = (part.double().numpy() for part in find_pusht_block(_as_tensor(frames)))
     origin = np.stack([np.zeros_like(angle), np.zeros_like(angle), angle], axis=-1)
     return np.concatenate([center - tee_centers(origin), angle[:, None]], axis=-1)
 
@@ -135,7 +136,8 @@ def tee_centers(poses: np.ndarray) -> np.ndarray:
     return np.array([tee_center(pose) for pose in poses]).reshape(-1, 2)
 
 
-def _found(frames: np.ndarray):
+def _as_tensor(frames: np.ndarray) -> torch.Tensor:
+    """Return frames as the finders of agent and block take them."""
     if frames.ndim == 5:
         frames = frames[:, 0]
     if frames.ndim != 4 or frames.shape[1] != frames.shape[2] or frames.dtype != np.uint8:
@@ -143,13 +145,15 @@ def _found(frames: np.ndarray):
             f"rewards of PushT are computed from square uint8 frames (T, S, S, 3), got {frames.dtype} of shape "
             f"{frames.shape}: choose data of PushT."
         )
-    return find_pusht_state(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2) / 255)
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2) / 255
 
 
 def _coverage(pose: np.ndarray) -> float:
     """Return the area of the intersection of the T at a pose with the goal over the area of the T."""
     if np.isnan(pose).any():
         return np.nan
+    if np.linalg.norm(tee_center(pose) - tee_center(np.array(GOAL_POSE))) > 2 * TEE_RADIUS:
+        return 0.0
     block = [_placed(corners, pose) for corners in TEE_CORNERS]
     return sum(cv2.intersectConvexConvex(ours, goal)[0] for ours in block for goal in _goal()) / TEE_AREA
 

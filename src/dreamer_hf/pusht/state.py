@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .task import GOAL_POSE, TEE_CENTER_OFFSET, WORLD_SIZE
+from .task import GOAL_POSE, WORLD_SIZE
+from .tee_fit import TEE_BOXES, Patches, fit_tee
 
 WHITE, WALL, GOAL = (255, 255, 255), (211, 211, 211), (144, 238, 144)
 AGENT = (73, 117, 213)
@@ -25,19 +26,12 @@ AGENT = (73, 117, 213)
 BLOCK = (137, 157, 176)
 """Mean of the two slate grays of the T."""
 AGENT_RADIUS = 15.0
-TEE_BOXES = ((0.0, 15.0, 60.0, 15.0), (0.0, 75.0, 15.0, 45.0))
-"""Center x, y and half sizes of bar and stem in the coordinates of the block."""
-TEE_EDGE = 2.0
-"""The drawn outline extends this far beyond the shape."""
 AGENT_SHARE, AGENT_LIKENESS = 0.4, 0.7
 """The agent counts as not found if it shows a smaller share of its color, or is less similar to a disc (cosine)."""
 BLOCK_SHARE, BLOCK_LIKENESS = 0.5, 0.75
 """The block counts as not found if it covers a smaller share of its area, or is less similar to a T (cosine)."""
 PATCH = 176.0
 """Width of the patch in which a T is fitted."""
-NUM_ANGLES = 36
-THIRDS = (0.0, 2 * np.pi / 3, -2 * np.pi / 3)
-FIT_STEPS = 6
 CHUNK = 512
 """Frames processed at a time."""
 
@@ -64,47 +58,65 @@ def find_pusht_state(frames: torch.Tensor) -> PushTState:
     Args:
         frames: (F, 3, S, S) float RGB in [0, 1], of at least 32 pixels, drawn by gym_pusht or generated.
     """
-    found = [_find(chunk.float().cpu()) for chunk in frames.split(CHUNK)]
-    return PushTState(*(torch.cat(parts) for parts in zip(*found)))
+    found = []
+    for chunk in frames.split(CHUNK):
+        agent_share, block_share = _unmix(chunk.float().cpu())
+        found.append((*_find_disc(agent_share), *_fit_tee(block_share)))
+    agent, is_agent, block, angle, is_block = (torch.cat(parts) for parts in zip(*found))
+    return PushTState(_where(is_agent, agent), _where(is_block, block), _where(is_block, angle))
 
 
 @torch.no_grad()
 def find_pusht_agent(frames: torch.Tensor) -> torch.Tensor:
     """Find the agent only, which takes a small part of the time; return what `PushTState.agent` is."""
-    found = [_find_disc(_unmix(chunk.float().cpu())[0]) for chunk in frames.split(CHUNK)]
-    nothing = torch.tensor(torch.nan)
-    return torch.cat([torch.where(is_agent[:, None], agent, nothing) for agent, is_agent in found])
+    found = [_find_disc(*_unmix(chunk.float().cpu(), (0,))) for chunk in frames.split(CHUNK)]
+    agent, is_agent = (torch.cat(parts) for parts in zip(*found))
+    return _where(is_agent, agent)
 
 
-def _find(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    agent_share, block_share = _unmix(frames)
-    agent, is_agent = _find_disc(agent_share)
-    block, angle, is_block = _fit_tee(block_share)
-    nothing = torch.tensor(torch.nan)
-    return (
-        torch.where(is_agent[:, None], agent, nothing),
-        torch.where(is_block[:, None], block, nothing),
-        torch.where(is_block, angle, nothing),
-    )
+@torch.no_grad()
+def find_pusht_block(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the block only; return what `PushTState.block` and `PushTState.angle` are."""
+    found = [_fit_tee(*_unmix(chunk.float().cpu(), (1,))) for chunk in frames.split(CHUNK)]
+    block, angle, is_block = (torch.cat(parts) for parts in zip(*found))
+    return _where(is_block, block), _where(is_block, angle)
 
 
-def _unmix(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shares (F, S, S) in [0, 1] of agent and block in each pixel.
+def _where(is_found: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return values (F, ...), NaN where nothing was found."""
+    return torch.where(is_found.view(-1, *[1] * (values.ndim - 1)), values, torch.tensor(torch.nan))
+
+
+def _unmix(frames: torch.Tensor, shares: tuple[int, ...] = (0, 1)) -> list[torch.Tensor]:
+    """Return the shares (F, S, S) in [0, 1] of the agent (0) and the block (1) in each pixel, or one of the two.
 
     They are a least-squares fit over the three colors in which neither share is negative. Otherwise a goal that has
     faded to white would count as additional block and negative agent.
     """
-    background = _background(frames.shape[-1])
+    weights, rests = _unmixing(frames.shape[-1])
+    colors = [channel.contiguous() for channel in frames.unbind(dim=1)]
+
+    @cache
+    def fit(index: int) -> torch.Tensor:
+        share = torch.addcmul(rests[index], colors[0], weights[index, 0])
+        return share.addcmul_(colors[1], weights[index, 1]).addcmul_(colors[2], weights[index, 2])
+
+    return [torch.where(fit(1 - one) < 0, fit(2 + one), fit(one)).clamp_(0, 1) for one in shares]
+
+
+@cache
+def _unmixing(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weights (4, 3, S, S) of the three colors, and constants (4, S, S), that give four shares.
+
+    The first two are those of agent and block if both are there; the other two, of either if the other one is not.
+    """
+    background = _background(size).double()
     colors = torch.stack([torch.tensor(color).div(255).view(3, 1, 1) - background for color in (AGENT, BLOCK)], dim=-1)
     colors = colors.permute(1, 2, 0, 3)  # (S, S, 3, 2): from the background to either color
-    difference = (frames - background).permute(0, 2, 3, 1)[..., None]
-    together = (torch.linalg.pinv(colors) @ difference).squeeze(-1)
-    alone = (colors.mT @ difference).squeeze(-1) / colors.square().sum(dim=-2)
-    agent, block = (
-        torch.where(together[..., other] < 0, alone[..., one], together[..., one]).clamp(0, 1)
-        for one, other in ((0, 1), (1, 0))
-    )
-    return agent, block
+    together = torch.linalg.pinv(colors)
+    alone = (colors / colors.square().sum(dim=-2, keepdim=True)).mT
+    weights = torch.cat([together, alone], dim=-2).permute(2, 3, 0, 1)
+    return weights.float(), -(weights * background).sum(dim=1).float()
 
 
 @cache
@@ -151,10 +163,18 @@ def _brightest(share: torch.Tensor, radius: float) -> torch.Tensor:
     size = share.shape[-1]
     radius = radius * size / WORLD_SIZE
     reach = int(np.ceil(radius))
-    offsets = torch.arange(-reach, reach + 1)
-    disc = (offsets[:, None] ** 2 + offsets**2 <= radius**2).float()
-    sums = nn.functional.conv2d(share[:, None], disc[None, None], padding=reach).flatten(1)
-    row, column = sums.argmax(dim=1) // size, sums.argmax(dim=1) % size
+    # Sums over the rows of the disc: PyTorch has no fast convolution for a single channel.
+    along = nn.functional.pad(share, [reach + 1, reach, reach, reach]).cumsum(dim=2)
+    sums = torch.zeros_like(share)
+    for offset in range(-reach, reach + 1):
+        if abs(offset) > radius:
+            continue
+        half = int(np.sqrt(radius**2 - offset**2))
+        rows = along[:, reach + offset : reach + offset + size]
+        sums += rows[:, :, reach + 1 + half : reach + 1 + half + size]
+        sums -= rows[:, :, reach - half : reach - half + size]
+    brightest = sums.flatten(1).argmax(dim=1)
+    row, column = brightest // size, brightest % size
     return torch.stack([_place(column, size), _place(row, size)], dim=-1)
 
 
@@ -182,85 +202,16 @@ def _fit_tee(share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     softness = WORLD_SIZE / share.shape[-1] / 2
     center, _ = _centroid(*_cut_out(share, _brightest(share, 60), PATCH))
     patch, places = _cut_out(share, center, PATCH)
-    poses = torch.stack([_refine(start, patch, places, softness) for start in _starts(center, patch, softness)])
-    likeness = torch.stack([_likeness(_draw_tee(pose, places, softness)[0], patch) for pose in poses])
-    best, index = likeness.max(dim=0)
-    pose = poses[index, torch.arange(len(index))]
-    tee, _ = _draw_tee(pose, places, softness)
-    shown = (tee * patch).sum(dim=(1, 2)) / tee.square().sum(dim=(1, 2))
-    is_block = (shown > BLOCK_SHARE) & (best > BLOCK_LIKENESS)
+    x, y = places[:, 0, :, 0], places[:, :, 0, 1]
+    found = fit_tee(Patches(patch.numpy(), x.numpy(), y.numpy(), softness), center.numpy())
+    pose, likeness, shown = map(torch.from_numpy, found)
+    is_block = (shown > BLOCK_SHARE) & (likeness > BLOCK_LIKENESS)
     return pose[:, :2], (pose[:, 2] + torch.pi) % (2 * torch.pi) - torch.pi, is_block
 
 
-def _likeness(tee: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
+def _likeness(disc: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
     """Return the cosine, in [0, 1], between patches (F, P, P)."""
-    return nn.functional.cosine_similarity(tee.flatten(1), patch.flatten(1), dim=1)
+    return nn.functional.cosine_similarity(disc.flatten(1), patch.flatten(1), dim=1)
 
 
-def _starts(center: torch.Tensor, patch: torch.Tensor, softness: float) -> torch.Tensor:
-    """Return poses (3, F, 3) to start from: at the most similar angle, and a third of a turn away from it.
-
-    A blurred T is a blob with three arms, and a fit can settle on the wrong one.
-    """
-    reach = patch.shape[-1] // 2
-    line = torch.arange(-reach, reach + 1) * (2 * softness)
-    places = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).expand(NUM_ANGLES, -1, -1, -1)
-    angles = torch.arange(NUM_ANGLES) * (2 * torch.pi / NUM_ANGLES)
-    poses = torch.stack([torch.zeros(NUM_ANGLES), torch.zeros(NUM_ANGLES), angles], dim=1)
-    tees, _ = _draw_tee(poses, places, softness)
-    overlap = patch.flatten(1) @ nn.functional.normalize(tees.flatten(1), dim=1).T
-    best = angles[overlap.argmax(dim=1)]
-    return torch.stack([torch.cat([center, (best + turn)[:, None]], dim=1) for turn in THIRDS])
-
-
-def _draw_tee(pose: torch.Tensor, places: torch.Tensor, softness: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a T with soft edges, (F, P, P), and its derivatives (F, P, P, 3) by x, y and angle.
-
-    Args:
-        pose: (F, 3) center and angle.
-        places: (F, P, P, 2) where to draw.
-        softness: width of the edges.
-    """
-    x, y = (places - pose[:, None, None, :2]).unbind(-1)
-    cos, sin = pose[:, 2].cos()[:, None, None], pose[:, 2].sin()[:, None, None]
-    own_x, own_y = cos * x + sin * y, cos * y - sin * x + TEE_CENTER_OFFSET
-    outside, slope_x, slope_y = _distance_to_tee(own_x, own_y)
-    tee = torch.sigmoid((TEE_EDGE - outside) / softness)
-    # A place moves against the pose, and a larger distance makes the T fainter: the signs cancel.
-    steepness = tee * (1 - tee) / softness
-    along_x = steepness * (cos * slope_x - sin * slope_y)
-    along_y = steepness * (sin * slope_x + cos * slope_y)
-    turning = steepness * (slope_y * own_x - slope_x * (own_y - TEE_CENTER_OFFSET))
-    return tee, torch.stack([along_x, along_y, turning], dim=-1)
-
-
-def _distance_to_tee(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the distance of places from the T in its coordinates (inside: negative), and the derivatives by x, y."""
-    nearest = None
-    for center_x, center_y, half_x, half_y in TEE_BOXES:
-        outside_x, outside_y = (x - center_x).abs() - half_x, (y - center_y).abs() - half_y
-        is_x = outside_x > outside_y
-        slope_x = torch.where(is_x, (x - center_x).sign(), 0)
-        slope_y = torch.where(is_x, 0, (y - center_y).sign())
-        box = torch.maximum(outside_x, outside_y), slope_x, slope_y
-        if nearest is not None:
-            is_nearer = box[0] < nearest[0]
-            box = tuple(torch.where(is_nearer, ours, theirs) for ours, theirs in zip(box, nearest))
-        nearest = box
-    return nearest
-
-
-def _refine(pose: torch.Tensor, patch: torch.Tensor, places: torch.Tensor, softness: float) -> torch.Tensor:
-    """Improve a pose (F, 3) by damped Gauss-Newton steps on the squared difference between patch and drawn T."""
-    unit = torch.tensor([1.0, 1.0, 1 / 50])  # This angle moves the ends of the T by about one pixel.
-    for _ in range(FIT_STEPS):
-        tee, slopes = _draw_tee(pose, places, softness)
-        jacobian = slopes.flatten(1, 2) * unit
-        normal = jacobian.mT @ jacobian
-        normal += 0.01 * torch.diag_embed(normal.diagonal(dim1=1, dim2=2)) + 1e-6 * torch.eye(3)
-        change = torch.linalg.solve(normal, jacobian.mT @ (patch - tee).flatten(1)[..., None]).squeeze(-1)
-        pose = pose + change.clamp(-8, 8) * unit
-    return pose
-
-
-__all__ = ["PushTState", "find_pusht_agent", "find_pusht_state"]
+__all__ = ["PushTState", "find_pusht_agent", "find_pusht_block", "find_pusht_state"]

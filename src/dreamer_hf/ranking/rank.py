@@ -111,6 +111,9 @@ def _collect(policy: str, played: list[tuple[RankUnit, dict]], options: RankOpti
             if parts
         }
     trust = None if any(each is None for each in trusts) else np.concatenate(trusts)
+    if options.until_distrusted and trust is not None:
+        believed = np.logical_and.accumulate(trust[:, 1:] >= options.distrust_below, axis=1).sum(axis=1)
+        sides[DREAM] = {name: scores.held(believed) for name, scores in sides[DREAM].items()}
     return PolicyResult(sides[DREAM], sides[REAL], trust, clipped)
 
 
@@ -118,6 +121,8 @@ def _notes(options: RankOptions, policies: dict[str, PolicyResult]) -> list[str]
     notes = []
     if options.other_actions:
         notes.append("Negative control: every dream got the actions for the next episode's dream.")
+    if options.until_distrusted:
+        notes.append("Scores of dreams stay what they were on the last frame before the dream was distrusted.")
     if any(result.trust is None for result in policies.values()):
         notes.append("The world has no trust.json, so no dream is distrusted: dreamer trust makes one.")
     return notes

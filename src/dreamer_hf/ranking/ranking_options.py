@@ -50,6 +50,9 @@ class RankOptions:
         "differences; world: those of the world; auto: absolute for PushT, otherwise world.",
     )
     distrust_below: float = option(0.5, help="A dream is distrusted from the frame on whose trust is below this.")
+    until_distrusted: bool = option(
+        False, help="Let the score of a dream stay what it was on the last frame before it was distrusted."
+    )
     other_actions: bool = option(
         False,
         help="Negative control: every dream gets the actions that the policy chose for the next episode's dream.",

@@ -29,6 +29,11 @@ class EpisodeScores:
     rewards: np.ndarray
     successes: np.ndarray
 
+    def held(self, num_frames: np.ndarray) -> "EpisodeScores":
+        """Return the scores of episodes that no longer change after their first frames: int (N,), the start aside."""
+        times = np.minimum(np.arange(self.rewards.shape[1]), np.asarray(num_frames)[:, None])
+        return EpisodeScores(*(np.take_along_axis(each, times, 1) for each in (self.rewards, self.successes)))
+
     def by_horizon(self, summary: str) -> np.ndarray:
         """Return the score (N, T) of the first 1, ..., T frames; see `RankOptions.summary`."""
         start, later = self.rewards[:, :1], self.rewards[:, 1:]

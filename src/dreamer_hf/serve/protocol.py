@@ -113,6 +113,8 @@ def pack_frame(shown: SessionFrame, image_format: str, quality: int) -> bytes:
     header["action"] = [round(float(value), 6) for value in shown.action]
     if shown.state is not None:
         header["state"] = _state(shown.state)
+    if shown.trust is not None:
+        header["trust"] = round(shown.trust, 4)
     text = json.dumps(header, separators=(",", ":")).encode()
     return len(text).to_bytes(4, "little") + text + encode_image(shown.frame, image_format, quality, compression=1)
 
@@ -120,17 +122,19 @@ def pack_frame(shown: SessionFrame, image_format: str, quality: int) -> bytes:
 def frame_as_json(shown: SessionFrame) -> dict:
     """Return a frame for a policy; the data of the observation are its bytes in base64.
 
-    A world with a state has `state`, too.
+    A world with a state has `state`, too, and a server that knows the trust of its frames has `trust`.
     """
     data = base64.b64encode(shown.frame.tobytes()).decode()
-    state = {} if shown.state is None else {"state": _state(shown.state)}
+    further = {} if shown.state is None else {"state": _state(shown.state)}
+    if shown.trust is not None:
+        further["trust"] = round(shown.trust, 4)
     return {
         "step": shown.step,
         "start": shown.start,
         "seed": shown.seed,
         "action": [float(value) for value in shown.action],
         "observation": {"shape": list(shown.frame.shape), "dtype": "uint8", "data": data},
-        **state,
+        **further,
     }
 
 

@@ -42,6 +42,11 @@ class ServeOptions(WorldOptions):
         help="Compile the model before the first player: minutes for each of 1, 2, 4, ... rows up to --max_sessions. "
         "Then nothing is compiled while players come and go. For GPUs; on a CPU, ONNX Runtime needs no compiling.",
     )
+    trust: bool = option(
+        False,
+        help="Show and send how far each frame can be believed. Costs a second dream for each player, and needs the "
+        "trust.json that dreamer trust saves with the world.",
+    )
     host: str = option("127.0.0.1", group=ACCESS, help="Address to listen on; the default reaches this machine only.")
     port: int = option(8000, group=ACCESS, help="Port to listen on; 0 takes any that is free.")
     token: str | None = option(

@@ -13,6 +13,7 @@ from ..dreams import Dreams
 from ..play.controls import KEY_PAIRS
 from ..state_space import StateSpace
 from ..threads import ThreadChoice
+from ..trust import load_trust
 from .auth import HttpError
 from .engine import Engine
 from .recording import Recording
@@ -37,14 +38,16 @@ class Service:
         sessions: the sessions by their secret names.
 
     Raises:
-        ValueError: the options, the world and the start frames do not fit each other.
+        ValueError: the options, the world and the start frames do not fit each other, or the world has no trust model
+            although the options ask for trust.
     """
 
     def __init__(self, world, starts, options: ServeOptions, prefix: str = ""):
         options.check()
         self.options, self._prefix = options, prefix
         self.metrics = ServerMetrics()
-        self.dreams = Dreams(world, starts, options.num_inference_steps)
+        trust = load_trust(options.model) if options.trust else None
+        self.dreams = Dreams(world, starts, options.num_inference_steps, trust)
         self.engine = Engine(self.dreams, self.metrics)
         self.description = describe(self.dreams, options.model)
         self.sessions: dict[str, Session] = {}
@@ -132,8 +135,8 @@ class Service:
 
 
 def describe(dreams: Dreams, model: str) -> dict:
-    """Return what clients need to know about a world, for JSON: name, size, rate, starts, cameras, and actions and
-    state in raw units."""
+    """Return what clients need to know about a world, for JSON: name, size, rate, starts, cameras, actions and state
+    in raw units, and whether frames come with their trust."""
     space, cameras = dreams.space, dreams.engine.camera_names
     return {
         # Visitors need a name, and should not see where it lies on this machine.
@@ -143,6 +146,7 @@ def describe(dreams: Dreams, model: str) -> dict:
         "num_starts": len(dreams.starts),
         "cameras": None if cameras is None else list(cameras),
         "state": _describe_state(dreams.state_space),
+        "trust": dreams.trust is not None,
         "actions": {
             "names": list(space.names),
             "units": None if space.units is None else list(space.units),

@@ -61,6 +61,7 @@ class SessionFrame(NamedTuple):
         seq: number of the player's input that the action came from.
         number: counts the frames of the session, from 1.
         state: float32 (S,), the state of the frame in the units of the data; None for a world without a state.
+        trust: how far to believe the frame, in [0, 1]; None if the server does not know.
     """
 
     frame: np.ndarray
@@ -71,6 +72,7 @@ class SessionFrame(NamedTuple):
     seq: int = 0
     number: int = 0
     state: np.ndarray | None = None
+    trust: float | None = None
 
 
 class SessionError(RuntimeError):
@@ -118,7 +120,8 @@ class Session:
 
     def _session_frame(self, seq: int = 0, number: int = 0) -> SessionFrame:
         dream = self.dream
-        return SessionFrame(dream.frame, dream.action, dream.step, dream.start, dream.seed, seq, number, dream.state)
+        place = dream.step, dream.start, dream.seed
+        return SessionFrame(dream.frame, dream.action, *place, seq, number, dream.state, dream.trust)
 
 
 class Player(Session):

@@ -1,9 +1,10 @@
-// What is on the page: the frame, the figures, the bars of the actions, the gauges of the state, the messages.
+// What is on the page: the frame, the figures, the bars of the actions, the gauges of state and trust, the messages.
 
 import { ActionBar, Gauge } from "./bars.js";
 import { Screen } from "./screen.js";
 
 const NOTICE_MS = 6000;
+const TRUST = { names: ["trust"], low: [0], high: [1] }; // how far a frame can be believed, as a component of a state
 const COMMANDS = ["pause", "step", "rewind", "reset", "record"];
 
 const byId = (id) => document.getElementById(id);
@@ -14,6 +15,7 @@ export class View {
     this.world = null;
     this.bars = [];
     this.gauges = [];
+    this.trust = null;
     this.numReceived = 0;
     this.lastDrawn = 0;
     this.noticeTimer = null;
@@ -28,9 +30,10 @@ export class View {
     this.screen.setWorld(world);
     byId("actions").replaceChildren();
     this.bars = world.actions.names.map((_, index) => new ActionBar(byId("actions"), world.actions, index));
-    byId("gauges").hidden = !world.state;
+    byId("gauges").hidden = !world.state && !world.trust;
     byId("gauges").replaceChildren();
     this.gauges = (world.state?.names ?? []).map((_, index) => new Gauge(byId("gauges"), world.state, index));
+    this.trust = world.trust ? new Gauge(byId("gauges"), TRUST, 0) : null;
     this.#showStarts(world.thumbnails ?? [], onPick);
     if (world.engine) byId("engine").textContent = describeEngine(world.engine);
   }
@@ -72,6 +75,7 @@ export class View {
     seed.href = `?${query}`;
     header.action.forEach((value, index) => this.bars[index].show(value));
     header.state?.forEach((value, index) => this.gauges[index].show(value));
+    this.trust?.show(header.trust);
   }
 
   setFigures(rate, latency) {
