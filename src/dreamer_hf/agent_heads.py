@@ -2,7 +2,8 @@
 
 Source: arXiv 2509.24527, section 3.3.
 
-Shapes: B rows, T frames, G agent tokens, D hidden size, L prediction distances, W outputs of a distance.
+Shapes: B rows, T frames, G agent tokens, D hidden size, N_z latent tokens, d_z latent channels, S state components, F
+numbers that heads see of a frame, K that an agent knows at it, L prediction distances, W outputs of a distance.
 """
 
 from __future__ import annotations
@@ -101,6 +102,30 @@ def _named(config: DreamerAgentConfig) -> str:
     return f" ({', '.join(config.task_names)})" if config.task_names else ""
 
 
+def seen_frames(latents: torch.Tensor, states: torch.Tensor | None = None) -> torch.Tensor:
+    """Return what heads see of each frame, (B,T,F), without gradient: they do not change what the world predicts.
+
+    Args:
+        latents: (B,T,N_z,d_z), the world's prediction of the clean latents.
+        states: (B,T,S), that of the clean normalized states, if the world has a state.
+    """
+    latents = latents.detach().flatten(2)
+    return latents if states is None else torch.cat([latents, states.detach().to(latents.dtype)], dim=-1)
+
+
+def what_agent_knows(agent_tokens: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return what the heads read at each frame, (B,T,K).
+
+    A token looks at a frame through the world's attention, with one query for each of its heads. Where things are does
+    not fit through that while the world is frozen, and takes long to learn when it is not, so heads also see the frame.
+
+    Args:
+        agent_tokens: (B,T,G,D), output of the transformer.
+        seen: (B,T,F), from `seen_frames`.
+    """
+    return torch.cat([agent_tokens.mean(dim=2), seen.to(agent_tokens.dtype)], dim=-1)
+
+
 class HeadOutput(nn.Linear):
     """The last layer of a head, which starts at zero: uniform actions, and rewards and values of 0."""
 
@@ -108,7 +133,8 @@ class HeadOutput(nn.Linear):
 class DreamerAgentHead(nn.Module):
     """A small MLP with one last layer for each prediction distance.
 
-    It begins with a norm, because the transformer ends without one.
+    It begins with a norm of what the agent tokens became, because the transformer ends without one. See
+    `what_agent_knows`.
 
     Args:
         config: the agent's.
@@ -120,13 +146,13 @@ class DreamerAgentHead(nn.Module):
         super().__init__()
         dynamics = config.dynamics_config
         width = config.head_hidden_size or dynamics.hidden_size
-        sizes = [dynamics.hidden_size, *[width] * config.num_head_layers]
+        sizes = [config.known_size, *[width] * config.num_head_layers]
         self.norm = DreamerRMSNorm(dynamics.hidden_size, dynamics.rms_norm_eps)
         self.layers = nn.ModuleList([nn.Linear(*pair) for pair in pairwise(sizes)])
         self.outputs = nn.ModuleList([HeadOutput(width, num_outputs) for _ in range(num_steps)])
 
     def forward(self, agent_states: torch.Tensor) -> torch.Tensor:
-        """Return the outputs (..., L, W) float32 of all distances for agent states (..., D)."""
+        """Return the outputs (..., L, W) float32 of all distances for agent states (..., K)."""
         hidden = self._hidden(agent_states)
         return torch.stack([output(hidden) for output in self.outputs], dim=-2).float()
 
@@ -135,10 +161,12 @@ class DreamerAgentHead(nn.Module):
         return self.outputs[0](self._hidden(agent_states)).float()
 
     def _hidden(self, agent_states: torch.Tensor) -> torch.Tensor:
-        hidden = self.norm(agent_states.to(self.norm.weight.dtype))
+        size = self.norm.weight.shape[0]
+        token, frame = agent_states.to(self.norm.weight.dtype).tensor_split([size], dim=-1)
+        hidden = torch.cat([self.norm(token), frame], dim=-1)
         for layer in self.layers:
             hidden = nn.functional.silu(layer(hidden))
         return hidden
 
 
-__all__ = ["DreamerAgentHead", "DreamerAgentTokens", "HeadOutput", "Tasks", "prepare_tasks"]
+__all__ = ["DreamerAgentHead", "DreamerAgentTokens", "HeadOutput", "Tasks", "prepare_tasks", "seen_frames", "what_agent_knows"]

@@ -97,6 +97,12 @@ class DreamerAgentConfig(DreamerConfigMixin, PreTrainedConfig):
         return self.world_config.dynamics_config
 
     @property
+    def known_size(self) -> int:
+        """Width of what the agent knows at a frame: its token, and the frame's latents and state."""
+        dynamics = self.dynamics_config
+        return dynamics.hidden_size + dynamics.num_latent_tokens * dynamics.latent_dim + dynamics.state_dim
+
+    @property
     def bins_per_component(self) -> list[int]:
         """Number of bins of each continuous action component."""
         count = len(self.dynamics_config.continuous_action_indices)

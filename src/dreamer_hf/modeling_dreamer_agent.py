@@ -1,7 +1,7 @@
 """The agent: a world, agent tokens that see it, and the heads that act and judge (arXiv 2509.24527, section 3.3).
 
 Shapes: B rows, T frames, P context frames of which the others are copies, N_z latent tokens, d_z latent channels, S
-state components, a action width, D hidden size, L prediction distances, W logits of an action, M value bins.
+state components, a action width, K what the agent knows, L prediction distances, W logits of an action, M value bins.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .agent_distributions import ActionDistribution
-from .agent_heads import DreamerAgentHead, DreamerAgentTokens, HeadOutput, Tasks
+from .agent_heads import DreamerAgentHead, DreamerAgentTokens, HeadOutput, Tasks, seen_frames, what_agent_knows
 from .agent_losses import symexp_bins, two_hot_mean
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer_agent import DreamerAgentConfig
@@ -32,7 +32,8 @@ class DreamerAgentOutput(ModelOutput):
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents of all frames,
             copies included.
         states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): likewise of the clean normalized states.
-        agent_states (`torch.FloatTensor` of shape `(B, T, D)`): what the agent knows at each frame, h.
+        agent_states (`torch.FloatTensor` of shape `(B, T, K)`): what the agent knows at each frame: what its tokens
+            became, and the latents and the state that the world predicts of the frame.
         policy_logits (`torch.FloatTensor` of shape `(B, T, L, W)`): at [:, t, n] those of the action of frame t+1+n.
         reward_logits (`torch.FloatTensor` of shape `(B, T, L, M)`): at [:, t, n] those of the reward of frame t+n.
         value_logits (`torch.FloatTensor` of shape `(B, T, M)`): of the discounted rewards after each frame.
@@ -171,11 +172,11 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         return symexp_bins(self.config.num_value_bins, float(self.config.value_range), self.device)
 
     def rewards_of(self, agent_states: torch.Tensor) -> torch.Tensor:
-        """Return the expected reward (...) of the frame at which the agent knows `agent_states` (..., D)."""
+        """Return the expected reward (...) of the frame at which the agent knows `agent_states` (..., K)."""
         return two_hot_mean(self.reward_head.nearest(agent_states), self.value_bins)
 
     def values_of(self, agent_states: torch.Tensor) -> torch.Tensor:
-        """Return the expected discounted rewards (...) after the frame of `agent_states` (..., D)."""
+        """Return the expected discounted rewards (...) after the frame of `agent_states` (..., K)."""
         return two_hot_mean(self.value_head.nearest(agent_states), self.value_bins)
 
     def continues_of(self, agent_states: torch.Tensor) -> torch.Tensor:
@@ -231,7 +232,8 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
             self.agent_tokens(tasks, batch, frames),
             **kwargs,
         )
-        agent_states = output.agent_states[:, :num_copied_frames].mean(dim=2)
+        known = what_agent_knows(output.agent_states, seen_frames(output.latents, output.states))
+        agent_states = known[:, :num_copied_frames]
         continues = None if self.continue_head is None else self.continue_head.nearest(agent_states)[..., 0]
         return DreamerAgentOutput(
             latents=output.latents,

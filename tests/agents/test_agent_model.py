@@ -69,13 +69,25 @@ def test_the_agent_sees_its_frame_its_action_and_the_past_but_no_later_frame():
         assert of_frame[3] > 0 and of_frame[2] > 0 and not of_frame[4:].any()
 
 
+def test_heads_see_the_frame_that_the_world_predicts_and_do_not_change_it():
+    agent = tiny_agent(dynamics_changes=STATE)
+    given = inputs(agent) | {"states": tiny_states(2, 6)}
+    output = agent(**given)
+    assert torch.equal(output.agent_states[..., 32:], torch.cat([output.latents.flatten(2), output.states], dim=-1))
+    moved = output.agent_states.clone()
+    moved[..., 32:] += 1
+    assert not torch.allclose(agent.rewards_of(moved), agent.rewards_of(output.agent_states))
+    output.agent_states[..., 32:].sum().backward()
+    assert agent.world.dynamics.latent_head.weight.grad is None
+
+
 def test_heads_read_the_context_and_not_its_copies():
     agent = tiny_agent(predicts_continue=True)
     given = inputs(agent)
     copied, plain = agent(**given, num_copied_frames=3), agent(**{name: part[:, :3] for name, part in given.items()})
     assert copied.latents.shape[1] == 6
     names = ("agent_states", "policy_logits", "reward_logits", "value_logits", "continue_logits")
-    shapes = [(2, 3, 32), (2, 3, 3, 10), (2, 3, 3, 255), (2, 3, 255), (2, 3)]
+    shapes = [(2, 3, 47), (2, 3, 3, 10), (2, 3, 3, 255), (2, 3, 255), (2, 3)]
     for name, shape in zip(names, shapes, strict=True):
         assert getattr(copied, name).shape == shape
         torch.testing.assert_close(getattr(copied, name), getattr(plain, name), atol=1e-5, rtol=1e-5)
@@ -117,7 +129,7 @@ def test_new_heads_know_nothing_and_the_prior_is_the_policy():
     assert (agent.continues_of(output.agent_states) == 1).all()
     trained = tiny_agent()
     trained.keep_policy_as_prior()
-    known = randn(4, 32)
+    known = randn(4, 47)
     assert torch.equal(trained.policy_head(known), trained.prior_head(known))
 
 
