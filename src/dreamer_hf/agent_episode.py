@@ -65,9 +65,10 @@ class AgentEpisode:
         return self.rollout.frame_index
 
     @property
+    @on_ordinary_tensors
     def agent_states(self) -> torch.Tensor:
         """What the agent knows at the present frame, (B,K)."""
-        return latent_rollout_of(self.rollout).agent.states
+        return self.agent.known(latent_rollout_of(self.rollout).agent.states)
 
     @property
     @on_ordinary_tensors

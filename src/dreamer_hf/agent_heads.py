@@ -1,9 +1,10 @@
-"""What an agent adds to a world: the agent tokens of a frame, and the heads that read them.
+"""What an agent adds to a world: the agent tokens of a frame, the eye, and the heads that read both.
 
 Source: arXiv 2509.24527, section 3.3.
 
 Shapes: B rows, T frames, G agent tokens, D hidden size, N_z latent tokens, d_z latent channels, S state components, F
-numbers that heads see of a frame, K that an agent knows at it, L prediction distances, W outputs of a distance.
+numbers that an agent sees of a frame, E of its eye, K = D + E that it knows, L prediction distances, W outputs of a
+distance.
 """
 
 from __future__ import annotations
@@ -102,28 +103,59 @@ def _named(config: DreamerAgentConfig) -> str:
     return f" ({', '.join(config.task_names)})" if config.task_names else ""
 
 
-def seen_frames(latents: torch.Tensor, states: torch.Tensor | None = None) -> torch.Tensor:
-    """Return what heads see of each frame, (B,T,F), without gradient: they do not change what the world predicts.
+def raw_agent_states(
+    agent_tokens: torch.Tensor, latents: torch.Tensor, states: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what an agent has of each frame, (B,T,D+F): what its tokens became, and what the world predicts.
 
-    Args:
-        latents: (B,T,N_z,d_z), the world's prediction of the clean latents.
-        states: (B,T,S), that of the clean normalized states, if the world has a state.
-    """
-    latents = latents.detach().flatten(2)
-    return latents if states is None else torch.cat([latents, states.detach().to(latents.dtype)], dim=-1)
-
-
-def what_agent_knows(agent_tokens: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Return what the heads read at each frame, (B,T,K).
-
-    A token looks at a frame through the world's attention, with one query for each of its heads. Where things are does
-    not fit through that while the world is frozen, and takes long to learn when it is not, so heads also see the frame.
+    No gradient flows into the prediction: an agent does not change how the world looks to it.
 
     Args:
         agent_tokens: (B,T,G,D), output of the transformer.
-        seen: (B,T,F), from `seen_frames`.
+        latents: (B,T,N_z,d_z), the predicted clean latents.
+        states: (B,T,S), the predicted clean normalized states, if the world has a state.
     """
-    return torch.cat([agent_tokens.mean(dim=2), seen.to(agent_tokens.dtype)], dim=-1)
+    seen = [latents.detach().flatten(2)] if states is None else [latents.detach().flatten(2), states.detach()]
+    return torch.cat([agent_tokens.mean(dim=2), *(part.to(agent_tokens.dtype) for part in seen)], dim=-1)
+
+
+class DreamerAgentEye(nn.Module):
+    """Reads the frame that the world predicts: what it shows, and where.
+
+    An agent token looks at a frame through the attention of the world, which has few queries. Where things are does
+    not fit through these while the world is frozen. The eye applies one small network to every latent token, and
+    several looks choose among the tokens (attention pooling). What it learns at one place it knows at all others.
+
+    Args:
+        config: the agent's.
+    """
+
+    def __init__(self, config: DreamerAgentConfig):
+        super().__init__()
+        dynamics, width = config.dynamics_config, config.eye_size
+        self.config, self.num_looks = config, config.num_eye_looks
+        self.token_proj = nn.Linear(dynamics.latent_dim, width)
+        self.hidden = nn.Linear(width, width)
+        self.score = nn.Linear(width, self.num_looks)
+        self.value = nn.Linear(width, width)
+        self.state_proj = nn.Linear(dynamics.state_dim, width) if dynamics.state_dim else None
+        self.places = nn.Parameter(torch.empty(2, dynamics.num_latent_tokens, width))
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return what the eye makes of frames, (..., E).
+
+        Args:
+            seen: (..., F), latents and state, as in `raw_agent_states`.
+        """
+        dynamics, (place, place_of_value) = self.config.dynamics_config, self.places
+        size = dynamics.num_latent_tokens * dynamics.latent_dim
+        latents, states = seen.to(self.places.dtype).tensor_split([size], dim=-1)
+        tokens = self.token_proj(latents.unflatten(-1, (-1, dynamics.latent_dim))) + place
+        tokens = nn.functional.silu(tokens + self.hidden(nn.functional.silu(tokens)))
+        weights = self.score(tokens).softmax(dim=-2)
+        values = (self.value(tokens) + place_of_value).unflatten(-1, (self.num_looks, -1))
+        looked = (weights[..., None] * values).sum(dim=-3).flatten(-2)
+        return looked if self.state_proj is None else looked + self.state_proj(states)
 
 
 class HeadOutput(nn.Linear):
@@ -133,8 +165,8 @@ class HeadOutput(nn.Linear):
 class DreamerAgentHead(nn.Module):
     """A small MLP with one last layer for each prediction distance.
 
-    It begins with a norm of what the agent tokens became, because the transformer ends without one. See
-    `what_agent_knows`.
+    It begins with a norm of what the agent tokens became, because the transformer ends without one. What the eye sees
+    needs none.
 
     Args:
         config: the agent's.
@@ -146,7 +178,7 @@ class DreamerAgentHead(nn.Module):
         super().__init__()
         dynamics = config.dynamics_config
         width = config.head_hidden_size or dynamics.hidden_size
-        sizes = [config.known_size, *[width] * config.num_head_layers]
+        sizes = [dynamics.hidden_size + config.eye_size, *[width] * config.num_head_layers]
         self.norm = DreamerRMSNorm(dynamics.hidden_size, dynamics.rms_norm_eps)
         self.layers = nn.ModuleList([nn.Linear(*pair) for pair in pairwise(sizes)])
         self.outputs = nn.ModuleList([HeadOutput(width, num_outputs) for _ in range(num_steps)])
@@ -162,11 +194,19 @@ class DreamerAgentHead(nn.Module):
 
     def _hidden(self, agent_states: torch.Tensor) -> torch.Tensor:
         size = self.norm.weight.shape[0]
-        token, frame = agent_states.to(self.norm.weight.dtype).tensor_split([size], dim=-1)
-        hidden = torch.cat([self.norm(token), frame], dim=-1)
+        token, looked = agent_states.to(self.norm.weight.dtype).tensor_split([size], dim=-1)
+        hidden = torch.cat([self.norm(token), looked], dim=-1)
         for layer in self.layers:
             hidden = nn.functional.silu(layer(hidden))
         return hidden
 
 
-__all__ = ["DreamerAgentHead", "DreamerAgentTokens", "HeadOutput", "Tasks", "prepare_tasks", "seen_frames", "what_agent_knows"]
+__all__ = [
+    "DreamerAgentEye",
+    "DreamerAgentHead",
+    "DreamerAgentTokens",
+    "HeadOutput",
+    "Tasks",
+    "prepare_tasks",
+    "raw_agent_states",
+]

@@ -1,6 +1,6 @@
 """What a rollout holds of an agent in each of its rows.
 
-Shapes: B rows, R of them, G agent tokens, D hidden size, K what the agent knows.
+Shapes: B rows, R of them, G agent tokens, D hidden size, F what the agent sees of a frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class AgentRows:
 
     Attributes:
         tokens: (B,1,G,D), the agent tokens of the next frames, which say what the task is.
-        states: (B,K), what the agent knows at the last committed frame, see `what_agent_knows`.
+        states: (B,D+F), what the agent has of the last committed frame, see `raw_agent_states`.
     """
 
     tokens: torch.Tensor

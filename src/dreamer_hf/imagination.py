@@ -1,7 +1,7 @@
 """Imagined trajectories: an agent acts in dreams, and judges them (arXiv 2509.24527, section 4.1).
 
-Shapes: B trajectories, C context frames, H steps, N choices of an action, a action width, K what the agent knows, N_z latent
-tokens, d_z latent channels.
+Shapes: B trajectories, C context frames, H steps, N choices of an action, a action width, K what the agent knows, N_z
+latent tokens, d_z latent channels.
 """
 
 from __future__ import annotations

@@ -14,7 +14,14 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .agent_distributions import ActionDistribution
-from .agent_heads import DreamerAgentHead, DreamerAgentTokens, HeadOutput, Tasks, seen_frames, what_agent_knows
+from .agent_heads import (
+    DreamerAgentEye,
+    DreamerAgentHead,
+    DreamerAgentTokens,
+    HeadOutput,
+    Tasks,
+    raw_agent_states,
+)
 from .agent_losses import symexp_bins, two_hot_mean
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer_agent import DreamerAgentConfig
@@ -33,7 +40,7 @@ class DreamerAgentOutput(ModelOutput):
             copies included.
         states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): likewise of the clean normalized states.
         agent_states (`torch.FloatTensor` of shape `(B, T, K)`): what the agent knows at each frame: what its tokens
-            became, and the latents and the state that the world predicts of the frame.
+            became, and what its eye sees.
         policy_logits (`torch.FloatTensor` of shape `(B, T, L, W)`): at [:, t, n] those of the action of frame t+1+n.
         reward_logits (`torch.FloatTensor` of shape `(B, T, L, M)`): at [:, t, n] those of the reward of frame t+n.
         value_logits (`torch.FloatTensor` of shape `(B, T, M)`): of the discounted rewards after each frame.
@@ -75,7 +82,7 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
 
     Attributes:
         world: the world, whole: its dreams, its tokenizer, its dynamics model.
-        agent_tokens, policy_head, reward_head, value_head: what the agent adds.
+        agent_tokens, eye, policy_head, reward_head, value_head: what the agent adds.
         prior_head: the policy that learning in dreams stays close to; see `keep_policy_as_prior`.
         continue_head: None unless `config.predicts_continue`.
         actions: the distribution of actions, an `ActionDistribution`.
@@ -91,6 +98,7 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         self.actions = ActionDistribution(config)
         steps = config.num_predicted_steps
         self.agent_tokens = DreamerAgentTokens(config)
+        self.eye = DreamerAgentEye(config)
         self.policy_head = DreamerAgentHead(config, self.actions.num_logits, steps)
         self.prior_head = DreamerAgentHead(config, self.actions.num_logits, steps)
         self.reward_head = DreamerAgentHead(config, config.num_value_bins, steps)
@@ -154,6 +162,8 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, DreamerAgentTokens):
             init.normal_(module.base)
+        elif isinstance(module, DreamerAgentEye):
+            init.normal_(module.places, std=0.1)
         elif isinstance(module, HeadOutput):
             init.zeros_(module.weight)
 
@@ -170,6 +180,12 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
     def value_bins(self) -> torch.Tensor:
         """The bins of rewards and values, float32 (M,)."""
         return symexp_bins(self.config.num_value_bins, float(self.config.value_range), self.device)
+
+    def known(self, raw_states: torch.Tensor) -> torch.Tensor:
+        """Return what the agent knows at frames (..., K), from what it has of them (..., D+F), see
+        `raw_agent_states`."""
+        token, seen = raw_states.tensor_split([self.config.dynamics_config.hidden_size], dim=-1)
+        return torch.cat([token, self.eye(seen).to(token.dtype)], dim=-1)
 
     def rewards_of(self, agent_states: torch.Tensor) -> torch.Tensor:
         """Return the expected reward (...) of the frame at which the agent knows `agent_states` (..., K)."""
@@ -232,8 +248,8 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
             self.agent_tokens(tasks, batch, frames),
             **kwargs,
         )
-        known = what_agent_knows(output.agent_states, seen_frames(output.latents, output.states))
-        agent_states = known[:, :num_copied_frames]
+        raw = raw_agent_states(output.agent_states, output.latents, output.states)
+        agent_states = self.known(raw[:, :num_copied_frames])
         continues = None if self.continue_head is None else self.continue_head.nearest(agent_states)[..., 0]
         return DreamerAgentOutput(
             latents=output.latents,

@@ -24,7 +24,7 @@ from .dynamics_evaluation import DynamicsEvaluation
 from .dynamics_objective import EVALUATION, DynamicsObjective
 from .finetune import check_state_fits, load_world
 from .flops import BACKWARD, dynamics_flops
-from .frozen_world import CachedWorld, WorldMemory, world_memory
+from .frozen_world import PREDICTED, CachedWorld, WorldMemory, world_memory
 from .objective import Evaluation, Scalars
 from .open_labels import open_labels
 from .randomness import RowNumbers, seeded_generator
@@ -157,7 +157,7 @@ class AgentObjective(DynamicsObjective):
     def _pass_of_frozen_world(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> DreamerAgentOutput:
         """Run the heads on a window whose frames all stand at the context signal level."""
         if "world_memory" in batch:
-            memory = {name: batch[name] for name in ("world_memory", "seen")}
+            memory = {name: batch[name] for name in ("world_memory", *PREDICTED) if name in batch}
         else:
             memory = self._memory_of_rows(batch, [generator for _, generator in rows.generators("cpu")])
         return model(world_memory=memory, tasks=batch["tasks"])

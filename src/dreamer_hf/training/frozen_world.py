@@ -5,7 +5,7 @@ agent is, and a frozen world needs neither gradients nor a second look at the sa
 or a few of a frame's tokens, are computed again at every step.
 
 Shapes: B windows, T frames, N world tokens of a frame, G agent tokens, D hidden size, L space layers, H_kv heads of
-size h; an agent sees F numbers of a frame and knows K.
+size h; an agent knows K numbers at a frame.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..agent_heads import seen_frames, what_agent_knows
+from ..agent_heads import raw_agent_states
 from ..data.windows import EpisodeWindows, collate_windows
 from ..losses import FrameConditions
 from ..modeling_dreamer_agent import DreamerAgentModel
@@ -24,13 +24,14 @@ from ..modeling_dreamer_dynamics import DreamerDynamicsModel
 from .batches import Batch
 from .randomness import seeded_generator
 
+PREDICTED = ("predicted_latents", "predicted_states")
 FRAMES = ("pixel_values_videos", "latents")
 CACHED_WINDOWS = 3_000_000
 """Takes the place of a kind of batch in seeds: the noise of cached windows."""
 
 
 WorldMemory = dict[str, torch.Tensor]
-"""`world_memory` (B,L,T,N,2,H_kv,h), keys and values of the world's tokens, and `seen` (B,T,F), see `seen_frames`."""
+"""`world_memory` (B,L,T,N,2,H_kv,h), keys and values of the world's tokens, and its predictions: `PREDICTED`."""
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ def world_memory(
     conditions: FrameConditions,
     states: torch.Tensor | None = None,
 ) -> WorldMemory:
-    """Return what agent tokens can attend to, and what heads see.
+    """Return what agent tokens can attend to, and what the agent's eye can see.
 
     Args:
         dynamics: the frozen model.
@@ -62,7 +63,7 @@ def world_memory(
     finally:
         for hook in hooks:
             hook.remove()
-    return {"world_memory": torch.stack(received, dim=1), "seen": seen_frames(*predicted)}
+    return {"world_memory": torch.stack(received, dim=1)} | dict(zip(PREDICTED, predicted))
 
 
 def agent_states(agent: DreamerAgentModel, memory: WorldMemory, tasks: torch.Tensor) -> torch.Tensor:
@@ -85,14 +86,14 @@ def agent_states(agent: DreamerAgentModel, memory: WorldMemory, tasks: torch.Ten
             continue
         tokens = tokens + layer.self_attn.attend_with(layer.input_layernorm(tokens), tables, next(world))
         tokens = tokens + layer.mlp(layer.post_attention_layernorm(tokens))
-    return what_agent_knows(tokens, memory["seen"])
+    return agent.known(raw_agent_states(tokens, *(memory[name] for name in PREDICTED if name in memory)))
 
 
 class CachedWorld(Dataset):
     """Windows of a dataset with what a frozen world makes of them, computed once and kept in memory.
 
-    Items are those of the dataset with a `WorldMemory` in float16 in place of frames or latents. A frame of the world that
-    ships with the package takes 86 KB.
+    Items are those of the dataset with a `WorldMemory` in float16 in place of frames or latents. A frame of the world
+    that ships with the package takes 86 KB.
 
     Args:
         windows: the dataset, with latents.
