@@ -103,22 +103,6 @@ def _named(config: DreamerAgentConfig) -> str:
     return f" ({', '.join(config.task_names)})" if config.task_names else ""
 
 
-def raw_agent_states(
-    agent_tokens: torch.Tensor, latents: torch.Tensor, states: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return what an agent has of each frame, (B,T,D+F): what its tokens became, and what the world predicts.
-
-    No gradient flows into the prediction: an agent does not change how the world looks to it.
-
-    Args:
-        agent_tokens: (B,T,G,D), output of the transformer.
-        latents: (B,T,N_z,d_z), the predicted clean latents.
-        states: (B,T,S), the predicted clean normalized states, if the world has a state.
-    """
-    seen = [latents.detach().flatten(2)] if states is None else [latents.detach().flatten(2), states.detach()]
-    return torch.cat([agent_tokens.mean(dim=2), *(part.to(agent_tokens.dtype) for part in seen)], dim=-1)
-
-
 class DreamerAgentEye(nn.Module):
     """Reads the frame that the world predicts: what it shows, and where.
 
@@ -145,7 +129,7 @@ class DreamerAgentEye(nn.Module):
         """Return what the eye makes of frames, (..., E).
 
         Args:
-            seen: (..., F), latents and state, as in `raw_agent_states`.
+            seen: (..., F), latents and state, see `agent_rows.raw_agent_states`.
         """
         dynamics, (place, place_of_value) = self.config.dynamics_config, self.places
         size = dynamics.num_latent_tokens * dynamics.latent_dim
@@ -208,5 +192,4 @@ __all__ = [
     "HeadOutput",
     "Tasks",
     "prepare_tasks",
-    "raw_agent_states",
 ]

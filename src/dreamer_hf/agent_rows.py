@@ -1,6 +1,7 @@
 """What a rollout holds of an agent in each of its rows.
 
-Shapes: B rows, R of them, G agent tokens, D hidden size, F what the agent sees of a frame.
+Shapes: B rows, R of them, T frames, G agent tokens, D hidden size, N_z latent tokens, d_z latent channels, S state
+components, F what the agent sees of a frame.
 """
 
 from __future__ import annotations
@@ -40,4 +41,20 @@ class AgentRows:
         return AgentRows(torch.cat([part.tokens for part in parts]), torch.cat([part.states for part in parts]))
 
 
-__all__ = ["AgentRows"]
+def raw_agent_states(
+    agent_tokens: torch.Tensor, latents: torch.Tensor, states: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what an agent has of each frame, (B,T,D+F): what its tokens became, and what the world predicts.
+
+    No gradient flows into the prediction: an agent does not change how the world looks to it.
+
+    Args:
+        agent_tokens: (B,T,G,D), output of the transformer.
+        latents: (B,T,N_z,d_z), the predicted clean latents.
+        states: (B,T,S), the predicted clean normalized states, if the world has a state.
+    """
+    seen = [latents.detach().flatten(2)] if states is None else [latents.detach().flatten(2), states.detach()]
+    return torch.cat([agent_tokens.mean(dim=2), *(part.to(agent_tokens.dtype) for part in seen)], dim=-1)
+
+
+__all__ = ["AgentRows", "raw_agent_states"]

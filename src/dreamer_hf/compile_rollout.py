@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from .agent_heads import raw_agent_states
+from .agent_rows import raw_agent_states
 from .cache_dreamer import DreamerCache
 from .camera_views import decode_cameras
 

@@ -37,7 +37,7 @@ class DreamerAgentConfig(DreamerConfigMixin, PreTrainedConfig):
             heads, L (multi-token prediction). Only distance 0 acts; the others teach the representation to look ahead.
         eye_size (`int`, *optional*, defaults to 128): Width of the agent's eye, E, which reads the frame that the
             world predicts and gives the heads what it sees.
-        num_eye_looks (`int`, *optional*, defaults to 8): Number of its looks at a frame, each at places of its own.
+        num_eye_looks (`int`, *optional*, defaults to 8): Number of places that it looks at in a frame.
         head_hidden_size (`int`, *optional*): Width of a head's hidden layers; that of the dynamics model by default.
         num_head_layers (`int`, *optional*, defaults to 2): Number of hidden layers of a head.
         action_distribution (`str`, *optional*, defaults to `"bins"`): Distribution of continuous action components:

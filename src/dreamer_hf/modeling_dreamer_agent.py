@@ -20,9 +20,9 @@ from .agent_heads import (
     DreamerAgentTokens,
     HeadOutput,
     Tasks,
-    raw_agent_states,
 )
 from .agent_losses import symexp_bins, two_hot_mean
+from .agent_rows import raw_agent_states
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer_agent import DreamerAgentConfig
 from .generation_dreamer_agent import DreamerAgentRolloutMixin
@@ -183,7 +183,7 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
 
     def known(self, raw_states: torch.Tensor) -> torch.Tensor:
         """Return what the agent knows at frames (..., K), from what it has of them (..., D+F), see
-        `raw_agent_states`."""
+        `agent_rows.raw_agent_states`."""
         token, seen = raw_states.tensor_split([self.config.dynamics_config.hidden_size], dim=-1)
         return torch.cat([token, self.eye(seen).to(token.dtype)], dim=-1)
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..agent_heads import raw_agent_states
+from ..agent_rows import raw_agent_states
 from ..data.windows import EpisodeWindows, collate_windows
 from ..losses import FrameConditions
 from ..modeling_dreamer_agent import DreamerAgentModel
