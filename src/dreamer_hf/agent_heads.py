@@ -108,7 +108,8 @@ class DreamerAgentEye(nn.Module):
 
     An agent token looks at a frame through the attention of the world, which has few queries. Where things are does
     not fit through these while the world is frozen. The eye applies one small network to every latent token, and
-    several looks choose among the tokens (attention pooling). What it learns at one place it knows at all others.
+    several looks choose among the tokens (attention pooling). What it learns at one place it knows at all others. It
+    also sees the frame before, because a reward can be about what has changed.
 
     Args:
         config: the agent's.
@@ -118,28 +119,30 @@ class DreamerAgentEye(nn.Module):
         super().__init__()
         dynamics, width = config.dynamics_config, config.eye_size
         self.config, self.num_looks = config, config.num_eye_looks
-        self.token_proj = nn.Linear(dynamics.latent_dim, width)
+        self.token_proj = nn.Linear(2 * dynamics.latent_dim, width)
         self.hidden = nn.Linear(width, width)
         self.score = nn.Linear(width, self.num_looks)
         self.value = nn.Linear(width, width)
-        self.state_proj = nn.Linear(dynamics.state_dim, width) if dynamics.state_dim else None
+        self.state_proj = nn.Linear(2 * dynamics.state_dim, width) if dynamics.state_dim else None
         self.places = nn.Parameter(torch.empty(2, dynamics.num_latent_tokens, width))
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """Return what the eye makes of frames, (..., E).
 
         Args:
-            seen: (..., F), latents and state, see `agent_rows.raw_agent_states`.
+            seen: (..., 2F), latents and state of the frame and of the one before; see `agent_rows.raw_agent_states`.
         """
         dynamics, (place, place_of_value) = self.config.dynamics_config, self.places
         size = dynamics.num_latent_tokens * dynamics.latent_dim
-        latents, states = seen.to(self.places.dtype).tensor_split([size], dim=-1)
-        tokens = self.token_proj(latents.unflatten(-1, (-1, dynamics.latent_dim))) + place
+        frames = seen.to(self.places.dtype).chunk(2, dim=-1)
+        latents, states = zip(*(frame.tensor_split([size], dim=-1) for frame in frames))
+        tokens = torch.cat([each.unflatten(-1, (-1, dynamics.latent_dim)) for each in latents], dim=-1)
+        tokens = self.token_proj(tokens) + place
         tokens = nn.functional.silu(tokens + self.hidden(nn.functional.silu(tokens)))
         weights = self.score(tokens).softmax(dim=-2)
         values = (self.value(tokens) + place_of_value).unflatten(-1, (self.num_looks, -1))
         looked = (weights[..., None] * values).sum(dim=-3).flatten(-2)
-        return looked if self.state_proj is None else looked + self.state_proj(states)
+        return looked if self.state_proj is None else looked + self.state_proj(torch.cat(states, dim=-1))
 
 
 class HeadOutput(nn.Linear):

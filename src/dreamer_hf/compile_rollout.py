@@ -79,10 +79,12 @@ def agent_pass(
     action_mask: torch.Tensor,
     cache: DreamerCache,
     agent_tokens: torch.Tensor,
+    seen_before: torch.Tensor | None,
     states: torch.Tensor | None = None,
     state_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Commit frames with the tokens (B,T,G,D) of an agent, and return what it has of the last one, (B,D+F)."""
+    """Commit frames with the tokens (B,T,G,D) of an agent, and return what it has of the last one, (B,D+2F), see
+    `raw_agent_states`."""
     output = model(
         latents,
         signal_level_ids,
@@ -94,7 +96,7 @@ def agent_pass(
         state_mask=state_mask,
         agent_tokens=agent_tokens,
     )
-    return raw_agent_states(output.agent_states, output.latents, output.states)[:, -1]
+    return raw_agent_states(output.agent_states, output.latents, output.states, seen_before)[:, -1]
 
 
 def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:

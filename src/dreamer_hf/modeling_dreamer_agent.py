@@ -182,7 +182,7 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         return symexp_bins(self.config.num_value_bins, float(self.config.value_range), self.device)
 
     def known(self, raw_states: torch.Tensor) -> torch.Tensor:
-        """Return what the agent knows at frames (..., K), from what it has of them (..., D+F), see
+        """Return what the agent knows at frames (..., K), from what it has of them (..., D+2F), see
         `agent_rows.raw_agent_states`."""
         token, seen = raw_states.tensor_split([self.config.dynamics_config.hidden_size], dim=-1)
         return torch.cat([token, self.eye(seen).to(token.dtype)], dim=-1)

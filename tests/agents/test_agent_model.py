@@ -69,11 +69,12 @@ def test_the_agent_sees_its_frame_its_action_and_the_past_but_no_later_frame():
         assert of_frame[3] > 0 and of_frame[2] > 0 and not of_frame[4:].any()
 
 
-def test_the_eye_sees_the_frame_that_the_world_predicts_and_does_not_change_it():
+def test_the_eye_sees_the_predicted_frame_and_the_one_before_and_does_not_change_them():
     agent = tiny_agent(dynamics_changes=STATE)
     given = inputs(agent) | {"states": tiny_states(2, 6)}
     output = agent(**given)
-    seen = agent.eye(torch.cat([output.latents.flatten(2), output.states], dim=-1))
+    frames = torch.cat([output.latents.flatten(2), output.states], dim=-1)
+    seen = agent.eye(torch.cat([frames, frames[:, [0, 0, 1, 2, 3, 4]]], dim=-1))
     assert torch.equal(output.agent_states[..., 32:], seen)
     seen.sum().backward()
     assert agent.world.dynamics.latent_head.weight.grad is not None, "the predictions have gradients to stop"
@@ -82,13 +83,13 @@ def test_the_eye_sees_the_frame_that_the_world_predicts_and_does_not_change_it()
     assert agent.world.dynamics.latent_head.weight.grad is None and agent.eye.value.weight.grad.any()
 
 
-def test_looks_find_a_thing_at_any_place():
-    """What the eye has learned of a token at one place, it tells apart at every other place."""
+def test_the_eye_finds_a_thing_at_any_place():
+    """What the eye has learned of a token at one place, it knows at every other place."""
     eye = tiny_agent().eye
     with torch.no_grad():
         eye.places.zero_()
-        tokens = randn(4, 3, 5, seed=3)
-        torch.testing.assert_close(eye(tokens[:, [2, 0, 1]].flatten(1)), eye(tokens.flatten(1)))
+        tokens = randn(4, 2, 3, 5, seed=3)
+        torch.testing.assert_close(eye(tokens[:, :, [2, 0, 1]].flatten(1)), eye(tokens.flatten(1)))
 
 
 def test_heads_read_the_context_and_not_its_copies():
