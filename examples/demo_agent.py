@@ -1,4 +1,4 @@
-"""From the shipped world to an agent: record, label, clone behavior, learn in dreams, act in the simulator.
+"""From the shipped world to an agent: record, convert, label, clone behavior, learn in dreams, act in the simulator.
 
     python examples/demo_agent.py
     python examples/demo_agent.py --agent_minutes 30 --dream_minutes 60 --episodes 400
@@ -25,7 +25,7 @@ class AgentDemoOptions:
     """The options of this script."""
 
     output_dir: str = option("outputs/demo-agent", help="Folder for everything that is written.")
-    episodes: int = option(160, help="Episodes of 80 frames to record.")
+    episodes: int = option(120, help="Episodes of 80 frames to record.")
     spot: tuple[float, ...] = option((128.0, 128.0), help="Where to move: x and y in 0 to 512.")
     seed: int = option(17, help="Seed of the recorded play.")
     agent_minutes: float = option(4.0, help="Minutes of training on the recorded episodes.")
@@ -35,9 +35,9 @@ class AgentDemoOptions:
 
 def stages(options: AgentDemoOptions, output_dir: Path) -> Iterator[Stage]:
     """Yield the stages of the demo, which write to `output_dir`."""
-    shards, agent, dreams = (output_dir / name for name in ("shards", "agent", "dreams"))
+    episodes, shards, agent, dreams = (output_dir / name for name in ("episodes", "shards", "agent", "dreams"))
     agents = [f"cloned={agent}"]
-    yield from before_dreams(options, shards, agent)
+    yield from before_dreams(options, episodes, shards, agent)
     if gate_problem(agent) is None:
         yield dreaming(options, shards, agent, dreams)
         agents.append(f"after dreams={dreams}")
@@ -55,14 +55,21 @@ def stages(options: AgentDemoOptions, output_dir: Path) -> Iterator[Stage]:
 PRESET = "--preset pusht-tiny --resume_from_checkpoint latest --max_train_steps 100000"
 
 
-def before_dreams(options: AgentDemoOptions, shards: Path, agent: Path) -> Iterator[Stage]:
+def before_dreams(options: AgentDemoOptions, episodes: Path, shards: Path, agent: Path) -> Iterator[Stage]:
     """Yield the stages up to the agent that was cloned from the recorded play."""
     task = f"pusht:reach:{','.join(f'{value:g}' for value in options.spot)}"
-    record = f"examples/record_pusht.py --episodes {options.episodes} --seed {options.seed} --image_size 64"
-    record += " --players varied --renderings averaged own"
+    # The frames have to be made as those that the world was trained on, through a video: see docs/decisions/0011.
+    record = f"examples/record_pusht.py --repo_id demo/pusht --episodes {options.episodes} --seed {options.seed}"
+    convert = "conversion/lerobot_to_hdf5.py --repo_id demo/pusht --width 64 --height 64 --relative_actions"
+    convert += " --state_key observation.state,observation.environment_state"
     yield Stage(
-        "record play in gym-pusht as HDF5 shards of 64 pixels",
-        (*record.split(), "--output_dir", str(shards)),
+        "record play in gym-pusht as a LeRobotDataset",
+        (*record.split(), "--root", str(episodes)),
+        episodes / "meta/info.json",
+    )
+    yield Stage(
+        "convert it to HDF5 shards of 64 pixels",
+        (*convert.split(), "--local_dir", str(episodes), "--output_dir", str(shards)),
         shards / "metadata.json",
     )
     yield Stage(

@@ -40,7 +40,12 @@ def test_poor_rewards_leave_the_cloned_agent_and_say_what_to_do(tmp_path):
     from demo_agent import AgentDemoOptions, run_demo
 
     options = AgentDemoOptions(output_dir=str(tmp_path))
-    finished = ("shards/metadata.json", "shards/labels/rewards.npz", "agent/model.safetensors")
+    finished = (
+        "episodes/meta/info.json",
+        "shards/metadata.json",
+        "shards/labels/rewards.npz",
+        "agent/model.safetensors",
+    )
     for proof in (*finished, "result-without-dreams/agents.md"):
         (tmp_path / proof).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / proof).write_text("a table")
