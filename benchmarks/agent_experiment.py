@@ -44,11 +44,15 @@ class ExperimentOptions:
     data_dir: str = option(help="Folder of shards of scripted play.")
     output_dir: str = option("outputs/agent-experiment", help="Folder for everything that is written.")
     task: str = option("reach", choices=tuple(TASKS), help="What is learned.")
+    rewards: tuple[str, ...] = option(
+        (), metavar="NAME", help="Reward functions of the task to learn. Defaults to all of them."
+    )
     world: str = option("pusht-tiny", help="World to act in.")
     preset: str = option("pusht-tiny", help="Preset of the training options.")
     agent_seeds: int = option(3, help="Runs of phase 1.")
     dream_seeds: int = option(2, help="Runs of phase 2 for each run of phase 1.")
     episodes: int = option(100, help="Episodes in the simulator, of each run.")
+    planner_episodes: int = option(0, help="Episodes of planning with the reward head, which is slow.")
     controls: bool = option(True, help="Also train the negative controls.")
     extra: str = option("", help="More options of every training run, as one text.")
 
@@ -58,6 +62,7 @@ def run_experiment(options: ExperimentOptions) -> str:
     output = Path(options.output_dir).absolute()
     output.mkdir(parents=True, exist_ok=True)
     names, steps = TASKS[options.task]
+    names = options.rewards or names
     data = Path(options.data_dir).absolute()
     if not label_path(data, options.task).exists():
         _dreamer("label", "--data_dir", data, "--reward", *names, "--name", options.task)
@@ -82,7 +87,8 @@ def run_experiment(options: ExperimentOptions) -> str:
                 _train("dreams", dreamed, folder, 100 * seed + again, options, "--pretrained", agent, *gate)
                 agents.append(f"{'after dreams' if name in kinds else name}={dreamed}")
     command = ("examples/evaluate_agent.py", "--agents", *agents, "--tasks", *names, "--episodes", options.episodes)
-    _python(*command, "--steps", steps, "--baselines", "--output_dir", output / "result")
+    command += ("--steps", steps, "--baselines", "--planner_episodes", options.planner_episodes)
+    _python(*command, "--output_dir", output / "result")
     return (output / "result" / "agents.md").read_text(encoding="utf-8")
 
 

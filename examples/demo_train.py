@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Stage:
     proof: Path
 
 
-def stages(options: ChainOptions, output_dir: Path) -> list[Stage]:
+def stages(options: ChainOptions, output_dir: Path) -> Iterable[Stage]:
     """Return the stages of the chain, which write to `output_dir`."""
     episodes, shards, tokenizer, world, dream = (
         output_dir / name for name in ("episodes", "shards", "tokenizer", "world", "dream")
@@ -107,8 +107,8 @@ def stages(options: ChainOptions, output_dir: Path) -> list[Stage]:
     ]
 
 
-def run_stage(number: int, count: int, stage: Stage) -> None:
-    print(f"\n[{number}/{count}] {stage.title}", flush=True)
+def run_stage(number: int, stage: Stage) -> None:
+    print(f"\n[{number}] {stage.title}", flush=True)
     if stage.proof.exists():
         print(f"already done: {stage.proof.parent}", flush=True)
         return
@@ -122,13 +122,15 @@ def run_stage(number: int, count: int, stage: Stage) -> None:
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
 
 
-def run_stages(options, stages: Callable[..., list[Stage]]) -> Path:
-    """Run those of `stages(options, output_dir)` that have not finished yet, and return the folder."""
+def run_stages(options, stages: Callable[..., Iterable[Stage]]) -> Path:
+    """Run those of `stages(options, output_dir)` that have not finished yet, and return the folder.
+
+    A stage has run before the next one is asked for, which can depend on what it has found.
+    """
     output_dir = Path(options.output_dir).absolute()
     output_dir.mkdir(parents=True, exist_ok=True)
-    chain = stages(options, output_dir)
-    for number, stage in enumerate(chain, start=1):
-        run_stage(number, len(chain), stage)
+    for number, stage in enumerate(stages(options, output_dir), start=1):
+        run_stage(number, stage)
     return output_dir
 
 

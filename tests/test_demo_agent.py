@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dreamer_hf.training.agent_evaluation import write_gate
 from dreamer_hf.training.argument_parsing import parse_arguments
 from dreamer_hf.training.runs import KINDS
 
@@ -21,7 +22,9 @@ def scripts(monkeypatch):
 def test_the_training_stages_have_known_options(tmp_path):
     from demo_agent import AgentDemoOptions, stages
 
-    chain = stages(AgentDemoOptions(), tmp_path)
+    (tmp_path / "agent").mkdir()
+    write_gate(tmp_path / "agent", {"reward_correlation": {"reach": {"8": 0.9}}})
+    chain = list(stages(AgentDemoOptions(), tmp_path))
     arguments = {}
     for kind, script in (("agent", "train_agent.py"), ("dreams", "train_in_dreams.py")):
         (stage,) = (stage for stage in chain if stage.command[0].endswith(script))
@@ -30,6 +33,25 @@ def test_the_training_stages_have_known_options(tmp_path):
     assert arguments["dreams"].run.pretrained == arguments["agent"].run.output_dir
     assert arguments["agent"].objective.cache_world and arguments["dreams"].objective.horizon == 12
     assert all((ROOT / stage.command[0]).is_file() for stage in chain if stage.command[0] != "-m")
+    assert sys.modules.pop("demo_agent")
+
+
+def test_poor_rewards_leave_the_cloned_agent_and_say_what_to_do(tmp_path):
+    from demo_agent import AgentDemoOptions, run_demo
+
+    options = AgentDemoOptions(output_dir=str(tmp_path))
+    finished = (
+        "episodes/meta/info.json",
+        "shards/metadata.json",
+        "shards/labels/rewards.npz",
+        "agent/model.safetensors",
+    )
+    for proof in (*finished, "result-without-dreams/agents.md"):
+        (tmp_path / proof).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / proof).write_text("a table")
+    write_gate(tmp_path / "agent", {"reward_correlation": {"reach": {"8": 0.41}}})
+    text = run_demo(options)
+    assert "a table" in text and "0.41, below 0.6" in text and "--agent_minutes 8" in text
     assert sys.modules.pop("demo_agent")
 
 

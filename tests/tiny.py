@@ -234,7 +234,7 @@ def tiny_agent(tokenizer_changes=None, dynamics_changes=None, **agent_config):
     agent = DreamerAgentModel.for_world(
         world, **{"num_action_bins": 5, "num_predicted_steps": 3, "value_range": 3.0} | agent_config
     )
-    for part in ("agent_tokens", "policy_head", "prior_head", "reward_head", "value_head", "continue_head"):
+    for part in ("agent_tokens", "eye", "policy_head", "prior_head", "reward_head", "value_head", "continue_head"):
         if getattr(agent, part) is not None:
             shake(getattr(agent, part), seed=len(part))
     return agent.eval()

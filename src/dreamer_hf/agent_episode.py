@@ -4,7 +4,7 @@ What the agent knows is read where a frame becomes part of the past. Reality and
 the agent meets the same inputs in both (arXiv 2509.24527 leaves this open).
 
 Shapes: B rows, R of them, C context frames, N choices of an action, H, W pixels, N_z latent tokens, d_z latent
-channels, S state components, a action width, D hidden size.
+channels, S state components, a action width, K what the agent knows.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ class AgentEpisode:
         return self.rollout.frame_index
 
     @property
+    @on_ordinary_tensors
     def agent_states(self) -> torch.Tensor:
-        """What the agent knows at the present frame, (B,D)."""
-        return latent_rollout_of(self.rollout).agent.states
+        """What the agent knows at the present frame, (B,K)."""
+        return self.agent.known(latent_rollout_of(self.rollout).agent.states)
 
     @property
     @on_ordinary_tensors

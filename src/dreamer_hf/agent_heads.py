@@ -1,8 +1,10 @@
-"""What an agent adds to a world: the agent tokens of a frame, and the heads that read them.
+"""What an agent adds to a world: the agent tokens of a frame, the eye, and the heads that read both.
 
 Source: arXiv 2509.24527, section 3.3.
 
-Shapes: B rows, T frames, G agent tokens, D hidden size, L prediction distances, W outputs of a distance.
+Shapes: B rows, T frames, G agent tokens, D hidden size, N_z latent tokens, d_z latent channels, S state components, F
+numbers that an agent sees of a frame, E of its eye, K = D + E that it knows, L prediction distances, W outputs of a
+distance.
 """
 
 from __future__ import annotations
@@ -101,6 +103,48 @@ def _named(config: DreamerAgentConfig) -> str:
     return f" ({', '.join(config.task_names)})" if config.task_names else ""
 
 
+class DreamerAgentEye(nn.Module):
+    """Reads the frame that the world predicts: what it shows, and where.
+
+    An agent token looks at a frame through the attention of the world, which has few queries. Where things are does
+    not fit through these while the world is frozen. The eye applies one small network to every latent token, and
+    several looks choose among the tokens (attention pooling). What it learns at one place it knows at all others. It
+    also sees the frame before, because a reward can be about what has changed.
+
+    Args:
+        config: the agent's.
+    """
+
+    def __init__(self, config: DreamerAgentConfig):
+        super().__init__()
+        dynamics, width = config.dynamics_config, config.eye_size
+        self.config, self.num_looks = config, config.num_eye_looks
+        self.token_proj = nn.Linear(2 * dynamics.latent_dim, width)
+        self.hidden = nn.Linear(width, width)
+        self.score = nn.Linear(width, self.num_looks)
+        self.value = nn.Linear(width, width)
+        self.state_proj = nn.Linear(2 * dynamics.state_dim, width) if dynamics.state_dim else None
+        self.places = nn.Parameter(torch.empty(2, dynamics.num_latent_tokens, width))
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return what the eye makes of frames, (..., E).
+
+        Args:
+            seen: (..., 2F), latents and state of the frame and of the one before; see `agent_rows.raw_agent_states`.
+        """
+        dynamics, (place, place_of_value) = self.config.dynamics_config, self.places
+        size = dynamics.num_latent_tokens * dynamics.latent_dim
+        frames = seen.to(self.places.dtype).chunk(2, dim=-1)
+        latents, states = zip(*(frame.tensor_split([size], dim=-1) for frame in frames))
+        tokens = torch.cat([each.unflatten(-1, (-1, dynamics.latent_dim)) for each in latents], dim=-1)
+        tokens = self.token_proj(tokens) + place
+        tokens = nn.functional.silu(tokens + self.hidden(nn.functional.silu(tokens)))
+        weights = self.score(tokens).softmax(dim=-2)
+        values = (self.value(tokens) + place_of_value).unflatten(-1, (self.num_looks, -1))
+        looked = (weights[..., None] * values).sum(dim=-3).flatten(-2)
+        return looked if self.state_proj is None else looked + self.state_proj(torch.cat(states, dim=-1))
+
+
 class HeadOutput(nn.Linear):
     """The last layer of a head, which starts at zero: uniform actions, and rewards and values of 0."""
 
@@ -108,7 +152,8 @@ class HeadOutput(nn.Linear):
 class DreamerAgentHead(nn.Module):
     """A small MLP with one last layer for each prediction distance.
 
-    It begins with a norm, because the transformer ends without one.
+    It begins with a norm of what the agent tokens became, because the transformer ends without one. What the eye sees
+    needs none.
 
     Args:
         config: the agent's.
@@ -120,13 +165,13 @@ class DreamerAgentHead(nn.Module):
         super().__init__()
         dynamics = config.dynamics_config
         width = config.head_hidden_size or dynamics.hidden_size
-        sizes = [dynamics.hidden_size, *[width] * config.num_head_layers]
+        sizes = [dynamics.hidden_size + config.eye_size, *[width] * config.num_head_layers]
         self.norm = DreamerRMSNorm(dynamics.hidden_size, dynamics.rms_norm_eps)
         self.layers = nn.ModuleList([nn.Linear(*pair) for pair in pairwise(sizes)])
         self.outputs = nn.ModuleList([HeadOutput(width, num_outputs) for _ in range(num_steps)])
 
     def forward(self, agent_states: torch.Tensor) -> torch.Tensor:
-        """Return the outputs (..., L, W) float32 of all distances for agent states (..., D)."""
+        """Return the outputs (..., L, W) float32 of all distances for agent states (..., K)."""
         hidden = self._hidden(agent_states)
         return torch.stack([output(hidden) for output in self.outputs], dim=-2).float()
 
@@ -135,10 +180,19 @@ class DreamerAgentHead(nn.Module):
         return self.outputs[0](self._hidden(agent_states)).float()
 
     def _hidden(self, agent_states: torch.Tensor) -> torch.Tensor:
-        hidden = self.norm(agent_states.to(self.norm.weight.dtype))
+        size = self.norm.weight.shape[0]
+        token, looked = agent_states.to(self.norm.weight.dtype).tensor_split([size], dim=-1)
+        hidden = torch.cat([self.norm(token), looked], dim=-1)
         for layer in self.layers:
             hidden = nn.functional.silu(layer(hidden))
         return hidden
 
 
-__all__ = ["DreamerAgentHead", "DreamerAgentTokens", "HeadOutput", "Tasks", "prepare_tasks"]
+__all__ = [
+    "DreamerAgentEye",
+    "DreamerAgentHead",
+    "DreamerAgentTokens",
+    "HeadOutput",
+    "Tasks",
+    "prepare_tasks",
+]

@@ -3,7 +3,7 @@
 Everything about `torch.compile` is here: `compile_pass` calls it, and `warm_up` makes the first calls, which compile.
 
 Shapes: B rows, T frames of a pass, N_z latent tokens, d_z latent channels, S state components, a action width, G agent
-tokens, D hidden size, H, W pixels.
+tokens, D hidden size, F what an agent sees of a frame, H, W pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .agent_rows import raw_agent_states
 from .cache_dreamer import DreamerCache
 from .camera_views import decode_cameras
 
@@ -78,10 +79,12 @@ def agent_pass(
     action_mask: torch.Tensor,
     cache: DreamerCache,
     agent_tokens: torch.Tensor,
+    seen_before: torch.Tensor | None,
     states: torch.Tensor | None = None,
     state_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Commit frames with the tokens (B,T,G,D) of an agent, and return what it knows at the last one, (B,D)."""
+    """Commit frames with the tokens (B,T,G,D) of an agent, and return what it has of the last one, (B,D+2F), see
+    `raw_agent_states`."""
     output = model(
         latents,
         signal_level_ids,
@@ -93,7 +96,7 @@ def agent_pass(
         state_mask=state_mask,
         agent_tokens=agent_tokens,
     )
-    return output.agent_states[:, -1].mean(dim=1)
+    return raw_agent_states(output.agent_states, output.latents, output.states, seen_before)[:, -1]
 
 
 def decoder_pass(model: nn.Module, latents: torch.Tensor, cache: DreamerCache) -> torch.Tensor:

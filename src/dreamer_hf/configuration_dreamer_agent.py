@@ -20,7 +20,7 @@ MAX_VALUE_RANGE = 80.0
 @strict
 class DreamerAgentConfig(DreamerConfigMixin, PreTrainedConfig):
     r"""
-    Configuration of [`DreamerAgentModel`]: a world, agent tokens that see it, and the heads that read them.
+    Configuration of [`DreamerAgentModel`]: a world, agent tokens and an eye that see it, and the heads that read them.
 
     The world must have `action_offset=1`: the agent at frame t chooses the command that leads to frame t+1. It must
     also know the range of its continuous actions (`action_stats`), which the agent's actions cover.
@@ -35,6 +35,9 @@ class DreamerAgentConfig(DreamerConfigMixin, PreTrainedConfig):
             place of its number. Tasks are numbers by default.
         num_predicted_steps (`int`, *optional*, defaults to 8): Number of prediction distances of the policy and reward
             heads, L (multi-token prediction). Only distance 0 acts; the others teach the representation to look ahead.
+        eye_size (`int`, *optional*, defaults to 128): Width of the agent's eye, E, which reads the frame that the
+            world predicts and gives the heads what it sees.
+        num_eye_looks (`int`, *optional*, defaults to 8): Number of places that it looks at in a frame.
         head_hidden_size (`int`, *optional*): Width of a head's hidden layers; that of the dynamics model by default.
         num_head_layers (`int`, *optional*, defaults to 2): Number of hidden layers of a head.
         action_distribution (`str`, *optional*, defaults to `"bins"`): Distribution of continuous action components:
@@ -79,6 +82,8 @@ class DreamerAgentConfig(DreamerConfigMixin, PreTrainedConfig):
     task_names: list[str] | None = None
     task_dim: int | None = None
     num_predicted_steps: int = 8
+    eye_size: int = 128
+    num_eye_looks: int = 8
     head_hidden_size: int | None = None
     num_head_layers: int = 2
     action_distribution: str = "bins"
@@ -114,7 +119,11 @@ class DreamerAgentConfig(DreamerConfigMixin, PreTrainedConfig):
             )
         self._check_world()
         check_integers(self, {"num_agent_tokens": 2**10, "num_tasks": 2**16, "num_predicted_steps": 2**10})
-        check_integers(self, {"num_head_layers": 2**6})
+        check_integers(self, {"num_head_layers": 2**6, "eye_size": 2**16, "num_eye_looks": 2**10})
+        if self.eye_size % self.num_eye_looks:
+            raise ValueError(
+                f"expected eye_size to be a multiple of num_eye_looks={self.num_eye_looks}, got {self.eye_size}."
+            )
         check_integers(
             self, {name: 2**16 for name in ("head_hidden_size", "task_dim") if getattr(self, name) is not None}
         )

@@ -314,7 +314,7 @@ class DreamerWorldRolloutMixin(DreamerGenerationMixin):
 
     def _num_needed_latents(self, has_agent: bool) -> int:
         # A rollout needs what the next frame sees; an agent knows what the last frame sees.
-        dynamics = self.dynamics.transformer.reach + has_agent
+        dynamics = self.dynamics.transformer.reach + 2 * has_agent
         return max(dynamics, self.tokenizer.decoder.transformer.reach, 1)
 
     @on_ordinary_tensors

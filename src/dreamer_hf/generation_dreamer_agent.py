@@ -132,12 +132,12 @@ class DreamerAgentRolloutMixin(DreamerGenerationMixin):
             rollout: an `AgentEpisode`, or its rollout: `-agent.rewards(rollout)` is a cost for a
                 `CrossEntropyPlanner` with `cost_reads="rollout"`.
         """
-        return self.rewards_of(latent_rollout_of(rollout).agent.states)
+        return self.rewards_of(self.known(latent_rollout_of(rollout).agent.states))
 
     @on_ordinary_tensors
     def values(self, rollout) -> torch.Tensor:
         """Return the discounted rewards expected after the last frame of each row, (B,) float32; see `rewards`."""
-        return self.values_of(latent_rollout_of(rollout).agent.states)
+        return self.values_of(self.known(latent_rollout_of(rollout).agent.states))
 
     def reward_fn(self, tasks: Tasks = None) -> AgentReward:
         """Return a function that rewards the steps of any dream environment of this world; see `AgentReward`.

@@ -1,7 +1,7 @@
 """Imagined trajectories: an agent acts in dreams, and judges them (arXiv 2509.24527, section 4.1).
 
-Shapes: B trajectories, C context frames, H steps, N choices of an action, a action width, D hidden size, N_z latent
-tokens, d_z latent channels.
+Shapes: B trajectories, C context frames, H steps, N choices of an action, a action width, K what the agent knows, N_z
+latent tokens, d_z latent channels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ImaginedTrajectories(ModelOutput):
     """What an agent did and expects in B dreams of H steps. State 0 is that of the last context frame.
 
     Args:
-        agent_states (`torch.FloatTensor` of shape `(B, H+1, D)`): what the agent knows at each state.
+        agent_states (`torch.FloatTensor` of shape `(B, H+1, K)`): what the agent knows at each state.
         actions (`torch.FloatTensor` of shape `(B, H, a)`): raw; `actions[:, t]` was chosen at state t.
         action_choices (`torch.Tensor` of shape `(B, H, N)`): the same as choices, see `ActionDistribution`.
         rewards (`torch.FloatTensor` of shape `(B, H)`): `rewards[:, t]` is what arriving at state t+1 was worth.

@@ -405,16 +405,25 @@ class DreamerLatentRollout:
         dynamics = self.dynamics
         drawn = noise_of_context(*noise, context, dynamics.config, generator, dynamics.device)
         noisy = context.to_noisy(drawn[context.num_skipped :], self.schedule.context_signal_level)
-        # An agent knows at the last frame what that frame sees, which is one frame more than the next one sees.
-        needed = dynamics.transformer.reach + (context.agent_tokens is not None)
+        # An agent knows what the last two frames see, which is two frames more than the next one sees.
+        needed = dynamics.transformer.reach + 2 * (context.agent_tokens is not None)
         noisy = noisy[-max(needed, 1) :]
         end_position = context.num_frames if end_position is None else end_position
         cache = dynamics.new_cache(len(context.latents), end_position - len(noisy))
+        agent = None
         for chunk in cache.chunks(len(noisy)):
-            agent = self._commit(noisy[chunk], cache, dynamics_pass, agent_pass)
+            agent = self._commit(noisy[chunk], cache, agent)
         return cache, agent
 
-    def _commit(self, frames: Frames, cache: DreamerCache, run: Callable, run_agent: Callable) -> AgentRows | None:
+    def _commit(
+        self,
+        frames: Frames,
+        cache: DreamerCache,
+        agent: AgentRows | None,
+        run: Callable = dynamics_pass,
+        run_agent: Callable = agent_pass,
+    ) -> AgentRows | None:
+        """Commit frames, and return what the agent, if there is one, has then; `agent` is what it had before."""
         ids = torch.zeros_like(frames.action_mask, dtype=torch.int64)
         levels = ids + self.schedule.context_signal_level_id
         conditions = levels, ids, frames.actions, frames.action_mask
@@ -422,13 +431,14 @@ class DreamerLatentRollout:
         if tokens is None:
             run(self.dynamics, frames.latents, *conditions, cache, len(frames), *_states(frames))
             return None
-        states = run_agent(self.dynamics, frames.latents, *conditions, cache, tokens, *_states(frames))
+        seen = None if agent is None else agent.seen
+        states = run_agent(self.dynamics, frames.latents, *conditions, cache, tokens, seen, *_states(frames))
         return AgentRows(tokens[:, -1:], states)
 
     def _commit_pending(self) -> None:
         # Where commits are merged, one alone is rare (a row restarts), and not worth another minute of compiling.
         run = dynamics_pass if self.merge_commit else self._dynamics_pass
-        self.agent = self._commit(self._pending, self._cache, run, self._agent_pass)
+        self.agent = self._commit(self._pending, self._cache, self.agent, run, self._agent_pass)
         self._pending = None
 
     def _denoise(self, frame: Frames, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -1,7 +1,7 @@
 """The agent: a world, agent tokens that see it, and the heads that act and judge (arXiv 2509.24527, section 3.3).
 
 Shapes: B rows, T frames, P context frames of which the others are copies, N_z latent tokens, d_z latent channels, S
-state components, a action width, D hidden size, L prediction distances, W logits of an action, M value bins.
+state components, a action width, K what the agent knows, L prediction distances, W logits of an action, M value bins.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,15 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .agent_distributions import ActionDistribution
-from .agent_heads import DreamerAgentHead, DreamerAgentTokens, HeadOutput, Tasks
+from .agent_heads import (
+    DreamerAgentEye,
+    DreamerAgentHead,
+    DreamerAgentTokens,
+    HeadOutput,
+    Tasks,
+)
 from .agent_losses import symexp_bins, two_hot_mean
+from .agent_rows import raw_agent_states
 from .cache_dreamer import DreamerCache
 from .configuration_dreamer_agent import DreamerAgentConfig
 from .generation_dreamer_agent import DreamerAgentRolloutMixin
@@ -32,7 +39,8 @@ class DreamerAgentOutput(ModelOutput):
         latents (`torch.FloatTensor` of shape `(B, T, N_z, d_z)`): prediction of the clean latents of all frames,
             copies included.
         states (`torch.FloatTensor` of shape `(B, T, S)`, *optional*): likewise of the clean normalized states.
-        agent_states (`torch.FloatTensor` of shape `(B, T, D)`): what the agent knows at each frame, h.
+        agent_states (`torch.FloatTensor` of shape `(B, T, K)`): what the agent knows at each frame: what its tokens
+            became, and what its eye sees.
         policy_logits (`torch.FloatTensor` of shape `(B, T, L, W)`): at [:, t, n] those of the action of frame t+1+n.
         reward_logits (`torch.FloatTensor` of shape `(B, T, L, M)`): at [:, t, n] those of the reward of frame t+n.
         value_logits (`torch.FloatTensor` of shape `(B, T, M)`): of the discounted rewards after each frame.
@@ -74,7 +82,7 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
 
     Attributes:
         world: the world, whole: its dreams, its tokenizer, its dynamics model.
-        agent_tokens, policy_head, reward_head, value_head: what the agent adds.
+        agent_tokens, eye, policy_head, reward_head, value_head: what the agent adds.
         prior_head: the policy that learning in dreams stays close to; see `keep_policy_as_prior`.
         continue_head: None unless `config.predicts_continue`.
         actions: the distribution of actions, an `ActionDistribution`.
@@ -90,6 +98,7 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         self.actions = ActionDistribution(config)
         steps = config.num_predicted_steps
         self.agent_tokens = DreamerAgentTokens(config)
+        self.eye = DreamerAgentEye(config)
         self.policy_head = DreamerAgentHead(config, self.actions.num_logits, steps)
         self.prior_head = DreamerAgentHead(config, self.actions.num_logits, steps)
         self.reward_head = DreamerAgentHead(config, config.num_value_bins, steps)
@@ -153,6 +162,8 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, DreamerAgentTokens):
             init.normal_(module.base)
+        elif isinstance(module, DreamerAgentEye):
+            init.normal_(module.places, std=0.1)
         elif isinstance(module, HeadOutput):
             init.zeros_(module.weight)
 
@@ -170,12 +181,18 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
         """The bins of rewards and values, float32 (M,)."""
         return symexp_bins(self.config.num_value_bins, float(self.config.value_range), self.device)
 
+    def known(self, raw_states: torch.Tensor) -> torch.Tensor:
+        """Return what the agent knows at frames (..., K), from what it has of them (..., D+2F), see
+        `agent_rows.raw_agent_states`."""
+        token, seen = raw_states.tensor_split([self.config.dynamics_config.hidden_size], dim=-1)
+        return torch.cat([token, self.eye(seen).to(token.dtype)], dim=-1)
+
     def rewards_of(self, agent_states: torch.Tensor) -> torch.Tensor:
-        """Return the expected reward (...) of the frame at which the agent knows `agent_states` (..., D)."""
+        """Return the expected reward (...) of the frame at which the agent knows `agent_states` (..., K)."""
         return two_hot_mean(self.reward_head.nearest(agent_states), self.value_bins)
 
     def values_of(self, agent_states: torch.Tensor) -> torch.Tensor:
-        """Return the expected discounted rewards (...) after the frame of `agent_states` (..., D)."""
+        """Return the expected discounted rewards (...) after the frame of `agent_states` (..., K)."""
         return two_hot_mean(self.value_head.nearest(agent_states), self.value_bins)
 
     def continues_of(self, agent_states: torch.Tensor) -> torch.Tensor:
@@ -231,7 +248,8 @@ class DreamerAgentModel(DreamerAgentRolloutMixin, DreamerPreTrainedModel):
             self.agent_tokens(tasks, batch, frames),
             **kwargs,
         )
-        agent_states = output.agent_states[:, :num_copied_frames].mean(dim=2)
+        raw = raw_agent_states(output.agent_states, output.latents, output.states)
+        agent_states = self.known(raw[:, :num_copied_frames])
         continues = None if self.continue_head is None else self.continue_head.nearest(agent_states)[..., 0]
         return DreamerAgentOutput(
             latents=output.latents,

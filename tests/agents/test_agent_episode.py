@@ -235,7 +235,7 @@ def test_imagined_trajectories(actions):
     agent = tiny_agent(predicts_continue=True, **fields)
     given = randn(4, 3, 3, 5), 10 * rand(4, 3, 2)
     dream = agent.imagine(*given, horizon=5, num_inference_steps=2, generator=one_each(4), return_latents=True)
-    assert dream.agent_states.shape == (4, 6, 32) and dream.latents.shape == (4, 5, 3, 5)
+    assert dream.agent_states.shape == (4, 6, 160) and dream.latents.shape == (4, 5, 3, 5)
     assert dream.values.shape == (4, 6) and dream.rewards.shape == dream.continues.shape == (4, 5)
     assert torch.equal(agent.actions.decode(dream.action_choices), dream.actions)
     assert torch.equal(agent.rewards_of(dream.agent_states[:, 1:]), dream.rewards)

@@ -69,13 +69,36 @@ def test_the_agent_sees_its_frame_its_action_and_the_past_but_no_later_frame():
         assert of_frame[3] > 0 and of_frame[2] > 0 and not of_frame[4:].any()
 
 
+def test_the_eye_sees_the_predicted_frame_and_the_one_before_and_does_not_change_them():
+    agent = tiny_agent(dynamics_changes=STATE)
+    given = inputs(agent) | {"states": tiny_states(2, 6)}
+    output = agent(**given)
+    frames = torch.cat([output.latents.flatten(2), output.states], dim=-1)
+    seen = agent.eye(torch.cat([frames, frames[:, [0, 0, 1, 2, 3, 4]]], dim=-1))
+    assert torch.equal(output.agent_states[..., 32:], seen)
+    seen.sum().backward()
+    assert agent.world.dynamics.latent_head.weight.grad is not None, "the predictions have gradients to stop"
+    agent.zero_grad()
+    agent(**given).agent_states[..., 32:].sum().backward()
+    assert agent.world.dynamics.latent_head.weight.grad is None and agent.eye.value.weight.grad.any()
+
+
+def test_the_eye_finds_a_thing_at_any_place():
+    """What the eye has learned of a token at one place, it knows at every other place."""
+    eye = tiny_agent().eye
+    with torch.no_grad():
+        eye.places.zero_()
+        tokens = randn(4, 2, 3, 5, seed=3)
+        torch.testing.assert_close(eye(tokens[:, :, [2, 0, 1]].flatten(1)), eye(tokens.flatten(1)))
+
+
 def test_heads_read_the_context_and_not_its_copies():
     agent = tiny_agent(predicts_continue=True)
     given = inputs(agent)
     copied, plain = agent(**given, num_copied_frames=3), agent(**{name: part[:, :3] for name, part in given.items()})
     assert copied.latents.shape[1] == 6
     names = ("agent_states", "policy_logits", "reward_logits", "value_logits", "continue_logits")
-    shapes = [(2, 3, 32), (2, 3, 3, 10), (2, 3, 3, 255), (2, 3, 255), (2, 3)]
+    shapes = [(2, 3, 160), (2, 3, 3, 10), (2, 3, 3, 255), (2, 3, 255), (2, 3)]
     for name, shape in zip(names, shapes, strict=True):
         assert getattr(copied, name).shape == shape
         torch.testing.assert_close(getattr(copied, name), getattr(plain, name), atol=1e-5, rtol=1e-5)
@@ -117,7 +140,7 @@ def test_new_heads_know_nothing_and_the_prior_is_the_policy():
     assert (agent.continues_of(output.agent_states) == 1).all()
     trained = tiny_agent()
     trained.keep_policy_as_prior()
-    known = randn(4, 32)
+    known = randn(4, 160)
     assert torch.equal(trained.policy_head(known), trained.prior_head(known))
 
 

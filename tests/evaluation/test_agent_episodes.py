@@ -55,9 +55,10 @@ def test_the_table_compares_runs_with_scripts(agent, tmp_path):
     agent.save_pretrained(tmp_path / "agent")
     entries = tuple(f"{name}={tmp_path / 'agent'}" for name in ("ours", "ours", "theirs"))
     options = {"agents": entries, "episodes": 2, "steps": 3, "output_dir": str(tmp_path / "result")}
-    text = evaluate_agents(AgentEvaluationOptions(**options, baselines=True))
+    text = evaluate_agents(AgentEvaluationOptions(**options, baselines=True, planner_episodes=1))
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[2:] == ["resting", "uniformly random", "scripted play", "straight line", "ours", "theirs"]
+    assert rows[2:] == ["resting", "uniformly random", "scripted play", "straight line", "planner", "ours", "theirs"]
+    assert " 1 | 1 | " in next(line for line in text.splitlines() if line.startswith("| planner"))
     figures = json.loads((tmp_path / "result" / "agents.json").read_text())
     assert len(figures["ours"]) == 2 and len(figures["ours"][0]["mean_reward"]) == 2
     assert all((tmp_path / "result" / f"agents.{suffix}").stat().st_size for suffix in ("md", "mp4", "gif", "png"))

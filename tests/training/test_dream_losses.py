@@ -10,7 +10,7 @@ from dreamer_hf.training.dream_losses import dream_losses
 from dreamer_hf.training.trained_agent import TrainedAgent
 from tiny import randn, tiny_agent
 
-STATES = randn(2, 32, seed=5)
+STATES = randn(2, 160, seed=5)
 """What the agent knows in either state."""
 
 

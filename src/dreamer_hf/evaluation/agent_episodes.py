@@ -17,7 +17,7 @@ from ..action_space import ActionSpace
 from ..loading import choose_device
 from ..media import save_gif, save_image, save_video
 from ..modeling_dreamer_agent import DreamerAgentModel
-from ..pusht.real_episodes import AgentPolicy, RealEpisodes, RealPolicy, run_episodes
+from ..pusht.real_episodes import AgentPolicy, PlannerPolicy, RealEpisodes, RealPolicy, run_episodes
 from ..pusht.scripted_policies import Resting, ScriptedPlay, StraightLine, UniformlyRandom
 from ..reward_functions import reward_function
 from .agent_options import AgentEvaluationOptions
@@ -74,8 +74,10 @@ def evaluate_agents(options: AgentEvaluationOptions) -> str:
     if not functions:
         raise ValueError("the agent does not name its tasks: give the names of their reward functions as --tasks.")
     rows: dict[str, Row] = {}
-    for name, make_policy in _policies(agents, names, options):
-        episodes = _all_episodes(make_policy, agents[0][1], functions, options, name)
+    for name, count, make_policy in _policies(agents, names, options):
+        episodes = _all_episodes(
+            make_policy, agents[0][1], functions, options.steps, range(options.seed, options.seed + count), name
+        )
         rows.setdefault(name, Row(name, [])).runs.append(episodes)
     table = markdown_table(HEADER, [row.cells() for row in rows.values()])
     notes = (
@@ -97,37 +99,39 @@ def _loaded(entry: str) -> tuple[str, DreamerAgentModel]:
     return name or Path(path).name, agent
 
 
-def _policies(agents, names: Sequence[str], options: AgentEvaluationOptions) -> Iterator[tuple[str, object]]:
-    """Yield names, and functions that make a policy for the tasks of some episodes and a seed."""
-    space = ActionSpace.from_config(agents[0][1].config.dynamics_config)
+def _policies(agents, names: Sequence[str], options: AgentEvaluationOptions) -> Iterator[tuple[str, int, object]]:
+    """Yield names, numbers of episodes, and functions that make a policy for the tasks of some episodes and a seed."""
+    space, count = ActionSpace.from_config(agents[0][1].config.dynamics_config), options.episodes
     if options.baselines:
-        yield "resting", lambda tasks, seed: Resting()
-        yield "uniformly random", lambda tasks, seed: UniformlyRandom(space, seed)
-        yield "scripted play", lambda tasks, seed: ScriptedPlay(seed)
+        yield "resting", count, lambda tasks, seed: Resting()
+        yield "uniformly random", count, lambda tasks, seed: UniformlyRandom(space, seed)
+        yield "scripted play", count, lambda tasks, seed: ScriptedPlay(seed)
         spots = [getattr(reward_function(name), "spot", None) for name in names]
         if None not in spots:
-            yield "straight line", lambda tasks, seed: StraightLine([spots[task] for task in tasks])
-    for name, agent in agents:
+            yield "straight line", count, lambda tasks, seed: StraightLine([spots[task] for task in tasks])
+    for index, (name, agent) in enumerate(agents):
         known = agent.config.task_names or list(names)
         numbers = [known.index(task) for task in names]
 
         def policy(tasks, seed, agent=agent, numbers=numbers) -> RealPolicy:
             return AgentPolicy(agent, [numbers[task] for task in tasks], options.deterministic, seed)
 
-        yield name, policy
+        def planner(tasks, seed, agent=agent, numbers=numbers) -> RealPolicy:
+            return PlannerPolicy(agent, [numbers[task] for task in tasks], seed)
+
+        if index == 0 and options.planner_episodes:
+            yield "planner", options.planner_episodes, planner
+        yield name, count, policy
 
 
-def _all_episodes(make_policy, agent, functions, options: AgentEvaluationOptions, name: str) -> RealEpisodes:
-    """Run all episodes, `TOGETHER` at a time."""
-    parts, numbers = [], np.arange(options.episodes)
-    for start in tqdm(range(0, len(numbers), TOGETHER), desc=name, unit="batch"):
-        chosen = numbers[start : start + TOGETHER]
-        tasks = [int(number) % len(functions) for number in chosen]
-        seeds = [options.seed + int(number) for number in chosen]
-        policy = make_policy(tasks, options.seed + start)
-        parts.append(
-            run_episodes(policy, agent.config.world_config, [functions[t] for t in tasks], seeds, options.steps)
-        )
+def _all_episodes(make_policy, agent, functions, num_steps: int, seeds: Sequence[int], name: str) -> RealEpisodes:
+    """Run an episode for every seed, `TOGETHER` at a time."""
+    parts = []
+    for start in tqdm(range(0, len(seeds), TOGETHER), desc=name, unit="batch"):
+        chosen = seeds[start : start + TOGETHER]
+        tasks = [(start + number) % len(functions) for number in range(len(chosen))]
+        policy = make_policy(tasks, chosen[0])
+        parts.append(run_episodes(policy, agent.config.world_config, [functions[t] for t in tasks], chosen, num_steps))
     return RealEpisodes(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
 
@@ -152,11 +156,11 @@ def _write(folder: Path, rows: dict[str, Row], table: str, notes: str, fps: floa
 
 def _mosaic(rows: dict[str, Row], step: int) -> np.ndarray:
     """Return one image: a column for each policy, a row for each of the first episodes."""
-    columns = []
+    columns, shown = [], min(SHOWN, *(len(row.runs[0].frames) for row in rows.values()))
     for name, row in rows.items():
         title = np.full((20, SIDE, 3), 255, np.uint8)
         cv2.putText(title, name, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-        frames = row.runs[0].frames[:SHOWN, step]
+        frames = row.runs[0].frames[:shown, step]
         columns.append(np.concatenate([title, *(cv2.resize(each, (SIDE, SIDE)) for each in frames)]))
     return np.concatenate(columns, axis=1)
 

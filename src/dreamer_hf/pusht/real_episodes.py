@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..action_space import ActionSpace
+from ..planning import CrossEntropyPlanner
 from ..reward_signal import RewardFunction
 from ..start_frames import StartFrames
 from .simulator import PushTSimulator
@@ -53,6 +54,38 @@ class AgentPolicy:
     def observe(self, frames: np.ndarray, actions: np.ndarray) -> None:
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
         self._episode.observe(pixels, torch.from_numpy(actions))
+
+
+class PlannerPolicy(AgentPolicy):
+    """Plans every action in dreams, with what an agent's reward head makes of them; its policy is not used.
+
+    Args:
+        agent, tasks, seed: as in `AgentPolicy`.
+        horizon, num_candidates, num_rounds: of the `CrossEntropyPlanner` of each episode.
+    """
+
+    def __init__(
+        self,
+        agent,
+        tasks: Sequence[int],
+        seed: int = 0,
+        horizon: int = 8,
+        num_candidates: int = 32,
+        num_rounds: int = 2,
+    ):
+        super().__init__(agent, tasks, seed=seed)
+        space = ActionSpace.from_config(agent.config.dynamics_config)
+        numbers = horizon, num_candidates, max(1, num_candidates // 8), num_rounds
+        self._planners = [
+            CrossEntropyPlanner(
+                space, lambda rollout: -agent.rewards(rollout), *numbers, seed=seed + row, cost_reads="rollout"
+            )
+            for row in range(len(tasks))
+        ]
+
+    def act(self) -> np.ndarray:
+        rows = (self._episode.clone(rows=[row]).rollout for row in range(len(self._planners)))
+        return np.stack([planner.plan(rollout).actions[0] for planner, rollout in zip(self._planners, rows)])
 
 
 @dataclass(frozen=True)
@@ -133,4 +166,4 @@ def _states(simulators: Sequence[PushTSimulator]) -> np.ndarray:
     return np.stack([np.concatenate([each.agent, each.block_pose]) for each in simulators])
 
 
-__all__ = ["AgentPolicy", "RealEpisodes", "RealPolicy", "run_episodes"]
+__all__ = ["AgentPolicy", "PlannerPolicy", "RealEpisodes", "RealPolicy", "run_episodes"]

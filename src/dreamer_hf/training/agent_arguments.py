@@ -52,7 +52,7 @@ class AgentObjectiveArguments(DynamicsObjectiveArguments):
         0.7, "a window counts as relevant for a task if its mean reward is above this quantile of all windows"
     )
     freeze_world: bool = option(
-        False, "keep the world unchanged and train only the agent's tokens and heads, many times faster"
+        False, "keep the world unchanged and train only the agent's tokens, eye and heads, many times faster"
     )
     cache_world: bool = option(
         False,

@@ -86,7 +86,7 @@ class AgentEvaluation:
 
     Args:
         agent: the agent, in eval mode.
-        memory_of: `memory_of(batch, generator)` returns what agent tokens can attend to in windows of latents.
+        memory_of: `memory_of(batch, generator)` returns what an agent can see of windows of latents.
         histogram: of the actions of the training data.
         limits: (Q,) mean reward from which on a window counts as relevant for a task, so that its actions are
             imitated.

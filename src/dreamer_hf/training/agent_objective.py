@@ -24,7 +24,7 @@ from .dynamics_evaluation import DynamicsEvaluation
 from .dynamics_objective import EVALUATION, DynamicsObjective
 from .finetune import check_state_fits, load_world
 from .flops import BACKWARD, dynamics_flops
-from .frozen_world import CachedWorld, world_memory
+from .frozen_world import PREDICTED, CachedWorld, WorldMemory, world_memory
 from .objective import Evaluation, Scalars
 from .open_labels import open_labels
 from .randomness import RowNumbers, seeded_generator
@@ -157,14 +157,14 @@ class AgentObjective(DynamicsObjective):
     def _pass_of_frozen_world(self, model: nn.Module, batch: Batch, rows: RowNumbers) -> DreamerAgentOutput:
         """Run the heads on a window whose frames all stand at the context signal level."""
         if "world_memory" in batch:
-            memory = batch["world_memory"]
+            memory = {name: batch[name] for name in ("world_memory", *PREDICTED) if name in batch}
         else:
             memory = self._memory_of_rows(batch, [generator for _, generator in rows.generators("cpu")])
         return model(world_memory=memory, tasks=batch["tasks"])
 
     @torch.no_grad()
-    def _memory_of_rows(self, batch: Batch, generators: list[torch.Generator]) -> torch.Tensor:
-        """Return what agent tokens can attend to in each window, see `world_memory`."""
+    def _memory_of_rows(self, batch: Batch, generators: list[torch.Generator]) -> WorldMemory:
+        """Return what an agent can see of each window, see `world_memory`."""
         batch = {name: value.to(self.device) for name, value in batch.items()}
         latents = self._latents(batch)
         noise = torch.stack([torch.randn(latents.shape[1:], generator=each) for each in generators]).to(self.device)
@@ -226,7 +226,7 @@ class AgentObjective(DynamicsObjective):
             of_world.values() | evaluation.values(), {"real_dreamed_misled": of_world.image}, of_world.video
         )
 
-    def _memory_of_batch(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def _memory_of_batch(self, batch: Batch, generator: torch.Generator) -> WorldMemory:
         seeds = torch.randint(2**62, (len(batch["actions"]),), generator=generator, device=generator.device).tolist()
         return self._memory_of_rows(batch, [torch.Generator().manual_seed(seed) for seed in seeds])
 

@@ -47,7 +47,7 @@ class ImaginationObjective:
 
     A step dreams from real frames with the present policy, computes lambda-returns with the present value, and
     improves the policy by the signs of the advantages (PMPO), close to the frozen behavior that was cloned. World,
-    agent tokens and reward head do not change.
+    agent tokens, eye and reward head do not change.
 
     Args:
         arguments: options of the run.

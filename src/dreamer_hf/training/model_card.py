@@ -163,7 +163,7 @@ def _sizes(config: PreTrainedConfig) -> list[tuple[str, str]]:
     world, dynamics = getattr(model, "world", model), config.dynamics_config
     of_agent = model.num_parameters() - world.num_parameters()
     return [
-        *([("parameters of the agent's tokens and heads", f"{of_agent:,}")] if of_agent else []),
+        *([("parameters of the agent's tokens, eye and heads", f"{of_agent:,}")] if of_agent else []),
         ("parameters of the tokenizer", f"{world.tokenizer.num_parameters():,}"),
         ("parameters of the dynamics model", f"{world.dynamics.num_parameters():,}"),
         *_tokenizer_sizes(world.config.tokenizer_config),

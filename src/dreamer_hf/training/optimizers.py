@@ -11,8 +11,8 @@ from ..modeling_layers import DreamerLayer
 from .arguments import OptimizerArguments
 
 ADAM_BETAS = (0.9, 0.99)
-AGENT_HEADS = ("policy_head", "prior_head", "reward_head", "value_head", "continue_head")
-"""The heads of a `DreamerAgentModel`."""
+AGENT_HEADS = ("eye", "policy_head", "prior_head", "reward_head", "value_head", "continue_head")
+"""The eye and the heads of a `DreamerAgentModel`."""
 
 
 def build_optimizers(model: nn.Module, arguments: OptimizerArguments) -> list[torch.optim.Optimizer]:

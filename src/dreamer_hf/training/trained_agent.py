@@ -1,6 +1,6 @@
 """An agent as `Trainer` sees it: one module for every kind of pass, so that processes share the gradients of all.
 
-Shapes: B windows, T frames, D hidden size.
+Shapes: B windows, T frames, K what an agent knows.
 """
 
 import copy
@@ -10,7 +10,7 @@ from torch import nn
 
 from ..modeling_dreamer_agent import DreamerAgentModel, DreamerAgentOutput
 from ..modeling_dreamer_dynamics import DreamerDynamicsModel
-from .frozen_world import agent_states
+from .frozen_world import WorldMemory, agent_states
 
 PREFIX, SLOW_VALUE = "agent.", "slow_value."
 
@@ -48,7 +48,7 @@ class TrainedAgent(nn.Module):
     def forward(
         self,
         latents: torch.Tensor | None = None,
-        world_memory: torch.Tensor | None = None,
+        world_memory: WorldMemory | None = None,
         agent_states: torch.Tensor | None = None,
         **inputs,
     ) -> DreamerAgentOutput | tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +57,7 @@ class TrainedAgent(nn.Module):
         Args:
             latents, inputs: as in `DreamerAgentModel.forward`, which then runs; or
             world_memory: what a frozen world makes of windows, see `frozen_world`, with `tasks` (B,); or
-            agent_states: (..., D) what the agent knows. Then the logits of policy (..., W) and value (..., M), both
+            agent_states: (..., K) what the agent knows. Then the logits of policy (..., W) and value (..., M), both
                 of distance 0, are returned.
         """
         if agent_states is not None:
@@ -67,7 +67,7 @@ class TrainedAgent(nn.Module):
         return self.agent(latents, **inputs)
 
 
-def run_heads(agent: DreamerAgentModel, memory: torch.Tensor, tasks: torch.Tensor) -> DreamerAgentOutput:
+def run_heads(agent: DreamerAgentModel, memory: WorldMemory, tasks: torch.Tensor) -> DreamerAgentOutput:
     """Return what the heads make of windows of a frozen world; arguments as in `frozen_world.agent_states`."""
     states = agent_states(agent, memory, tasks)
     head = agent.continue_head
