@@ -54,7 +54,7 @@ release-check: $(STAMP)  ## Build the sdist and the wheel, check them, and run t
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 PARALLEL := -n 2 --dist loadfile
 
-test: $(BYTECODE)  ## Run the tests, except those that need a browser or an X server (at most 10 minutes on two cores)
+test: $(BYTECODE)  ## Run the tests, except those that need a browser or an X server (about ten minutes on two cores)
 	$(PYTEST) $(PARALLEL)
 
 test-fast: $(BYTECODE)  ## Run the quick tests, for the edit loop (at most 90 seconds on two cores)
