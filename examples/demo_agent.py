@@ -16,6 +16,7 @@ from demo_train import Stage, run_stages
 from dreamer_hf.cli import run_with_options
 from dreamer_hf.options import option
 
+PRESET = "--preset pusht-tiny --resume_from_checkpoint latest --max_train_steps 100000"
 GATE = 0.6
 """Correlation of predicted and real rewards after 8 dreamed frames with which learning in dreams begins."""
 
@@ -50,9 +51,6 @@ def stages(options: AgentDemoOptions, output_dir: Path) -> Iterator[Stage]:
         ),
         result / "agents.md",
     )
-
-
-PRESET = "--preset pusht-tiny --resume_from_checkpoint latest --max_train_steps 100000"
 
 
 def before_dreams(options: AgentDemoOptions, episodes: Path, shards: Path, agent: Path) -> Iterator[Stage]:

@@ -11,8 +11,8 @@ from ..modeling_layers import DreamerLayer
 from .arguments import OptimizerArguments
 
 ADAM_BETAS = (0.9, 0.99)
-AGENT_HEADS = ("eye", "policy_head", "prior_head", "reward_head", "value_head", "continue_head")
-"""The eye and the heads of a `DreamerAgentModel`."""
+AGENT_READERS = ("eye", "policy_head", "prior_head", "reward_head", "value_head", "continue_head")
+"""What reads a frame for a `DreamerAgentModel`: its eye and its heads."""
 
 
 def build_optimizers(model: nn.Module, arguments: OptimizerArguments) -> list[torch.optim.Optimizer]:
@@ -76,7 +76,7 @@ def _adamw(parameters: list[tuple[str, nn.Parameter]], arguments: OptimizerArgum
 def _part_of(name: str) -> str:
     """Return which of the learning rates a parameter has."""
     module = name.removeprefix("agent.").split(".")[0]
-    if module in AGENT_HEADS:
+    if module in AGENT_READERS:
         return "heads"
     return "tokens" if module == "agent_tokens" else "latents" if is_latent_projection(name) else "other"
 
